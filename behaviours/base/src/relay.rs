@@ -158,15 +158,15 @@ pub struct PathRequest<'a> {
 }
 
 /// Draws paths from the snapshot of an epoch.
-pub trait PathSelector {
+pub trait PathSelector: fmt::Debug {
     /// A path that ends at `request.last`: no relay twice, and no two of one global /16 (IPv6: /32) or one family.
     fn path(&self, request: &PathRequest<'_>, rng: &mut dyn Rng) -> Result<Vec<RelayHop>, NoPath>;
 
     /// One relay of the epoch.
     fn relay(&self, epoch: Epoch, id: NodeId) -> Option<RelayHop>;
 
-    /// A relay with role mix drawn at random, for drop cover; not one of `exclude`.
-    fn any_mix(&self, epoch: Epoch, exclude: &[NodeId], rng: &mut dyn Rng) -> Option<NodeId>;
+    /// The relays of the epoch that offer `role`, in the order of their ids.
+    fn with_role(&self, epoch: Epoch, role: Role) -> Vec<NodeId>;
 }
 
 #[cfg(test)]

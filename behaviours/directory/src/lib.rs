@@ -1,1 +1,24 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
+pub mod core;
+pub mod wire;
+
+#[cfg(feature = "libp2p")]
+mod behaviour;
+#[cfg(feature = "libp2p")]
+mod codec;
+
+#[cfg(feature = "libp2p")]
+pub use behaviour::{Behaviour, Event};
+
+pub use crate::core::{
+    address::{Address, Net, Scope, Transport},
+    descriptor::{Descriptor, Facts, Reject},
+    publisher::Signer,
+    relay_set::{Acceptance, Config, RelaySet},
+    snapshot::{Snapshot, SnapshotRelay},
+};

@@ -1,0 +1,617 @@
+//! An endpoint: what a node sends and receives for itself, as opposed to what it relays for others.
+//!
+//! Applications hand in messages and pings; the endpoint cuts them into packets that leave on the send clock, and turns packets
+//! that arrive into messages, each handed to the application once. [`send`] builds packets, [`receive`] takes them in,
+//! [`claims`] keeps a mailbox for a node that is no relay, [`rtt`] says when a packet is late and which relays to avoid.
+
+pub mod claims;
+mod receive;
+mod rtt;
+mod send;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ed25519_dalek::SigningKey;
+use fog_base::{
+    BoundedQueue, DropCounters, Epoch, EpochSchedule, MessageId, NetworkId, NodeId, Now,
+    relay::{NoPath, PathRequest, PathSelector, Role},
+};
+use fog_sphinx::{MixPublicKey, Surb};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use zeroize::Zeroizing;
+
+use self::{claims::Claims, rtt::{LateEstimate, Suspects}, send::Prepared};
+use super::{
+    PacketBuf,
+    cover::{Cover, LoopMonitor, SendClock},
+    delay::Delays,
+    mailbox::{Claim, Slot},
+    outgoing::{Address, Outgoing, Standing},
+    reassembly::{Limits, Reassembly},
+    seal,
+    surbs::SurbTable,
+};
+use crate::wire::{Envelope, Form, MAX_MESSAGE};
+
+/// Messages on their way at one time, and their bytes.
+const MAX_OUTGOING: usize = 512;
+const MAX_OUTGOING_BYTES: usize = 64 << 20;
+/// Acknowledgements, pongs and pings that wait for a tick.
+const MAX_WAITING: usize = 1024;
+/// Message ids that are remembered so that no message is delivered twice.
+const MAX_SEEN: usize = 262_144;
+/// A message older than this is refused; so long its id is remembered.
+pub const MESSAGE_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+/// Without paths, a packet is tried again after this.
+const NO_PATH_RETRY: Duration = Duration::from_secs(1);
+const SIGNATURE_LABEL: &[u8] = b"fog mix message v1\0";
+
+/// What does not change while a node runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This node.
+    pub me: NodeId,
+    /// Its network.
+    pub network: NetworkId,
+    /// How UTC is cut into epochs.
+    pub schedule: EpochSchedule,
+    /// The network's delays.
+    pub delays: Delays,
+    /// Ticks of the send clock per second.
+    pub send_per_second: f64,
+    /// What else is sent.
+    pub cover: Cover,
+    /// Loops per second, unless `cover` is none.
+    pub loops_per_second: f64,
+    /// Relays on each path.
+    pub hops: usize,
+}
+
+/// The endpoint's keys.
+pub struct Secrets {
+    /// Signs messages.
+    pub identity: SigningKey,
+    /// Opens sealed contents.
+    pub seal: Zeroizing<[u8; 32]>,
+    /// Claims the node's slot at mailboxes.
+    pub slot: SigningKey,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets")
+    }
+}
+
+/// What an earlier run left.
+#[derive(Debug, Clone, Default)]
+pub struct Restored {
+    /// Messages that were delivered, with their creation in Unix seconds.
+    pub seen: Vec<(MessageId, u64)>,
+    /// The mailboxes that invites name.
+    pub mailboxes: Vec<NodeId>,
+}
+
+/// A message to send.
+#[derive(Debug, Clone)]
+pub struct Send {
+    /// To whom.
+    pub to: Address,
+    /// The message.
+    pub body: Vec<u8>,
+    /// Relays on each path; `None` for the default.
+    pub hops: Option<usize>,
+    /// Whether the sender stays unnamed.
+    pub anonymous: bool,
+    /// When to give up.
+    pub timeout: Duration,
+}
+
+/// Why a message or a ping is not even tried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Larger than a message may be.
+    #[error("a message has at most {MAX_MESSAGE} bytes, this one has {0}")]
+    TooLarge(usize),
+    /// Not 1 to 5 hops.
+    #[error("a path has 1 to {max} hops, not {0}", max = fog_sphinx::MAX_HOPS)]
+    Hops(usize),
+    /// Too much is on its way already.
+    #[error("too many messages are on their way; wait until some have arrived")]
+    Busy,
+    /// The recipient's key cannot be used.
+    #[error("the recipient's key is not valid")]
+    BadKey,
+    /// No path.
+    #[error(transparent)]
+    NoPath(#[from] NoPath),
+    /// Neither a relay nor a client of a mailbox: no answer could reach this node.
+    #[error("this node has no mailbox yet, so no acknowledgement could reach it")]
+    NoReturn,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SentState {
+    /// More of it was acknowledged.
+    Progress,
+    /// A mailbox has all of it.
+    Stored,
+    /// The recipient's node accepted it. Nothing follows.
+    Delivered,
+    /// Time ran out. Nothing follows.
+    Failed,
+}
+
+/// What the endpoint wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a packet to a relay.
+    Send {
+        /// The first hop.
+        first: NodeId,
+        /// The packet.
+        packet: PacketBuf,
+        /// Whether it is a loop or a drop packet: for counting only.
+        cover: bool,
+    },
+    /// Hand a message to the application, which answers with [`Endpoint::accepted`] once it is stored.
+    Deliver {
+        /// The message.
+        message: MessageId,
+        /// Who signed it.
+        from: Option<NodeId>,
+        /// The message.
+        body: Vec<u8>,
+        /// When it was made, Unix seconds.
+        created: u64,
+    },
+    /// News of a message that was sent.
+    Sent {
+        /// The message.
+        message: MessageId,
+        /// What became of it.
+        state: SentState,
+        /// Fragments acknowledged.
+        acknowledged: u64,
+        /// Fragments.
+        packets: u64,
+        /// Packets sent again.
+        retransmissions: u64,
+    },
+    /// The end of a ping.
+    Pong {
+        /// Which ping.
+        ping: u64,
+        /// The round trip; `None` if it was lost.
+        rtt: Option<Duration>,
+    },
+    /// Claim this node's slot at a relay.
+    Claim {
+        /// The relay.
+        relay: NodeId,
+        /// The signed claim.
+        record: Vec<u8>,
+    },
+    /// Tell a mailbox that packets are no longer needed.
+    Done {
+        /// The relay.
+        relay: NodeId,
+        /// The slot.
+        slot: Slot,
+        /// The packets.
+        ids: Vec<u64>,
+    },
+    /// The mailboxes in use have changed: store them, name them in invites.
+    Mailboxes(Vec<NodeId>),
+}
+
+#[derive(Debug)]
+struct PingJob {
+    id: u64,
+    to: Address,
+    hops: usize,
+}
+
+/// Reply blocks by which a message is acknowledged.
+#[derive(Debug, Default)]
+struct AckState {
+    surbs: VecDeque<Surb>,
+    count: u16,
+    queued: bool,
+}
+
+/// A message that the application is storing.
+#[derive(Debug)]
+struct Completing {
+    created: u64,
+}
+
+/// What a node sends and receives for itself.
+#[derive(Debug)]
+pub struct Endpoint {
+    config: Config,
+    secrets: Secrets,
+    seal_public: [u8; 32],
+    paths: Arc<dyn PathSelector + std::marker::Send + Sync>,
+    rng: ChaCha20Rng,
+    drops: Arc<DropCounters>,
+    outputs: VecDeque<Output>,
+    // sending
+    clock: SendClock,
+    prepared: Option<Prepared>,
+    messages: BTreeMap<MessageId, Outgoing>,
+    held: BTreeMap<MessageId, Instant>,
+    stored_reported: BTreeSet<MessageId>,
+    last_served: MessageId,
+    replies_first: bool,
+    surbs: SurbTable,
+    late: LateEstimate,
+    suspects: Suspects,
+    keys: BTreeMap<[u8; 32], MixPublicKey>,
+    // pings and loops
+    pings: BoundedQueue<PingJob>,
+    ping_deadlines: BTreeMap<u64, Instant>,
+    next_ping: u64,
+    loops: LoopMonitor,
+    loop_clock: SendClock,
+    loops_due: u32,
+    // receiving
+    incarnation: [u8; 8],
+    reassembly: Reassembly,
+    completing: BTreeMap<MessageId, Completing>,
+    origins: BTreeMap<MessageId, Vec<(NodeId, u64)>>,
+    seen: BTreeMap<MessageId, u64>,
+    seen_by_age: BTreeSet<(u64, MessageId)>,
+    acks: BTreeMap<MessageId, AckState>,
+    ack_order: VecDeque<MessageId>,
+    pongs: BoundedQueue<Surb>,
+    claims: Claims,
+}
+
+impl Endpoint {
+    /// An endpoint that knows no relay yet; `paths` may be empty.
+    pub fn new(
+        config: Config,
+        secrets: Secrets,
+        restored: Restored,
+        paths: Arc<dyn PathSelector + std::marker::Send + Sync>,
+        drops: Arc<DropCounters>,
+        seed: [u8; 32],
+        now: Now,
+    ) -> Result<Self, SendError> {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let seal_public = seal::public_key(&secrets.seal).map_err(|_| SendError::BadKey)?;
+        let mut endpoint = Self {
+            seal_public,
+            paths,
+            drops,
+            outputs: VecDeque::new(),
+            clock: SendClock::new(config.send_per_second),
+            prepared: None,
+            messages: BTreeMap::new(),
+            held: BTreeMap::new(),
+            stored_reported: BTreeSet::new(),
+            last_served: MessageId([0; 16]),
+            replies_first: false,
+            surbs: SurbTable::default(),
+            late: LateEstimate::default(),
+            suspects: Suspects::default(),
+            keys: BTreeMap::new(),
+            pings: BoundedQueue::new(MAX_WAITING),
+            ping_deadlines: BTreeMap::new(),
+            next_ping: 0,
+            loops: LoopMonitor::default(),
+            loop_clock: SendClock::new(config.loops_per_second),
+            loops_due: 0,
+            incarnation: rng.random(),
+            reassembly: Reassembly::new(Limits::default()),
+            completing: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            seen_by_age: BTreeSet::new(),
+            acks: BTreeMap::new(),
+            ack_order: VecDeque::new(),
+            pongs: BoundedQueue::new(MAX_WAITING),
+            claims: Claims::new(&restored.mailboxes, now.mono),
+            rng,
+            config,
+            secrets,
+        };
+        restored.seen.into_iter().for_each(|(message, created)| endpoint.remember(message, created));
+        if endpoint.config.cover != Cover::None {
+            endpoint.loop_clock.wake(now.mono, &mut endpoint.rng);
+        }
+        Ok(endpoint)
+    }
+
+    /// Paths are drawn from `paths` from now on.
+    pub fn set_paths(&mut self, paths: Arc<dyn PathSelector + std::marker::Send + Sync>) {
+        self.paths = paths;
+        // Validated keys are kept for the relays of a few epochs; a larger cache has outlived its relays.
+        if self.keys.len() > 40_000 {
+            self.keys.clear();
+        }
+    }
+
+    /// Starts to send a message.
+    pub fn send(&mut self, send: Send, now: Now) -> Result<MessageId, SendError> {
+        let hops = self.check_hops(send.hops)?;
+        if send.body.len() > MAX_MESSAGE {
+            return Err(SendError::TooLarge(send.body.len()));
+        }
+        let queued: usize = self.messages.values().map(|m| m.length() as usize).sum();
+        if self.messages.len() >= MAX_OUTGOING || queued + send.body.len() > MAX_OUTGOING_BYTES {
+            return Err(SendError::Busy);
+        }
+        let form = self.check_route(&send.to, hops, now)?;
+        let id = MessageId(self.rng.random());
+        let created = now.unix.as_secs();
+        let bytes = self.envelope(&id, &send, created);
+        let message = Outgoing::new(id, send.to, form, hops, created, now.mono + send.timeout, bytes);
+        self.messages.insert(id, message);
+        self.run_clock(now);
+        Ok(id)
+    }
+
+    /// How many packets a message takes, retransmissions left out.
+    pub fn packets(&self, message: &MessageId) -> u64 {
+        self.messages.get(message).map_or(0, |m| u64::from(m.count()))
+    }
+
+    /// Starts a ping; [`Output::Pong`] with the number returned ends it, after `timeout` at the latest.
+    pub fn ping(&mut self, to: Address, hops: Option<usize>, timeout: Duration, now: Now) -> Result<u64, SendError> {
+        let hops = self.check_hops(hops)?;
+        self.check_route(&to, hops, now)?;
+        let id = self.next_ping;
+        self.pings.push(PingJob { id, to, hops }).map_err(|_| SendError::Busy)?;
+        self.next_ping += 1;
+        self.ping_deadlines.insert(id, now.mono + timeout);
+        self.run_clock(now);
+        Ok(id)
+    }
+
+    /// Whether a path of the default length can be built now, and answered.
+    pub fn ready(&mut self, now: Now) -> bool {
+        let epoch = self.config.schedule.for_sending(now.unix);
+        let me = self.config.me;
+        let others = self.paths.with_role(epoch, Role::Mix);
+        let Some(last) = others.into_iter().find(|relay| *relay != me) else { return false };
+        let request = PathRequest { epoch, hops: self.config.hops, last, exclude: &[me], avoid: &[] };
+        self.paths.path(&request, &mut self.rng).is_ok() && self.return_path(epoch, self.config.hops, &[last], now).is_ok()
+    }
+
+    /// The loops: whether so many are lost that the user must know, and how many came back and did not.
+    pub fn loops(&self) -> (bool, u64, u64) {
+        (self.loops.alarm(), self.loops.returned_total(), self.loops.lost_total())
+    }
+
+    /// How much is kept: name, used, greatest.
+    pub fn usage(&self) -> [(&'static str, u64, u64); 4] {
+        [
+            ("outgoing_messages", self.messages.len() as u64, MAX_OUTGOING as u64),
+            ("reassembly_bytes", self.reassembly.bytes() as u64, Limits::default().bytes as u64),
+            ("reply_blocks", self.surbs.len() as u64, super::surbs::CAPACITY as u64),
+            ("remembered_messages", self.seen.len() as u64, MAX_SEEN as u64),
+        ]
+    }
+
+    /// This node's public seal key.
+    pub fn seal_key(&self) -> [u8; 32] {
+        self.seal_public
+    }
+
+    /// The mailboxes in use.
+    pub fn mailboxes(&self) -> Vec<NodeId> {
+        self.claims.chosen()
+    }
+
+    /// The mailboxes that hold a claim now.
+    pub fn mailboxes_holding(&self) -> Vec<NodeId> {
+        self.claims.holding().collect()
+    }
+
+    /// A relay has answered a claim, or could not be reached.
+    pub fn claim_answered(&mut self, relay: NodeId, holds: bool, now: Now) {
+        self.claims.answered(&relay, holds, now.mono);
+    }
+
+    /// The connection to `peer` ended.
+    pub fn disconnected(&mut self, peer: NodeId, now: Now) {
+        self.claims.disconnected(&peer, now.mono);
+    }
+
+    /// `first` cannot be reached: what was sent to it takes another path at once.
+    pub fn unreachable(&mut self, first: NodeId, now: Now) {
+        self.suspects.unreachable(first, now.mono);
+        self.messages.values_mut().for_each(|message| message.unreachable(&first, now.mono));
+        self.run_clock(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.surbs.handle_timeout(now.mono);
+        self.loops.handle_timeout(now.mono);
+        self.reassembly.handle_timeout(now.mono);
+        self.drops.add(fog_base::DropReason::Expired, self.reassembly.take_evicted());
+        self.fail_late(now);
+        self.forget_old(now);
+        self.claim_due(now);
+        while self.config.cover != Cover::None && self.loop_clock.tick(now.mono, &mut self.rng) {
+            // One loop a tick at most is worth waiting for; a backlog says nothing new.
+            self.loops_due = (self.loops_due + 1).min(4);
+        }
+        self.run_clock(now);
+    }
+
+    /// When [`Endpoint::handle_timeout`] must be called.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let messages = self.messages.values().filter_map(|m| {
+            let due = m.poll_timeout(now).map(|due| self.held.get(&m.id).map_or(due, |held| due.max(*held)));
+            due.into_iter().chain([m.deadline]).min()
+        });
+        // Whoever sleeps is woken by `run_clock`; while the clock runs, nothing leaves before its tick.
+        let work = messages.min();
+        let sending = match self.clock.next() {
+            Some(tick) => Some(tick),
+            None => work.filter(|due| *due > now).or_else(|| work.map(|_| now + NO_PATH_RETRY)),
+        };
+        let others = [
+            sending,
+            work.filter(|due| *due > now),
+            self.loops.poll_timeout(),
+            self.loop_clock.next(),
+            self.reassembly.poll_timeout(),
+            self.claims.poll_timeout(),
+            self.ping_deadlines.values().min().copied(),
+        ];
+        others.into_iter().flatten().min()
+    }
+
+    /// The next thing to do; to be called until it returns `None` after every other call.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn check_hops(&self, hops: Option<usize>) -> Result<usize, SendError> {
+        let hops = hops.unwrap_or(self.config.hops);
+        if (1..=fog_sphinx::MAX_HOPS).contains(&hops) { Ok(hops) } else { Err(SendError::Hops(hops)) }
+    }
+
+    /// Whether a packet to `to` could leave now and be answered, and in which form.
+    fn check_route(&mut self, to: &Address, hops: usize, now: Now) -> Result<Form, SendError> {
+        let epoch = self.config.schedule.for_sending(now.unix);
+        let (form, last) = self.last_hop(to, epoch)?;
+        let request = PathRequest { epoch, hops, last, exclude: &[self.config.me], avoid: &[] };
+        self.paths.path(&request, &mut self.rng)?;
+        self.return_path(epoch, hops, &[last], now)?;
+        Ok(form)
+    }
+
+    fn envelope(&self, id: &MessageId, send: &Send, created: u64) -> Vec<u8> {
+        if send.anonymous {
+            return Envelope::Anonymous { body: &send.body }.to_bytes();
+        }
+        let signed = signed_bytes(&self.config.network, id, &send.to.seal_key, created, &send.body);
+        let signature = ed25519_dalek::Signer::sign(&self.secrets.identity, &signed).to_bytes();
+        Envelope::Signed { sender: self.config.me, signature: &signature, body: &send.body }.to_bytes()
+    }
+
+    fn fail_late(&mut self, now: Now) {
+        let late: Vec<_> = self.messages.values().filter(|m| m.deadline <= now.mono).map(|m| m.id).collect();
+        for id in late {
+            self.report_sent(id, SentState::Failed);
+            self.end_message(&id);
+        }
+        let lost: Vec<u64> = self.ping_deadlines.iter().filter(|(_, due)| **due <= now.mono).map(|(id, _)| *id).collect();
+        for ping in lost {
+            self.ping_deadlines.remove(&ping);
+            self.outputs.push_back(Output::Pong { ping, rtt: None });
+        }
+        let waiting = &self.ping_deadlines;
+        self.pings.retain(|job| waiting.contains_key(&job.id));
+    }
+
+    fn end_message(&mut self, id: &MessageId) {
+        self.messages.remove(id);
+        self.held.remove(id);
+        self.stored_reported.remove(id);
+    }
+
+    fn report_sent(&mut self, message: MessageId, state: SentState) {
+        let Some(m) = self.messages.get(&message) else { return };
+        self.outputs.push_back(Output::Sent {
+            message,
+            state,
+            acknowledged: m.acknowledged(),
+            packets: u64::from(m.count()),
+            retransmissions: m.retransmissions(),
+        });
+    }
+
+    /// Reports how a message stands after news of it.
+    fn report_standing(&mut self, id: MessageId) {
+        match self.messages.get(&id).map(Outgoing::standing) {
+            Some(Standing::Delivered) => {
+                self.report_sent(id, SentState::Delivered);
+                self.end_message(&id);
+            }
+            Some(Standing::Stored) if self.stored_reported.insert(id) => self.report_sent(id, SentState::Stored),
+            Some(_) => self.report_sent(id, SentState::Progress),
+            None => {}
+        }
+    }
+
+    fn claim_due(&mut self, now: Now) {
+        let epoch = self.config.schedule.for_sending(now.unix);
+        let me = self.config.me;
+        // A relay receives by itself.
+        if self.paths.relay(epoch, me).is_some() {
+            return;
+        }
+        let candidates = self.paths.with_role(epoch, Role::Mailbox);
+        let (due, changed) = self.claims.poll(&candidates, now.mono, &mut self.rng);
+        if changed {
+            self.outputs.push_back(Output::Mailboxes(self.claims.chosen()));
+        }
+        for relay in due {
+            let claim = Claim { relay, client: me };
+            if let Ok(record) = claim.sign(&self.config.network, &self.secrets.slot, now.unix) {
+                self.outputs.push_back(Output::Claim { relay, record: record.as_bytes().to_vec() });
+            }
+        }
+    }
+
+    fn remember(&mut self, message: MessageId, created: u64) {
+        self.seen.insert(message, created);
+        self.seen_by_age.insert((created, message));
+        while self.seen.len() > MAX_SEEN {
+            let Some((_, oldest)) = self.seen_by_age.pop_first() else { return };
+            self.seen.remove(&oldest);
+        }
+    }
+
+    fn forget_old(&mut self, now: Now) {
+        let oldest = now.unix.minus(MESSAGE_LIFETIME + fog_base::time::CLOCK_TOLERANCE * 2).as_secs();
+        while let Some((created, message)) = self.seen_by_age.first().copied().filter(|(created, _)| *created < oldest) {
+            self.seen_by_age.remove(&(created, message));
+            self.seen.remove(&message);
+        }
+    }
+
+    fn mix_key(&mut self, bytes: &[u8; 32]) -> Option<MixPublicKey> {
+        if let Some(key) = self.keys.get(bytes) {
+            return Some(*key);
+        }
+        let key = MixPublicKey::from_bytes(bytes).ok()?;
+        self.keys.insert(*bytes, key);
+        Some(key)
+    }
+
+    fn wait_after_no_path(&mut self, message: MessageId, now: Instant) {
+        self.held.insert(message, now + NO_PATH_RETRY);
+    }
+
+    fn slot(&self) -> Slot {
+        self.secrets.slot.verifying_key().to_bytes()
+    }
+
+    fn deadline_of(&self, epoch: Epoch, now: Now) -> Instant {
+        let over = self.config.schedule.end(epoch).plus(self.config.schedule.grace());
+        now.mono + over.since(now.unix)
+    }
+
+    fn pick<T: Copy>(rng: &mut impl Rng, items: &[T]) -> Option<T> {
+        if items.is_empty() { None } else { items.get(rng.random_range(0..items.len())).copied() }
+    }
+}
+
+/// What a sender signs: the label, the network, the message's id, the recipient's seal key, the time, and the body.
+fn signed_bytes(network: &NetworkId, id: &MessageId, recipient: &[u8; 32], created: u64, body: &[u8]) -> Vec<u8> {
+    [SIGNATURE_LABEL, &network.0, &id.0, recipient, &created.to_be_bytes(), body].concat()
+}

@@ -1,0 +1,354 @@
+//! What leaves at a tick of the send clock, and how it becomes a packet. Data and cover take the same way through
+//! [`Endpoint::packet`]: one size, one code path.
+
+use std::time::Duration;
+
+use fog_base::{
+    Epoch, MessageId, NodeId, Now,
+    relay::{NoPath, PathRequest, RelayHop, Role},
+};
+use fog_sphinx::{BODY_LEN, Hop, LastHop, PACKET_LEN, SURB_LEN, Surb, SurbKeys, build, build_surb};
+use rand::RngExt;
+
+use super::{Endpoint, Output, PacketBuf, PingJob, SendError};
+use crate::{
+    core::{
+        cover::Cover,
+        outgoing::Address,
+        relay::predicted,
+        seal,
+        surbs::Purpose,
+    },
+    wire::{Bitmap, Content, Form, Fragment, ReplyBody, fragment_count},
+};
+
+/// What a tick carries.
+enum Job {
+    Ack(MessageId),
+    Pong(Surb),
+    Ping(PingJob),
+    Loop,
+    Fragment(MessageId, u16),
+    Drop,
+}
+
+/// A packet that leaves at the next tick.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    first: NodeId,
+    packet: PacketBuf,
+    cover: bool,
+}
+
+/// A reply block that is not given out yet.
+struct ReplyBlock {
+    surb: Surb,
+    id: [u8; 16],
+    keys: SurbKeys,
+    predicted: Duration,
+    relays: Vec<NodeId>,
+}
+
+/// A path on which a packet leaves, and what its last hop is told.
+struct Way {
+    relays: Vec<RelayHop>,
+    last: LastHop,
+    form: Form,
+    epoch: Epoch,
+}
+
+impl Endpoint {
+    /// Lets the ticks that are due carry what waits.
+    pub(super) fn run_clock(&mut self, now: Now) {
+        let always = self.config.cover == Cover::Full;
+        if always || self.has_work(now) {
+            self.clock.wake(now.mono, &mut self.rng);
+        }
+        if always && self.prepared.is_none() {
+            self.prepared = self.prepare(now);
+        }
+        while self.clock.tick(now.mono, &mut self.rng) {
+            // With full cover the packet was built before its tick, so that the time to build it, which differs, is not seen.
+            let prepared = if always { self.prepared.take() } else { self.prepare(now) };
+            if let Some(Prepared { first, packet, cover }) = prepared {
+                self.outputs.push_back(Output::Send { first, packet, cover });
+            }
+            if always {
+                self.prepared = self.prepare(now);
+            } else if !self.has_work(now) {
+                self.clock.sleep();
+            }
+        }
+    }
+
+    fn has_work(&self, now: Now) -> bool {
+        self.loops_due > 0
+            || !self.ack_order.is_empty()
+            || !self.pongs.is_empty()
+            || !self.pings.is_empty()
+            || self.next_fragment(now).is_some()
+    }
+
+    /// The next fragment, the messages taking turns.
+    fn next_fragment(&self, now: Now) -> Option<(MessageId, u16)> {
+        let after = (std::ops::Bound::Excluded(self.last_served), std::ops::Bound::Unbounded);
+        let turns = self.messages.range(after).chain(self.messages.range(..=self.last_served));
+        let free = |id: &MessageId| self.held.get(id).is_none_or(|until| *until <= now.mono);
+        turns.filter(|(id, _)| free(id)).find_map(|(id, message)| message.next(now.mono).map(|index| (*id, index)))
+    }
+
+    /// Answers and own traffic take turns, so that neither can starve the other.
+    fn next_job(&mut self, now: Now) -> Option<Job> {
+        self.replies_first = !self.replies_first;
+        if self.replies_first {
+            self.next_reply().or_else(|| self.next_own(now))
+        } else {
+            self.next_own(now).or_else(|| self.next_reply())
+        }
+    }
+
+    fn next_reply(&mut self) -> Option<Job> {
+        if let Some(message) = self.ack_order.pop_front() {
+            return Some(Job::Ack(message));
+        }
+        self.pongs.pop().map(Job::Pong)
+    }
+
+    fn next_own(&mut self, now: Now) -> Option<Job> {
+        if self.loops_due > 0 {
+            self.loops_due -= 1;
+            return Some(Job::Loop);
+        }
+        if let Some(ping) = self.pings.pop() {
+            return Some(Job::Ping(ping));
+        }
+        self.next_fragment(now).map(|(id, index)| Job::Fragment(id, index))
+    }
+
+    /// Builds the next packet: the first job that can become one, or with full cover a drop packet.
+    fn prepare(&mut self, now: Now) -> Option<Prepared> {
+        // Each job that cannot be sent is gone or held back, so this ends.
+        while let Some(job) = self.next_job(now) {
+            if let Some(prepared) = self.perform(job, now) {
+                return Some(prepared);
+            }
+        }
+        (self.config.cover == Cover::Full).then(|| self.perform(Job::Drop, now)).flatten()
+    }
+
+    fn perform(&mut self, job: Job, now: Now) -> Option<Prepared> {
+        match job {
+            Job::Ack(message) => self.acknowledgement(message, now),
+            Job::Pong(surb) => self.reply(surb, &ReplyBody::Pong),
+            Job::Ping(ping) => self.ping_packet(&ping, now),
+            Job::Loop => self.loop_packet(now),
+            Job::Drop => self.drop_packet(now),
+            Job::Fragment(message, index) => {
+                let sent = self.fragment_packet(message, index, now);
+                if sent.is_none() {
+                    self.wait_after_no_path(message, now.mono);
+                }
+                sent
+            }
+        }
+    }
+
+    fn reply(&mut self, surb: Surb, body: &ReplyBody) -> Option<Prepared> {
+        let body = body.to_body().ok()?;
+        let mut packet = new_packet();
+        let first = NodeId(surb.reply(&body, &mut packet));
+        Some(Prepared { first, packet, cover: false })
+    }
+
+    fn acknowledgement(&mut self, message: MessageId, now: Now) -> Option<Prepared> {
+        let state = self.acks.get_mut(&message)?;
+        state.queued = false;
+        let schedule = self.config.schedule;
+        let usable = |surb: &Surb| !schedule.is_over(Epoch(surb.epoch()), now.unix);
+        let surb = std::iter::from_fn(|| state.surbs.pop_back()).find(usable);
+        let count = state.count;
+        if state.surbs.is_empty() {
+            self.acks.remove(&message);
+        }
+        let accepted = self.seen.contains_key(&message);
+        let fragments = if accepted || self.completing.contains_key(&message) {
+            Bitmap::all(count)
+        } else {
+            self.reassembly.fragments(&message).unwrap_or_else(|| Bitmap::none(count))
+        };
+        let incarnation = self.incarnation;
+        self.reply(surb?, &ReplyBody::Ack { message, incarnation, accepted, count, fragments })
+    }
+
+    fn ping_packet(&mut self, ping: &PingJob, now: Now) -> Option<Prepared> {
+        let way = self.way_to(&ping.to, ping.hops, now).ok()?;
+        let block = self.reply_block(&way, ping.hops, now).ok()?;
+        let surb = block.surb.to_bytes();
+        let (prepared, there) = self.packet(&way, &ping.to.seal_key, &Content::Ping { surb: &surb }, now)?;
+        let expires = self.deadline_of(way.epoch, now);
+        self.surbs.insert(block.id, block.keys, Purpose::Pong(ping.id), now.mono, (there + block.predicted, expires));
+        Some(prepared)
+    }
+
+    fn loop_packet(&mut self, now: Now) -> Option<Prepared> {
+        let epoch = self.config.schedule.for_sending(now.unix);
+        let (relays, last) = self.return_path(epoch, self.config.hops, &[], now).ok()?;
+        let form = if matches!(last, LastHop::Slot { .. }) { Form::Slot } else { Form::Deliver };
+        let id: [u8; 16] = self.rng.random();
+        let way = Way { relays, last, form, epoch };
+        let (prepared, there) = self.packet(&way, &self.seal_public.clone(), &Content::Loop { id }, now)?;
+        self.loops.sent(id, now.mono + there + self.late.allowance() + Duration::from_secs(5));
+        Some(Prepared { cover: true, ..prepared })
+    }
+
+    fn drop_packet(&mut self, now: Now) -> Option<Prepared> {
+        let epoch = self.config.schedule.for_sending(now.unix);
+        let others: Vec<_> = self.paths.with_role(epoch, Role::Mix).into_iter().filter(|r| *r != self.config.me).collect();
+        let node = Self::pick(&mut self.rng, &others)?;
+        let seal_key = self.paths.relay(epoch, node)?.seal_key;
+        let to = Address { node, seal_key, mailboxes: Vec::new() };
+        let way = self.way_to(&to, self.config.hops, now).ok()?;
+        let (prepared, _) = self.packet(&way, &seal_key, &Content::Drop, now)?;
+        Some(Prepared { cover: true, ..prepared })
+    }
+
+    fn fragment_packet(&mut self, id: MessageId, index: u16, now: Now) -> Option<Prepared> {
+        self.last_served = id;
+        let message = self.messages.get(&id)?;
+        let (to, hops, form, created) = (message.to.clone(), message.hops, message.form, message.created);
+        let (length, data) = (message.length(), message.data(index).to_vec());
+        let lost = message.lost_path(index).to_vec();
+        self.suspects.lost(&lost, now.mono);
+        let way = self.way_to(&to, hops, now).ok().filter(|way| way.form == form)?;
+        let block = self.reply_block(&way, hops, now).ok()?;
+        let surb = block.surb.to_bytes();
+        let count = fragment_count(length as usize, form);
+        let fragment = Fragment { message: id, created, length, index, count, surb: &surb, data: &data };
+        let receipt = Purpose::Stored(id, index);
+        let (prepared, there) =
+            self.packet_with_receipt(&way, &to.seal_key, &Content::Fragment(fragment), Some(receipt), now)?;
+        let predicted = there + block.predicted;
+        let expires = self.deadline_of(way.epoch, now);
+        self.surbs.insert(block.id, block.keys, Purpose::Ack(id, index), now.mono, (predicted, expires));
+        let relays = way.relays.iter().map(|relay| relay.id).chain(block.relays).collect();
+        let wait = predicted + self.late.allowance();
+        self.messages.get_mut(&id)?.sent(index, relays, now.mono, wait);
+        Some(prepared)
+    }
+
+    /// Seals `content`, wraps it for `way`, and says how long it will take.
+    fn packet(&mut self, way: &Way, seal_key: &[u8; 32], content: &Content<'_>, now: Now) -> Option<(Prepared, Duration)> {
+        self.packet_with_receipt(way, seal_key, content, None, now)
+    }
+
+    fn packet_with_receipt(
+        &mut self,
+        way: &Way,
+        seal_key: &[u8; 32],
+        content: &Content<'_>,
+        receipt: Option<Purpose>,
+        now: Now,
+    ) -> Option<(Prepared, Duration)> {
+        let mut body = [0u8; BODY_LEN];
+        let sealed_at = if way.form == Form::Slot { SURB_LEN } else { 0 };
+        let sealed = body.get_mut(sealed_at..)?;
+        let content_end = 32 + way.form.content_len();
+        content.write(sealed.get_mut(32..content_end)?).ok()?;
+        seal::seal(sealed, seal_key, &self.config.network, &mut self.rng).ok()?;
+        if way.form == Form::Slot {
+            // Every packet for a slot asks for a receipt, cover too: the mailbox cannot tell them apart.
+            let block = self.reply_block(way, way.relays.len(), now).ok()?;
+            body.get_mut(..SURB_LEN)?.copy_from_slice(&block.surb.to_bytes());
+            if let Some(purpose) = receipt {
+                let expires = self.deadline_of(way.epoch, now);
+                self.surbs.insert(block.id, block.keys, purpose, now.mono, (block.predicted, expires));
+            }
+        }
+        let path = self.sphinx_path(&way.relays)?;
+        let mut packet = new_packet();
+        let route = build(&path, way.epoch.0, &way.last, &body, &mut self.rng, &mut packet).ok()?;
+        let there = self.predict(&route.delay_seeds, &way.relays, &way.last);
+        Some((Prepared { first: NodeId(route.first), packet, cover: false }, there))
+    }
+
+    /// A block by which whoever ends `way` can answer.
+    fn reply_block(&mut self, way: &Way, hops: usize, now: Now) -> Result<ReplyBlock, SendError> {
+        let exclude: Vec<_> = way.relays.last().map(|relay| relay.id).into_iter().collect();
+        let (relays, mut last) = self.return_path(way.epoch, hops, &exclude, now)?;
+        let id: [u8; 16] = self.rng.random();
+        match &mut last {
+            LastHop::Deliver { reference } | LastHop::Slot { reference, .. } => *reference = id,
+        }
+        let path = self.sphinx_path(&relays).ok_or(SendError::BadKey)?;
+        let built = build_surb(&path, way.epoch.0, &last, &mut self.rng);
+        let (surb, keys, route) = built.map_err(|_| SendError::Hops(hops))?;
+        let predicted = self.predict(&route.delay_seeds, &relays, &last);
+        Ok(ReplyBlock { surb, id, keys, predicted, relays: relays.iter().map(|relay| relay.id).collect() })
+    }
+
+    fn way_to(&mut self, to: &Address, hops: usize, now: Now) -> Result<Way, SendError> {
+        let epoch = self.config.schedule.for_sending(now.unix);
+        let (form, relay) = self.last_hop(to, epoch)?;
+        let avoid = self.suspects.avoid(now.mono);
+        let request = PathRequest { epoch, hops, last: relay, exclude: &[self.config.me], avoid: &avoid };
+        let relays = self.paths.path(&request, &mut self.rng)?;
+        let reference = self.rng.random();
+        let last = match to.mailboxes.iter().find(|(mailbox, _)| form == Form::Slot && *mailbox == relay) {
+            Some((_, slot)) => LastHop::Slot { slot: *slot, reference },
+            None => LastHop::Deliver { reference },
+        };
+        Ok(Way { relays, last, form, epoch })
+    }
+
+    /// The relay where a packet to `to` ends: the recipient, or one of its mailboxes.
+    pub(super) fn last_hop(&mut self, to: &Address, epoch: Epoch) -> Result<(Form, NodeId), SendError> {
+        if self.paths.relay(epoch, to.node).is_some() {
+            return Ok((Form::Deliver, to.node));
+        }
+        let known: Vec<_> =
+            to.mailboxes.iter().map(|(relay, _)| *relay).filter(|r| self.paths.relay(epoch, *r).is_some()).collect();
+        let mailbox = Self::pick(&mut self.rng, &known).ok_or(NoPath::UnknownRelay(to.node))?;
+        Ok((Form::Slot, mailbox))
+    }
+
+    /// A path that ends at this node or at its mailbox; the reference in the last hop is still to be set.
+    pub(super) fn return_path(
+        &mut self,
+        epoch: Epoch,
+        hops: usize,
+        exclude: &[NodeId],
+        now: Now,
+    ) -> Result<(Vec<RelayHop>, LastHop), SendError> {
+        let me = self.config.me;
+        let reference = [0; 16];
+        let (relay, last) = if self.paths.relay(epoch, me).is_some() {
+            (me, LastHop::Deliver { reference })
+        } else {
+            let known: Vec<_> = self.claims.holding().filter(|r| self.paths.relay(epoch, *r).is_some()).collect();
+            let mailbox = Self::pick(&mut self.rng, &known).ok_or(SendError::NoReturn)?;
+            (mailbox, LastHop::Slot { slot: self.slot(), reference })
+        };
+        let exclude: Vec<_> = exclude.iter().copied().chain([me]).collect();
+        let avoid = self.suspects.avoid(now.mono);
+        let request = PathRequest { epoch, hops, last: relay, exclude: &exclude, avoid: &avoid };
+        Ok((self.paths.path(&request, &mut self.rng)?, last))
+    }
+
+    fn sphinx_path(&mut self, relays: &[RelayHop]) -> Option<Vec<Hop>> {
+        relays.iter().map(|relay| Some(Hop { id: relay.id.0, key: self.mix_key(&relay.mix_key)? })).collect()
+    }
+
+    /// The sum of the delays on a path. A last hop that is the recipient delays nothing.
+    fn predict(&self, seeds: &[[u8; 32]], relays: &[RelayHop], last: &LastHop) -> Duration {
+        let mixing = match last {
+            LastHop::Deliver { .. } => relays.len().saturating_sub(1),
+            LastHop::Slot { .. } => relays.len(),
+        };
+        let hops = seeds.iter().zip(relays.iter().map(|relay| &relay.delay_salt)).take(mixing);
+        predicted(&self.config.delays, hops)
+    }
+}
+
+fn new_packet() -> PacketBuf {
+    Box::new([0; PACKET_LEN])
+}

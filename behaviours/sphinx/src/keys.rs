@@ -1,0 +1,104 @@
+//! The mix keys of relays: X25519, one pair per relay and epoch.
+
+use core::fmt;
+use core::hash::{Hash, Hasher};
+
+use curve25519_dalek::EdwardsPoint;
+use rand::CryptoRng;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::{KeyError, x25519};
+
+/// The private half of a mix key. Erased when dropped; `Debug` shows nothing of it.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct MixSecretKey([u8; 32]);
+
+impl MixSecretKey {
+    /// Any 32 bytes; they are clamped whenever they are used, as RFC 7748 does.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes that [`from_bytes`](Self::from_bytes) takes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0)
+    }
+
+    /// A new random key.
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        let mut key = Self([0; 32]);
+        rng.fill_bytes(&mut key.0);
+        key
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> MixPublicKey {
+        let point = x25519::public_key(&self.0);
+        MixPublicKey { bytes: point.to_montgomery().to_bytes(), point }
+    }
+
+    pub(crate) const fn secret(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for MixSecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MixSecretKey(..)")
+    }
+}
+
+/// The public half of a mix key: a point of the prime-order subgroup, canonically encoded.
+#[derive(Clone, Copy)]
+pub struct MixPublicKey {
+    bytes: [u8; 32],
+    point: EdwardsPoint,
+}
+
+impl MixPublicKey {
+    /// Decodes and validates a key. It costs about one scalar multiplication: do it when a descriptor arrives, not
+    /// per packet.
+    ///
+    /// # Errors
+    /// Whatever is not the one encoding of a point of prime order is refused, with the reason.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
+        Ok(Self { bytes: *bytes, point: x25519::decode_public_key(bytes)? })
+    }
+
+    /// The encoding, as descriptors carry it.
+    #[must_use]
+    pub const fn to_bytes(&self) -> [u8; 32] {
+        self.bytes
+    }
+
+    pub(crate) const fn point(&self) -> &EdwardsPoint {
+        &self.point
+    }
+}
+
+impl PartialEq for MixPublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for MixPublicKey {}
+
+impl Hash for MixPublicKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes.hash(state);
+    }
+}
+
+impl fmt::Debug for MixPublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MixPublicKey(")?;
+        for byte in self.bytes {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str(")")
+    }
+}

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod error;
+mod header;
+mod kdf;
+mod keys;
+mod layout;
+mod relay;
+mod sender;
+mod surb;
+mod wide_block;
+mod x25519;
+
+pub use error::{BuildError, KeyError, Reject};
+pub use keys::{MixPublicKey, MixSecretKey};
+pub use layout::{
+    BODY_LEN, HEADER_LEN, MAX_HOPS, PACKET_LEN, PAYLOAD_LEN, PacketBytes, SURB_LEN, TAG_LEN, VERSION, body, payload,
+    peek,
+};
+#[doc(hidden)]
+pub use relay::symmetric_part;
+pub use relay::{Opened, Unwrapped, open, open_batch, process_batch};
+pub use sender::{DelaySeeds, Hop, LastHop, Route, build};
+pub use surb::{SURB_KEYS_LEN, Surb, SurbKeys, build_surb};
+
+#[cfg(test)]
+mod tests;

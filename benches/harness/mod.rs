@@ -1,0 +1,136 @@
+//! A small bench harness for comparisons: ours and the rival take turns in one process, so that a busy machine slows
+//! both, and medians are reported. Results are merged by name into `bench-results.json`.
+//!
+//! `FOG_BENCH=name` runs one. `FOG_BENCH_RESULTS=path` writes elsewhere.
+
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::disallowed_methods)]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// Turns that each side takes.
+const RUNS: usize = 15;
+/// How long one turn lasts, about.
+const TURN: Duration = Duration::from_millis(40);
+
+/// One side of a comparison: a closure that performs `operations` operations per call.
+pub struct Side<'a> {
+    operations: u32,
+    run: Box<dyn FnMut() + 'a>,
+    calls: u32,
+    turns: Vec<f64>,
+}
+
+impl<'a> Side<'a> {
+    pub fn new(operations: u32, run: impl FnMut() + 'a) -> Self {
+        Self { operations, run: Box::new(run), calls: 1, turns: Vec::new() }
+    }
+
+    fn time(&mut self, calls: u32) -> Duration {
+        let start = Instant::now();
+        for _ in 0..calls {
+            (self.run)();
+        }
+        start.elapsed()
+    }
+
+    fn calibrate(&mut self) {
+        self.time(1);
+        while self.time(self.calls) < TURN / 4 {
+            self.calls *= 2;
+        }
+        self.calls *= 4;
+    }
+
+    /// Seconds per operation, one more sample.
+    fn turn(&mut self) {
+        let elapsed = self.time(self.calls);
+        self.turns.push(elapsed.as_secs_f64() / (f64::from(self.calls) * f64::from(self.operations)));
+    }
+
+    fn median(&mut self) -> f64 {
+        self.turns.sort_by(f64::total_cmp);
+        self.turns[self.turns.len() / 2]
+    }
+}
+
+/// Collects the comparisons of one bench binary.
+pub struct Harness {
+    only: Option<String>,
+    results: Vec<Value>,
+}
+
+impl Harness {
+    pub fn from_env() -> Self {
+        Self { only: std::env::var("FOG_BENCH").ok().filter(|name| !name.is_empty()), results: Vec::new() }
+    }
+
+    /// Whether this comparison was asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == name)
+    }
+
+    /// Time per operation in microseconds, less is better, with the target that the ratio (or, without a rival, the
+    /// time) must meet.
+    pub fn compare_us(&mut self, name: &str, mut ours: Side<'_>, rival: Option<(&str, Side<'_>)>, target: Option<f64>) {
+        let (rival_name, mut rival) = rival.unzip();
+        ours.calibrate();
+        rival.iter_mut().for_each(Side::calibrate);
+        for _ in 0..RUNS {
+            ours.turn();
+            rival.iter_mut().for_each(Side::turn);
+        }
+        let ours = ours.median() * 1e6;
+        let rival = rival.as_mut().map(|side| side.median() * 1e6);
+        self.record(name, ours, rival, rival_name, "us", target);
+    }
+
+    fn record(
+        &mut self,
+        name: &str,
+        ours: f64,
+        rival: Option<f64>,
+        rival_name: Option<&str>,
+        unit: &str,
+        target: Option<f64>,
+    ) {
+        let ratio = rival.map(|rival| ours / rival);
+        let verdict = target.map_or(String::new(), |target| {
+            let met = ratio.unwrap_or(ours) <= target;
+            format!("{} {target}", if met { "meets" } else { "MISSES" })
+        });
+        let shown = |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
+        println!(
+            "{name:24} {ours:10.2} {unit:4} {:>10} {unit:4} {:>7}  {verdict:12} {}",
+            shown(rival, 2),
+            shown(ratio, 3),
+            rival_name.unwrap_or("(no rival)"),
+        );
+        self.results.push(json!({
+            "name": name,
+            "ours": ours,
+            "rival": rival,
+            "rival_name": rival_name,
+            "ratio": ratio,
+            "unit": unit,
+            "runs": RUNS,
+        }));
+    }
+
+    /// Merges what was measured into the results of other bench binaries.
+    pub fn finish(self) {
+        let path = std::env::var_os("FOG_BENCH_RESULTS")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bench-results.json"), PathBuf::from);
+        let mut all: Vec<Value> =
+            std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        all.retain(|old| self.results.iter().all(|new| new["name"] != old["name"]));
+        all.extend(self.results);
+        all.sort_by_key(|result| result["name"].to_string());
+        let written = serde_json::to_string_pretty(&all).map_err(std::io::Error::other);
+        if let Err(error) = written.and_then(|text| std::fs::write(&path, text + "\n")) {
+            eprintln!("error: cannot write {}: {error}", path.display());
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Whole nodes: processes of the built program, and what a user meets. Edge cases of protocols are tested at their cores; here only that
+//! everything is connected. Nothing waits for a time, only for a condition.
+
+#![allow(clippy::disallowed_methods, reason = "tests of real processes read the clock")]
+
+mod it {
+    pub(crate) mod support;
+
+    mod api;
+    mod cli;
+    mod disk;
+    mod lan;
+    mod mix;
+    mod node;
+}

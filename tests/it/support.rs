@@ -1,0 +1,189 @@
+//! The built program, run to its end or kept running.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use fog_testnet::{Client, Error, Process, until};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What any command may take here, even on a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn fog() -> PathBuf {
+    env!("CARGO_BIN_EXE_fog").into()
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    /// Its standard output as one JSON value, after it ended with 0.
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("not one JSON value ({e}): {self:?}"))
+    }
+
+    /// Its standard output as one JSON value a line, after it ended with 0.
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// That it failed as INTERFACE says: this code, one line `error:`, one line `hint:`, nothing on standard output.
+    #[track_caller]
+    pub(crate) fn refused(&self, code: i32) -> &Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        let starts = |with: &str| self.stderr.lines().filter(|line| line.starts_with(with)).count();
+        assert_eq!(starts("error: "), 1, "{self:?}");
+        assert!(!self.stderr.contains("panicked"), "{self:?}");
+        if code != 2 {
+            assert_eq!(starts("hint: "), 1, "{self:?}");
+        }
+        self
+    }
+
+    /// That standard error says `what`.
+    #[track_caller]
+    pub(crate) fn says(&self, what: &str) -> &Self {
+        assert!(self.stderr.contains(what), "`{what}` expected: {self:?}");
+        self
+    }
+}
+
+/// Runs `fog` with a data directory.
+pub(crate) fn run_in(data_dir: &Path, args: &[&str]) -> Ended {
+    run(Command::new(fog()).arg("--data-dir").arg(data_dir).args(args))
+}
+
+/// Runs `command` to its end, without settings from the environment.
+pub(crate) fn run(command: &mut Command) -> Ended {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FOG_") {
+            command.env_remove(name);
+        }
+    }
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    // Read while it runs: a full pipe would stop it.
+    let reader = |mut pipe: Box<dyn Read + Send>| {
+        thread::spawn(move || {
+            let mut text = Vec::new();
+            pipe.read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+        })
+    };
+    let stdout = reader(Box::new(child.stdout.take().expect("piped")));
+    let stderr = reader(Box::new(child.stderr.take().expect("piped")));
+    let status = until("the end of a command", PATIENCE * 2, || {
+        child.try_wait().map_err(|e| e.to_string())?.ok_or_else(|| format!("{command:?} still runs"))
+    });
+    let status = status.unwrap_or_else(|e| {
+        let _ = child.kill();
+        panic!("{e}");
+    });
+    let [stdout, stderr] = [stdout, stderr].map(|thread| thread.join().expect("a reader"));
+    Ended { code: status.code(), stdout, stderr }
+}
+
+/// A node that runs alone: on loopback, without mDNS. Ended when dropped.
+pub(crate) struct Alone {
+    pub(crate) dir: PathBuf,
+    pub(crate) port: u16,
+    pub(crate) process: Process,
+    _temporary: Option<TempDir>,
+}
+
+impl Alone {
+    pub(crate) fn start() -> Self {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let dir = temporary.path().join("data");
+        let mut node = Self::start_in(&dir);
+        node._temporary = Some(temporary);
+        node
+    }
+
+    /// Starts a node in `dir` and waits until its API answers.
+    pub(crate) fn start_in(dir: &Path) -> Self {
+        let port = free_port();
+        let listen = [format!("/ip4/127.0.0.1/tcp/{port}"), format!("/ip4/127.0.0.1/udp/{port}/quic-v1")];
+        let data_dir = dir.display().to_string();
+        let args = ["--data-dir", &data_dir, "run", "--no-mdns", "--listen", &listen[0], &listen[1]];
+        let log = dir.with_extension("log");
+        let mut process = Process::start(&fog(), &args, &log).expect("the program");
+        let pid = process.pid();
+        let answers = until("an answer of the API", PATIENCE, || {
+            let said = || std::fs::read_to_string(&log).unwrap_or_default();
+            if !process.is_running() {
+                return Err(format!("it ended: {}", said()));
+            }
+            let client = Client::open(0, dir).map_err(|e| e.to_string())?;
+            if client.pid() != pid {
+                return Err("node.json is of another process".into());
+            }
+            client.status().map(|_| ()).map_err(|e| e.to_string())
+        });
+        answers.unwrap_or_else(|e| panic!("{e}"));
+        Self { dir: dir.to_owned(), port, process, _temporary: None }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::open(0, &self.dir).expect("node.json")
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
+        run_in(&self.dir, args)
+    }
+
+    /// `node.json`.
+    pub(crate) fn node_file(&self) -> Value {
+        let text = std::fs::read_to_string(self.dir.join("node.json")).expect("node.json");
+        serde_json::from_str(&text).expect("JSON")
+    }
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
+}
+
+/// Sends `request` as it is to `address` (`host:port`) and yields the status code and the body.
+pub(crate) fn raw_http(address: &str, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("the API");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(request.as_bytes()).expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status.unwrap_or_else(|| panic!("not HTTP: {answer}")), body)
+}
+
+/// One whole network at a time; nextest holds the same by its test group.
+pub(crate) fn one_network_at_a_time() -> MutexGuard<'static, ()> {
+    static NETWORKS: Mutex<()> = Mutex::new(());
+    NETWORKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says on standard error why a test cannot be tried here. `make test` shows and counts these lines.
+pub(crate) fn not_tried(test: &str, why: &str) {
+    eprintln!("NOT TRIED: {test}: {why}");
+}
+
+/// Unwraps with the error's own words.
+#[track_caller]
+pub(crate) fn ok<T>(result: Result<T, Error>) -> T {
+    result.unwrap_or_else(|e| panic!("{e}"))
+}
