@@ -1,4 +1,5 @@
 //! Directories in real swarms.
+#![cfg(feature = "libp2p")]
 
 use std::{
     sync::Arc,

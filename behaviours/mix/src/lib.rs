@@ -1,7 +1,19 @@
-//! draft
+#![doc = include_str!("../README.md")]
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+
+#[cfg(feature = "libp2p")]
+pub mod behaviour;
 pub mod core;
+#[cfg(feature = "libp2p")]
+mod handler;
+#[cfg(feature = "libp2p")]
+mod mailbox_protocol;
+#[cfg(feature = "libp2p")]
+pub mod runtime;
 pub mod wire;
+
+#[cfg(feature = "libp2p")]
+pub use behaviour::{Behaviour, Event};

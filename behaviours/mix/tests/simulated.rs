@@ -13,7 +13,7 @@ use fog_base::{
 use fog_mix::core::{
     cover::Cover,
     delay::Delays,
-    endpoint::{Config, Endpoint, Output, Restored, Secrets, Send, SendError, SentState},
+    endpoint::{Config, Delivery, Endpoint, Output, Restored, Secrets, Send, SendError, SentNews, SentState},
     keyring::{EpochKey, Keyring},
     mailbox::{self, Mailbox, MailboxLimits},
     outgoing::Address,
@@ -282,14 +282,14 @@ impl Net {
                     self.left.push((at, now.mono));
                     self.link(at, first, packet);
                 }
-                Output::Deliver { message, from, body, .. } => {
+                Output::Deliver(Delivery { message, from, body, .. }) => {
                     let node = self.nodes.get_mut(&at).unwrap();
                     if node.stores {
                         node.inbox.push((message, from, body));
                     }
                     node.endpoint.accepted(message, node.stores, now);
                 }
-                Output::Sent { message, state, .. } => self.sent.entry(message).or_default().push(state),
+                Output::Sent(SentNews { message, state, .. }) => self.sent.entry(message).or_default().push(state),
                 Output::Pong { ping, rtt } => {
                     self.pongs.insert((at, ping), rtt);
                 }

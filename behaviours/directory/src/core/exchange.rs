@@ -11,7 +11,7 @@ use std::{
 use fog_base::{BoundedQueue, DropCounters, DropReason, NodeId, Now, TokenBucket};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::relay_set::{RelaySet, Source};
+use super::relay_set::{RelaySet, Source, Verdict};
 use crate::wire::{MAX_BATCH, MAX_PAGE, Request, Response};
 
 const FIRST_ROUND: Duration = Duration::from_secs(1);
@@ -94,9 +94,14 @@ impl Exchange {
         self.sessions
             .entry(peer)
             .or_insert(Session { stage: Stage::Idle, missing: VecDeque::new(), started: None, served });
+        self.hurry(now);
+        self.start(peer, set, now);
+    }
+
+    /// What one peer did not know, others may not know either: the row of rounds starts anew.
+    fn hurry(&mut self, now: Now) {
         self.round = FIRST_ROUND;
         self.next_round = self.next_round.min(now.mono + FIRST_ROUND);
-        self.start(peer, set, now);
     }
 
     /// A peer is gone.
@@ -144,6 +149,9 @@ impl Exchange {
             (Stage::Fetching, Response::Records { records }) => {
                 for bytes in records {
                     let outcome = set.handle_descriptor(&bytes, Source::Exchange(peer), now);
+                    if outcome == Ok(Verdict::New) {
+                        self.hurry(now);
+                    }
                     if outcome.is_err_and(|reject| reject.is_misbehaviour()) {
                         self.push(Output::Misbehaved { peer });
                         return self.end(peer);

@@ -148,6 +148,34 @@ pub enum SentState {
     Failed,
 }
 
+/// A message that has arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The message.
+    pub message: MessageId,
+    /// Who signed it; `None` if nobody did.
+    pub from: Option<NodeId>,
+    /// The message.
+    pub body: Vec<u8>,
+    /// When it was made, Unix seconds.
+    pub created: u64,
+}
+
+/// News of a message that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentNews {
+    /// The message.
+    pub message: MessageId,
+    /// What became of it.
+    pub state: SentState,
+    /// Fragments acknowledged.
+    pub acknowledged: u64,
+    /// Fragments.
+    pub packets: u64,
+    /// Packets sent again.
+    pub retransmissions: u64,
+}
+
 /// What the endpoint wants done.
 #[derive(Debug)]
 pub enum Output {
@@ -161,29 +189,9 @@ pub enum Output {
         cover: bool,
     },
     /// Hand a message to the application, which answers with [`Endpoint::accepted`] once it is stored.
-    Deliver {
-        /// The message.
-        message: MessageId,
-        /// Who signed it.
-        from: Option<NodeId>,
-        /// The message.
-        body: Vec<u8>,
-        /// When it was made, Unix seconds.
-        created: u64,
-    },
+    Deliver(Delivery),
     /// News of a message that was sent.
-    Sent {
-        /// The message.
-        message: MessageId,
-        /// What became of it.
-        state: SentState,
-        /// Fragments acknowledged.
-        acknowledged: u64,
-        /// Fragments.
-        packets: u64,
-        /// Packets sent again.
-        retransmissions: u64,
-    },
+    Sent(SentNews),
     /// The end of a ping.
     Pong {
         /// Which ping.
@@ -401,6 +409,11 @@ impl Endpoint {
         ]
     }
 
+    /// Whether `node` is a relay of `epoch`, as far as this node knows.
+    pub fn is_relay(&self, epoch: Epoch, node: NodeId) -> bool {
+        self.paths.relay(epoch, node).is_some()
+    }
+
     /// This node's public seal key.
     pub fn seal_key(&self) -> [u8; 32] {
         self.seal_public
@@ -525,13 +538,13 @@ impl Endpoint {
 
     fn report_sent(&mut self, message: MessageId, state: SentState) {
         let Some(m) = self.messages.get(&message) else { return };
-        self.outputs.push_back(Output::Sent {
+        self.outputs.push_back(Output::Sent(SentNews {
             message,
             state,
             acknowledged: m.acknowledged(),
             packets: u64::from(m.count()),
             retransmissions: m.retransmissions(),
-        });
+        }));
     }
 
     /// Reports how a message stands after news of it.

@@ -7,7 +7,7 @@ use fog_base::{DropReason, MessageId, NodeId, Now, time::CLOCK_TOLERANCE};
 use fog_sphinx::{BODY_LEN, PAYLOAD_LEN, Surb, TAG_LEN};
 use rand::RngExt;
 
-use super::{AckState, Completing, Endpoint, MAX_WAITING, MESSAGE_LIFETIME, Output, SentState, signed_bytes};
+use super::{AckState, Completing, Delivery, Endpoint, MAX_WAITING, MESSAGE_LIFETIME, Output, SentState, signed_bytes};
 use crate::{
     core::{mailbox::Stored, reassembly::Outcome, seal, surbs::Purpose},
     wire::{Content, Envelope, Form, Fragment, ReplyBody},
@@ -137,7 +137,7 @@ impl Endpoint {
             Err(_) => return self.refuse(&message, DropReason::Malformed),
         };
         self.completing.insert(message, Completing { created });
-        self.outputs.push_back(Output::Deliver { message, from, body: body.to_vec(), created });
+        self.outputs.push_back(Output::Deliver(Delivery { message, from, body: body.to_vec(), created }));
     }
 
     fn refuse(&mut self, message: &MessageId, why: DropReason) {

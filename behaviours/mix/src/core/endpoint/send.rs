@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fog_base::{
-    Epoch, MessageId, NodeId, Now,
+    DropReason, Epoch, MessageId, NodeId, Now,
     relay::{NoPath, PathRequest, RelayHop, Role},
 };
 use fog_sphinx::{BODY_LEN, Hop, LastHop, PACKET_LEN, SURB_LEN, Surb, SurbKeys, build, build_surb};
@@ -156,7 +156,13 @@ impl Endpoint {
     fn reply(&mut self, surb: Surb, body: &ReplyBody) -> Option<Prepared> {
         let body = body.to_body().ok()?;
         let mut packet = new_packet();
+        let epoch = Epoch(surb.epoch());
         let first = NodeId(surb.reply(&body, &mut packet));
+        // Whoever made the block chose its first hop: only relays are sent to.
+        if !self.is_relay(epoch, first) {
+            self.drops.count(DropReason::NoRoute);
+            return None;
+        }
         Some(Prepared { first, packet, cover: false })
     }
 

@@ -1,0 +1,385 @@
+//! The libp2p behaviour: connections on one side, the engine's requests and events on the other. No rules of the protocol.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, mpsc::TrySendError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::FutureExt;
+use fog_base::{Epoch, MessageId, NetworkId, NodeId, UnixMillis, relay::PathSelector};
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol,
+    core::{Endpoint, transport::PortUse},
+    request_response::{self, OutboundRequestId, ProtocolSupport, ResponseChannel},
+    swarm::{
+        CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionHandlerSelect, ConnectionId, DialFailure, FromSwarm,
+        NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    core::{
+        Write,
+        endpoint::{Delivery, Output, Send, SendError, SentNews},
+        mailbox::Slot,
+        outgoing::Address,
+    },
+    handler::{Handler, Report, Shared},
+    mailbox_protocol::{Codec, Request as MailboxRequest, Response},
+    runtime::{
+        engine::{self, Input, Request, Started},
+        now,
+        start::{Config, Runtime, StartError},
+        stats::Stats,
+    },
+};
+
+/// Requests that wait while the engine is busy; beyond, the oldest is dropped, which its sender sees as a failure.
+const MAX_PENDING: usize = 4096;
+
+/// What the node is told.
+#[derive(Debug)]
+pub enum Event {
+    /// A message has arrived: store it, then call [`Behaviour::accepted`].
+    Deliver(Delivery),
+    /// News of a message that was sent.
+    Sent(SentNews),
+    /// The end of the ping with this number: its round trip, or `None` if it was lost.
+    Pong(u64, Option<Duration>),
+    /// Store mailbox entries, then call [`Behaviour::persisted`] with this number.
+    Persist(u64, Vec<Write>),
+    /// The mailboxes that this node uses have changed: store them, and name them in invites.
+    Mailboxes(Vec<NodeId>),
+    /// The public mix keys have changed: publish them.
+    Keys(Vec<(Epoch, [u8; 32])>),
+    /// A peer sent far more packets than it may, and is being disconnected.
+    Flooding(NodeId),
+}
+
+enum Asked {
+    Claim(NodeId),
+    Push(NodeId, Slot),
+    Done,
+}
+
+/// The mixnet in a swarm.
+pub struct Behaviour {
+    runtime: Runtime,
+    shared: Shared,
+    mailbox: request_response::Behaviour<Codec>,
+    asked: HashMap<OutboundRequestId, Asked>,
+    claims: Vec<(oneshot::Receiver<Option<UnixMillis>>, ResponseChannel<Response>)>,
+    pending: VecDeque<Input>,
+    actions: VecDeque<ToSwarm<Event, THandlerInEvent<Self>>>,
+}
+
+impl std::fmt::Debug for Behaviour {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Behaviour").field("runtime", &self.runtime).finish_non_exhaustive()
+    }
+}
+
+impl Behaviour {
+    /// Starts the mixnet's threads.
+    pub fn new(config: Config) -> Result<Self, StartError> {
+        let network: NetworkId = config.endpoint.network;
+        let runtime = Runtime::start(config)?;
+        let protocol = |name| StreamProtocol::try_from_owned(network.protocol(name, 1));
+        // The names are made of ASCII letters and begin with a slash.
+        let mix = protocol("mix").unwrap_or(StreamProtocol::new("/fog/mix/1"));
+        let mailbox = protocol("mailbox").unwrap_or(StreamProtocol::new("/fog/mailbox/1"));
+        let config = request_response::Config::default().with_request_timeout(Duration::from_secs(10));
+        let shared = Shared {
+            protocol: mix,
+            ingress: Arc::clone(&runtime.ingress),
+            buffers: Arc::clone(&runtime.buffers),
+            stats: Arc::clone(&runtime.stats),
+        };
+        Ok(Self {
+            runtime,
+            shared,
+            mailbox: request_response::Behaviour::with_codec(Codec, [(mailbox, ProtocolSupport::Full)], config),
+            asked: HashMap::new(),
+            claims: Vec::new(),
+            pending: VecDeque::new(),
+            actions: VecDeque::new(),
+        })
+    }
+
+    /// Starts to send a message. The receiver fails if the engine is too busy.
+    pub fn send(&mut self, send: Send) -> oneshot::Receiver<Result<Started, SendError>> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Send(send, reply));
+        answer
+    }
+
+    /// Starts a ping; [`Event::Pong`] with the answered number ends it.
+    pub fn ping(
+        &mut self,
+        to: Address,
+        hops: Option<usize>,
+        timeout: Duration,
+    ) -> oneshot::Receiver<Result<u64, SendError>> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Ping(to, hops, timeout, reply));
+        answer
+    }
+
+    /// A delivered message is stored, or could not be.
+    pub fn accepted(&mut self, message: MessageId, stored: bool) {
+        self.request(Request::Accepted(message, stored));
+    }
+
+    /// What [`Event::Persist`] asked for is written, or could not be.
+    pub fn persisted(&mut self, token: u64, ok: bool) {
+        self.request(Request::Persisted(token, ok));
+    }
+
+    /// Paths are drawn from `paths` from now on.
+    pub fn set_paths(&mut self, paths: Arc<dyn PathSelector + std::marker::Send + Sync>) {
+        self.request(Request::SetPaths(paths));
+    }
+
+    /// Counters, and how the engine stands.
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.runtime.stats)
+    }
+
+    /// Packets that wait for a worker, and how many may.
+    pub fn ingress_usage(&self) -> (usize, usize) {
+        self.runtime.ingress.usage()
+    }
+
+    fn request(&mut self, request: Request) {
+        self.pending.push_back(Input::Request(request));
+        if self.pending.len() > MAX_PENDING {
+            self.pending.pop_front();
+        }
+        self.flush();
+    }
+
+    /// Hands requests to the engine in order, as long as it has room. True if some wait.
+    fn flush(&mut self) -> bool {
+        while let Some(input) = self.pending.pop_front() {
+            match self.runtime.engine.try_send(input) {
+                Ok(()) => {}
+                Err(TrySendError::Full(input)) => {
+                    self.pending.push_front(input);
+                    return true;
+                }
+                Err(TrySendError::Disconnected(_)) => return false,
+            }
+        }
+        false
+    }
+
+    fn handle_engine(&mut self, event: engine::Event) {
+        let event = match event {
+            engine::Event::Dial(peer) => {
+                if let Some(peer) = peer_id(peer) {
+                    let opts = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing).build();
+                    self.actions.push_back(ToSwarm::Dial { opts });
+                }
+                return;
+            }
+            engine::Event::Push(to, slot, packets) => {
+                return self.ask(to, MailboxRequest::Push(slot, packets), Asked::Push(to, slot));
+            }
+            engine::Event::Endpoint(Output::Claim { relay, record }) => {
+                return self.ask(relay, MailboxRequest::Claim(record), Asked::Claim(relay));
+            }
+            engine::Event::Endpoint(Output::Done { relay, slot, ids }) => {
+                return self.ask(relay, MailboxRequest::Done(slot, ids), Asked::Done);
+            }
+            // The engine carries packets to their links itself.
+            engine::Event::Endpoint(Output::Send { .. }) => return,
+            engine::Event::Endpoint(Output::Deliver(delivery)) => Event::Deliver(delivery),
+            engine::Event::Endpoint(Output::Sent(news)) => Event::Sent(news),
+            engine::Event::Endpoint(Output::Pong { ping, rtt }) => Event::Pong(ping, rtt),
+            engine::Event::Endpoint(Output::Mailboxes(relays)) => Event::Mailboxes(relays),
+            engine::Event::Persist(token, writes) => Event::Persist(token, writes),
+            engine::Event::Keys(keys) => Event::Keys(keys),
+        };
+        self.actions.push_back(ToSwarm::GenerateEvent(event));
+    }
+
+    fn ask(&mut self, to: NodeId, request: MailboxRequest, asked: Asked) {
+        if let Some(peer) = peer_id(to) {
+            self.asked.insert(self.mailbox.send_request(&peer, request), asked);
+        }
+    }
+
+    fn answered(&mut self, id: OutboundRequestId, ok: bool) {
+        match self.asked.remove(&id) {
+            Some(Asked::Claim(relay)) => self.request(Request::ClaimAnswered(relay, ok)),
+            Some(Asked::Push(to, slot)) => self.request(Request::PushResult(to, slot, ok)),
+            Some(Asked::Done) | None => {}
+        }
+    }
+
+    fn handle_mailbox(&mut self, event: request_response::Event<MailboxRequest, Response>) {
+        use request_response::{Event, Message};
+        match event {
+            Event::Message { message: Message::Response { request_id, response }, .. } => {
+                self.answered(request_id, response == Response::Ok);
+            }
+            Event::OutboundFailure { request_id, .. } => self.answered(request_id, false),
+            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+                let Some(from) = node_id(&peer) else { return };
+                match request {
+                    MailboxRequest::Claim(record) => {
+                        let (reply, answer) = oneshot::channel();
+                        self.request(Request::Claim(from, record, reply));
+                        return self.claims.push((answer, channel));
+                    }
+                    MailboxRequest::Done(slot, ids) => self.request(Request::Done(from, slot, ids)),
+                    MailboxRequest::Push(_, packets) => self.request(Request::Pushed(from, packets)),
+                }
+                let _gone = self.mailbox.send_response(channel, Response::Ok);
+            }
+            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
+        }
+    }
+
+    /// Answers the claims that the engine has decided.
+    fn poll_claims(&mut self, cx: &mut Context<'_>) {
+        let mut index = 0;
+        while let Some((answer, _)) = self.claims.get_mut(index) {
+            match std::pin::Pin::new(answer).poll_unpin(cx) {
+                Poll::Ready(decision) => {
+                    let (_, channel) = self.claims.swap_remove(index);
+                    let holds = decision.is_ok_and(|until| until.is_some());
+                    let _gone = self.mailbox.send_response(channel, if holds { Response::Ok } else { Response::Refused });
+                }
+                Poll::Pending => index += 1,
+            }
+        }
+    }
+
+    fn handler(&mut self, peer: &PeerId, connection: ConnectionId) -> Result<Handler, ConnectionDenied> {
+        let node = node_id(peer).ok_or_else(|| ConnectionDenied::new(NotAFogNode))?;
+        let link = self.runtime.links.connected(node, connection, now().mono);
+        Ok(Handler::new(self.shared.clone(), link, connection))
+    }
+
+    fn closed(&mut self, closed: &ConnectionClosed<'_>) {
+        let Some(node) = node_id(&closed.peer_id) else { return };
+        if let Some(lost) = self.runtime.links.disconnected(node, closed.connection_id) {
+            self.runtime.stats.drops.add(fog_base::DropReason::NoRoute, lost as u64);
+            self.request(Request::Disconnected(node));
+        }
+    }
+}
+
+/// The peer's id does not embed an Ed25519 key.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer's key is not an Ed25519 key")]
+struct NotAFogNode;
+
+/// The libp2p id of a node.
+pub fn peer_id(node: NodeId) -> Option<PeerId> {
+    PeerId::from_bytes(&node.to_peer_id_bytes()).ok()
+}
+
+/// The node that a libp2p id names.
+pub fn node_id(peer: &PeerId) -> Option<NodeId> {
+    NodeId::from_peer_id_bytes(&peer.to_bytes()).ok()
+}
+
+type MailboxHandler = THandler<request_response::Behaviour<Codec>>;
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = ConnectionHandlerSelect<Handler, MailboxHandler>;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let mailbox = self.mailbox.handle_established_inbound_connection(id, peer, local, remote)?;
+        Ok(libp2p::swarm::ConnectionHandler::select(self.handler(&peer, id)?, mailbox))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        addr: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let mailbox = self.mailbox.handle_established_outbound_connection(id, peer, addr, role, port)?;
+        Ok(libp2p::swarm::ConnectionHandler::select(self.handler(&peer, id)?, mailbox))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.mailbox.on_swarm_event(event);
+        match event {
+            FromSwarm::ConnectionEstablished(established) => {
+                if let Some(node) = node_id(&established.peer_id).filter(|_| established.other_established == 0) {
+                    self.request(Request::Connected(node));
+                }
+            }
+            FromSwarm::ConnectionClosed(closed) => self.closed(&closed),
+            FromSwarm::DialFailure(DialFailure { peer_id: Some(peer), .. }) => {
+                if let Some(node) = node_id(&peer) {
+                    self.request(Request::Unreachable(node));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {
+            either::Either::Left(report) => {
+                let Some(node) = node_id(&peer) else { return };
+                match report {
+                    Report::Flooding => {
+                        self.actions.push_back(ToSwarm::GenerateEvent(Event::Flooding(node)));
+                        let close = ToSwarm::CloseConnection { peer_id: peer, connection: CloseConnection::All };
+                        self.actions.push_back(close);
+                    }
+                    Report::Unsupported => self.request(Request::Unreachable(node)),
+                }
+            }
+            either::Either::Right(event) => {
+                self.mailbox.on_connection_handler_event(peer, connection, event);
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Poll::Ready(action);
+            }
+            if let Poll::Ready(Some(event)) = self.runtime.events.poll_recv(cx) {
+                self.handle_engine(event);
+                continue;
+            }
+            self.poll_claims(cx);
+            match self.mailbox.poll(cx) {
+                Poll::Ready(ToSwarm::GenerateEvent(event)) => self.handle_mailbox(event),
+                Poll::Ready(other) => {
+                    let action = other.map_in(either::Either::Right);
+                    return Poll::Ready(action.map_out(|_: request_response::Event<MailboxRequest, Response>| unreachable!()));
+                }
+                Poll::Pending => {
+                    // The engine has been full; it empties its queue in microseconds.
+                    if self.flush() {
+                        cx.waker().wake_by_ref();
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
