@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use fog_base::{Epoch, NodeId, Now, UnixMillis};
+use fog_base::{DropCounters, Epoch, NodeId, Now, UnixMillis};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
@@ -130,6 +130,11 @@ impl Behaviour {
     /// All descriptors.
     pub fn relays(&self) -> &RelaySet {
         &self.set
+    }
+
+    /// What the exchange refused, by reason.
+    pub fn exchange_drops(&self) -> &DropCounters {
+        self.exchange.drops()
     }
 
     /// The relays of `epoch`.

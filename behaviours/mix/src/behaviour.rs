@@ -24,14 +24,13 @@ use tokio::sync::oneshot;
 use crate::{
     core::{
         Write,
-        endpoint::{Delivery, Output, Send, SendError, SentNews},
+        endpoint::{Delivery, Output, Ping, Send, SendError, SentNews},
         mailbox::Slot,
-        outgoing::Address,
     },
     handler::{Handler, Report, Shared},
     mailbox_protocol::{Codec, Request as MailboxRequest, Response},
     runtime::{
-        engine::{self, Input, Request, Started},
+        engine::{self, Input, Request},
         now,
         start::{Config, Runtime, StartError},
         stats::Stats,
@@ -48,6 +47,10 @@ pub enum Event {
     Deliver(Delivery),
     /// News of a message that was sent.
     Sent(SentNews),
+    /// A message is not sent.
+    SendRefused(MessageId, SendError),
+    /// The ping with this number is not sent.
+    PingRefused(u64, SendError),
     /// The end of the ping with this number: its round trip, or `None` if it was lost.
     Pong(u64, Option<Duration>),
     /// Store mailbox entries, then call [`Behaviour::persisted`] with this number.
@@ -110,23 +113,14 @@ impl Behaviour {
         })
     }
 
-    /// Starts to send a message. The receiver fails if the engine is too busy.
-    pub fn send(&mut self, send: Send) -> oneshot::Receiver<Result<Started, SendError>> {
-        let (reply, answer) = oneshot::channel();
-        self.request(Request::Send(send, reply));
-        answer
+    /// Starts to send a message; [`Event::Sent`] and [`Event::SendRefused`] tell of it.
+    pub fn send(&mut self, send: Send) {
+        self.request(Request::Send(send));
     }
 
-    /// Starts a ping; [`Event::Pong`] with the answered number ends it.
-    pub fn ping(
-        &mut self,
-        to: Address,
-        hops: Option<usize>,
-        timeout: Duration,
-    ) -> oneshot::Receiver<Result<u64, SendError>> {
-        let (reply, answer) = oneshot::channel();
-        self.request(Request::Ping(to, hops, timeout, reply));
-        answer
+    /// Starts a ping; [`Event::Pong`] or [`Event::PingRefused`] ends it.
+    pub fn ping(&mut self, ping: Ping) {
+        self.request(Request::Ping(ping));
     }
 
     /// A delivered message is stored, or could not be.
@@ -201,6 +195,8 @@ impl Behaviour {
             engine::Event::Endpoint(Output::Sent(news)) => Event::Sent(news),
             engine::Event::Endpoint(Output::Pong { ping, rtt }) => Event::Pong(ping, rtt),
             engine::Event::Endpoint(Output::Mailboxes(relays)) => Event::Mailboxes(relays),
+            engine::Event::SendRefused(message, why) => Event::SendRefused(message, why),
+            engine::Event::PingRefused(ping, why) => Event::PingRefused(ping, why),
             engine::Event::Persist(token, writes) => Event::Persist(token, writes),
             engine::Event::Keys(keys) => Event::Keys(keys),
         };

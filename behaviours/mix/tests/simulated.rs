@@ -13,7 +13,7 @@ use fog_base::{
 use fog_mix::core::{
     cover::Cover,
     delay::Delays,
-    endpoint::{Config, Delivery, Endpoint, Output, Restored, Secrets, Send, SendError, SentNews, SentState},
+    endpoint::{Config, Delivery, Endpoint, Output, Ping, Restored, Secrets, Send, SendError, SentNews, SentState},
     keyring::{EpochKey, Keyring},
     mailbox::{self, Mailbox, MailboxLimits},
     outgoing::Address,
@@ -175,7 +175,8 @@ impl Net {
     fn send(&mut self, from: u8, to: u8, body: Vec<u8>, anonymous: bool) -> Result<MessageId, SendError> {
         let (to, now) = (self.address(to), self.now);
         let timeout = Duration::from_secs(3000);
-        self.node(from).endpoint.send(Send { to, body, hops: None, anonymous, timeout }, now)
+        let id = MessageId(self.rng.random());
+        self.node(from).endpoint.send(Send { id, to, body, hops: None, anonymous, timeout }, now).map(|()| id)
     }
 
     fn push(&mut self, at: Instant, event: Event) {
@@ -414,15 +415,16 @@ fn an_inbox_that_cannot_store_gets_the_message_later_and_once() {
 fn pings_come_back_and_too_few_relays_is_an_error() {
     let mut net = Net::new(5, 0, Cover::None);
     let (to, now) = (net.address(2), net.now);
+    let ping = |id, hops| Ping { id, to: to.clone(), hops, timeout: Duration::from_secs(10) };
     let pings: Vec<_> =
-        (0..50).map(|_| net.node(1).endpoint.ping(to.clone(), None, Duration::from_secs(10), now).unwrap()).collect();
+        (0..50).inspect(|id| net.node(1).endpoint.ping(ping(*id, None), now).unwrap()).collect();
     assert!(net.run(Duration::from_secs(10), |n| n.pongs.len() == 50));
     assert!(pings.iter().all(|p| net.pongs[&(id(1), *p)].is_some()));
     assert_eq!(
-        net.node(1).endpoint.ping(to.clone(), Some(5), Duration::from_secs(1), now),
+        net.node(1).endpoint.ping(ping(50, Some(5)), now),
         Err(SendError::NoPath(NoPath::TooFewRelays { hops: 5, needed: 4, known: 3 }))
     );
-    assert_eq!(net.node(1).endpoint.ping(to, Some(6), Duration::from_secs(1), now), Err(SendError::Hops(6)));
+    assert_eq!(net.node(1).endpoint.ping(ping(51, Some(6)), now), Err(SendError::Hops(6)));
     assert_eq!(net.relays.0.len(), 5);
 }
 

@@ -26,10 +26,9 @@ use crate::{
     core::{
         PacketBuf, Write,
         delay::Delays,
-        endpoint::{self, Endpoint, Send, SendError},
+        endpoint::{self, Endpoint, Ping, Send, SendError},
         keyring::{EpochKey, Keyring},
         mailbox::{self, Mailbox, Slot, Stored},
-        outgoing::Address,
         pool::Pool,
         relay::Outcome,
     },
@@ -58,22 +57,13 @@ pub enum Input {
     Stop,
 }
 
-/// A message that is on its way.
-#[derive(Debug, Clone, Copy)]
-pub struct Started {
-    /// The message.
-    pub message: MessageId,
-    /// How many packets it takes.
-    pub packets: u64,
-}
-
 /// What the swarm asks of the engine.
 #[derive(Debug)]
 pub enum Request {
     /// Send a message.
-    Send(Send, oneshot::Sender<Result<Started, SendError>>),
-    /// Ping, over this many hops, for this long.
-    Ping(Address, Option<usize>, Duration, oneshot::Sender<Result<u64, SendError>>),
+    Send(Send),
+    /// Ping.
+    Ping(Ping),
     /// The application has stored a message, or could not.
     Accepted(MessageId, bool),
     /// The application has written what [`Event::Persist`] asked for, or could not.
@@ -105,6 +95,10 @@ pub enum Event {
     Dial(NodeId),
     /// What the endpoint wants done, other than sending packets.
     Endpoint(endpoint::Output),
+    /// A message is not sent.
+    SendRefused(MessageId, SendError),
+    /// A ping is not sent.
+    PingRefused(u64, SendError),
     /// Push packets to a client of our mailbox.
     Push(NodeId, Slot, Vec<Stored>),
     /// Store mailbox entries, and answer with [`Request::Persisted`] and this number.
@@ -318,12 +312,17 @@ impl Engine {
     fn handle(&mut self, request: Request, now: Now) {
         let endpoint = &mut self.parts.endpoint;
         match request {
-            Request::Send(send, reply) => {
-                let started = endpoint.send(send, now).map(|message| Started { message, packets: endpoint.packets(&message) });
-                let _gone = reply.send(started);
+            Request::Send(send) => {
+                let id = send.id;
+                if let Err(why) = endpoint.send(send, now) {
+                    self.emit(Event::SendRefused(id, why));
+                }
             }
-            Request::Ping(to, hops, timeout, reply) => {
-                let _gone = reply.send(endpoint.ping(to, hops, timeout, now));
+            Request::Ping(ping) => {
+                let id = ping.id;
+                if let Err(why) = endpoint.ping(ping, now) {
+                    self.emit(Event::PingRefused(id, why));
+                }
             }
             Request::Accepted(message, stored) => endpoint.accepted(message, stored, now),
             Request::Persisted(token, ok) => self.persisted(token, ok, now),

@@ -1,8 +1,8 @@
 //! An endpoint: what a node sends and receives for itself, as opposed to what it relays for others.
 //!
 //! Applications hand in messages and pings; the endpoint cuts them into packets that leave on the send clock, and turns packets
-//! that arrive into messages, each handed to the application once. [`send`] builds packets, [`receive`] takes them in,
-//! [`claims`] keeps a mailbox for a node that is no relay, [`rtt`] says when a packet is late and which relays to avoid.
+//! that arrive into messages, each handed to the application once. `send.rs` builds packets, `receive.rs` takes them in,
+//! [`claims`] keeps a mailbox for a node that is no relay, `rtt.rs` says when a packet is late and which relays to avoid.
 
 pub mod claims;
 mod receive;
@@ -100,6 +100,8 @@ pub struct Restored {
 /// A message to send.
 #[derive(Debug, Clone)]
 pub struct Send {
+    /// Its id: random, chosen by the caller, who hears of it by this name.
+    pub id: MessageId,
     /// To whom.
     pub to: Address,
     /// The message.
@@ -109,6 +111,19 @@ pub struct Send {
     /// Whether the sender stays unnamed.
     pub anonymous: bool,
     /// When to give up.
+    pub timeout: Duration,
+}
+
+/// A round trip to measure.
+#[derive(Debug, Clone)]
+pub struct Ping {
+    /// Its number, chosen by the caller.
+    pub id: u64,
+    /// To whom.
+    pub to: Address,
+    /// Relays on each path; `None` for the default.
+    pub hops: Option<usize>,
+    /// When it counts as lost.
     pub timeout: Duration,
 }
 
@@ -265,7 +280,6 @@ pub struct Endpoint {
     // pings and loops
     pings: BoundedQueue<PingJob>,
     ping_deadlines: BTreeMap<u64, Instant>,
-    next_ping: u64,
     loops: LoopMonitor,
     loop_clock: SendClock,
     loops_due: u32,
@@ -313,7 +327,6 @@ impl Endpoint {
             keys: BTreeMap::new(),
             pings: BoundedQueue::new(MAX_WAITING),
             ping_deadlines: BTreeMap::new(),
-            next_ping: 0,
             loops: LoopMonitor::default(),
             loop_clock: SendClock::new(config.loops_per_second),
             loops_due: 0,
@@ -348,7 +361,7 @@ impl Endpoint {
     }
 
     /// Starts to send a message.
-    pub fn send(&mut self, send: Send, now: Now) -> Result<MessageId, SendError> {
+    pub fn send(&mut self, send: Send, now: Now) -> Result<(), SendError> {
         let hops = self.check_hops(send.hops)?;
         if send.body.len() > MAX_MESSAGE {
             return Err(SendError::TooLarge(send.body.len()));
@@ -358,30 +371,24 @@ impl Endpoint {
             return Err(SendError::Busy);
         }
         let form = self.check_route(&send.to, hops, now)?;
-        let id = MessageId(self.rng.random());
-        let created = now.unix.as_secs();
+        let (id, created) = (send.id, now.unix.as_secs());
         let bytes = self.envelope(&id, &send, created);
         let message = Outgoing::new(id, send.to, form, hops, created, now.mono + send.timeout, bytes);
         self.messages.insert(id, message);
+        self.report_sent(id, SentState::Progress);
         self.run_clock(now);
-        Ok(id)
+        Ok(())
     }
 
-    /// How many packets a message takes, retransmissions left out.
-    pub fn packets(&self, message: &MessageId) -> u64 {
-        self.messages.get(message).map_or(0, |m| u64::from(m.count()))
-    }
-
-    /// Starts a ping; [`Output::Pong`] with the number returned ends it, after `timeout` at the latest.
-    pub fn ping(&mut self, to: Address, hops: Option<usize>, timeout: Duration, now: Now) -> Result<u64, SendError> {
+    /// Starts a ping; [`Output::Pong`] ends it.
+    pub fn ping(&mut self, ping: Ping, now: Now) -> Result<(), SendError> {
+        let Ping { id, to, hops, timeout } = ping;
         let hops = self.check_hops(hops)?;
         self.check_route(&to, hops, now)?;
-        let id = self.next_ping;
         self.pings.push(PingJob { id, to, hops }).map_err(|_| SendError::Busy)?;
-        self.next_ping += 1;
         self.ping_deadlines.insert(id, now.mono + timeout);
         self.run_clock(now);
-        Ok(id)
+        Ok(())
     }
 
     /// Whether a path of the default length can be built now, and answered.
