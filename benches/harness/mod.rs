@@ -56,6 +56,23 @@ impl<'a> Side<'a> {
     }
 }
 
+/// What a ratio, or a figure without a rival, must be.
+#[derive(Clone, Copy)]
+pub enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Target {
+    fn verdict(self, value: f64) -> String {
+        let (met, bound) = match self {
+            Self::AtMost(bound) => (value <= bound, bound),
+            Self::AtLeast(bound) => (value >= bound, bound),
+        };
+        format!("{} {bound}", if met { "meets" } else { "MISSES" })
+    }
+}
+
 /// Collects the comparisons of one bench binary.
 pub struct Harness {
     only: Option<String>,
@@ -87,6 +104,14 @@ impl Harness {
         self.record(name, ours, rival, rival_name, "us", target);
     }
 
+    /// The medians of runs that were measured elsewhere, and whether they meet the target.
+    pub fn medians(&mut self, name: &str, ours: &mut [f64], rival: Option<(&str, f64)>, unit: &str, target: Option<Target>) {
+        ours.sort_by(f64::total_cmp);
+        let median = ours[ours.len() / 2];
+        let (rival_name, rival) = rival.unzip();
+        self.print(name, median, rival, rival_name, unit, target, ours.len());
+    }
+
     fn record(
         &mut self,
         name: &str,
@@ -96,14 +121,25 @@ impl Harness {
         unit: &str,
         target: Option<f64>,
     ) {
+        self.print(name, ours, rival, rival_name, unit, target.map(Target::AtMost), RUNS);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one row of the table")]
+    fn print(
+        &mut self,
+        name: &str,
+        ours: f64,
+        rival: Option<f64>,
+        rival_name: Option<&str>,
+        unit: &str,
+        target: Option<Target>,
+        runs: usize,
+    ) {
         let ratio = rival.map(|rival| ours / rival);
-        let verdict = target.map_or(String::new(), |target| {
-            let met = ratio.unwrap_or(ours) <= target;
-            format!("{} {target}", if met { "meets" } else { "MISSES" })
-        });
+        let verdict = target.map_or(String::new(), |target| target.verdict(ratio.unwrap_or(ours)));
         let shown = |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
         println!(
-            "{name:24} {ours:10.2} {unit:4} {:>10} {unit:4} {:>7}  {verdict:12} {}",
+            "{name:30} {ours:10.2} {unit:9} {:>10} {:>7}  {verdict:12} {}",
             shown(rival, 2),
             shown(ratio, 3),
             rival_name.unwrap_or("(no rival)"),
@@ -115,7 +151,7 @@ impl Harness {
             "rival_name": rival_name,
             "ratio": ratio,
             "unit": unit,
-            "runs": RUNS,
+            "runs": runs,
         }));
     }
 

@@ -282,3 +282,18 @@ pub struct PingSummary {
     /// The longest.
     pub max_ms: Option<f64>,
 }
+
+/// What `fog run` tells while it runs, one JSON line each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Lifecycle {
+    /// The node listens on one more address.
+    Listening {
+        /// The multiaddress, with the node's peer id at its end.
+        address: String,
+    },
+    /// It has a peer.
+    Ready,
+    /// It is shutting down.
+    Stopping,
+}

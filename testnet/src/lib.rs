@@ -1,1 +1,26 @@
+#![doc = include_str!("../README.md")]
+#![allow(clippy::disallowed_methods, reason = "this crate starts processes and waits for them: it reads the clock")]
 
+mod batch;
+mod client;
+pub mod demo;
+mod error;
+mod network;
+mod plan;
+mod process;
+mod report;
+pub mod scenario;
+mod signals;
+mod state;
+mod wait;
+
+pub use batch::{Batch, Counted, Outcome, Recipient};
+pub use client::{Client, Message, PingLine, Received, Sent, Status};
+pub use error::Error;
+pub use network::{Node, Testnet};
+pub use plan::{Faults, NodePlan, Plan};
+pub use process::{Process, Usage};
+pub use report::{Check, Report};
+pub use signals::{Interruption, wait_for_interrupt};
+pub use state::{NodeState, State, down};
+pub use wait::{Deadline, until};

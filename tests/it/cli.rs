@@ -14,7 +14,8 @@ fn in_new_dir(args: &[&str]) -> Ended {
 
 #[test]
 fn an_unknown_flag_or_command_is_wrong_usage() {
-    for args in [["run", "--no-such-flag"].as_slice(), &["frobnicate"], &["mix", "send"], &["run", "--cover", "thick"]] {
+    for args in [["run", "--no-such-flag"].as_slice(), &["frobnicate"], &["mix", "send"], &["run", "--cover", "thick"]]
+    {
         let ended = in_new_dir(args);
         assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
         assert_eq!(ended.stdout, "", "{args:?}");

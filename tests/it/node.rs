@@ -59,8 +59,7 @@ fn a_damaged_or_missing_key_is_an_error_and_nothing_is_made_in_its_place() {
     let dir = scratch.path().join("data");
     drop(Alone::start_in(&dir));
     let key = dir.join("keys/identity.key");
-    let whole = fs::read(&key).expect("the key");
-    let mut damaged = whole.clone();
+    let mut damaged = fs::read(&key).expect("the key");
     *damaged.last_mut().expect("a byte") ^= 1;
     fs::write(&key, &damaged).expect("written");
     run_in(&dir, &["run", "--no-mdns"]).refused(1).says("identity.key");
@@ -85,7 +84,15 @@ fn asked_to_end_a_node_ends_with_0_within_five_seconds_and_removes_node_json() {
         let scratch = tempfile::tempdir().expect("a directory");
         let dir = scratch.path().join("data");
         let mut child = Command::new(fog())
-            .args(["--data-dir", &dir.display().to_string(), "--json", "run", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"])
+            .args([
+                "--data-dir",
+                &dir.display().to_string(),
+                "--json",
+                "run",
+                "--no-mdns",
+                "--listen",
+                "/ip4/127.0.0.1/tcp/0",
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -26,7 +26,12 @@ fn users(metadata: &Metadata, name: &str) -> Vec<String> {
     let uses = |package: &&Package| {
         package.dependencies.iter().any(|dep| dep.name == name && dep.kind != DependencyKind::Development)
     };
-    metadata.workspace_packages().iter().filter(|package| uses(package)).map(|package| package.name.to_string()).collect()
+    metadata
+        .workspace_packages()
+        .iter()
+        .filter(|package| uses(package))
+        .map(|package| package.name.to_string())
+        .collect()
 }
 
 #[test]

@@ -28,7 +28,16 @@ fn cbor_is_read_and_written_in_one_file() {
 
 #[test]
 fn cores_know_no_network_no_runtime_no_clock_and_no_ambient_randomness() {
-    for what in ["libp2p", "tokio", "Instant::now", "SystemTime::now", "rand::rng", "rand::random", "std::fs", "std::net::TcpStream"] {
+    for what in [
+        "libp2p",
+        "tokio",
+        "Instant::now",
+        "SystemTime::now",
+        "rand::rng",
+        "rand::random",
+        "std::fs",
+        "std::net::TcpStream",
+    ] {
         forbid(&format!("`{what}` in a core"), |source| {
             source.is_core() && !source.is_test() && mentions(&source.product, what)
         });
@@ -37,7 +46,9 @@ fn cores_know_no_network_no_runtime_no_clock_and_no_ambient_randomness() {
 
 #[test]
 fn every_queue_has_a_bound() {
-    for what in ["unbounded_channel", "mpsc::unbounded", "UnboundedSender", "std::sync::mpsc::channel", "mpsc::channel()"] {
+    for what in
+        ["unbounded_channel", "mpsc::unbounded", "UnboundedSender", "std::sync::mpsc::channel", "mpsc::channel()"]
+    {
         forbid(&format!("`{what}` has no bound"), |source| {
             !source.path.starts_with("tests/tidy/") && source.code.contains(what)
         });
@@ -59,9 +70,9 @@ fn only_the_command_line_and_the_tests_print_to_standard_output() {
             let allowed = source.is_test() || source.path.starts_with("src/cli/");
             let word = what.trim_end_matches('!');
             let uses = |code: &str| match find_word(code, word, 0) {
-                Some(_) if what.ends_with('!') => code.match_indices(what).any(|(at, _)| {
-                    !code[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_')
-                }),
+                Some(_) if what.ends_with('!') => code
+                    .match_indices(what)
+                    .any(|(at, _)| !code[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_')),
                 found => found.is_some(),
             };
             !allowed && uses(&source.product)

@@ -69,7 +69,15 @@ fn there_is_one_profile() {
     assert_eq!(profiles, ["release"]);
     for script in ["Makefile", "scripts/test.sh", "scripts/bench.sh"] {
         for line in read(root().join(script)).lines().filter(|line| !line.trim_start().starts_with('#')) {
-            let builds = ["cargo build", "cargo run", "cargo test", "cargo check", "cargo clippy", "cargo nextest run", "cargo bench"];
+            let builds = [
+                "cargo build",
+                "cargo run",
+                "cargo test",
+                "cargo check",
+                "cargo clippy",
+                "cargo nextest run",
+                "cargo bench",
+            ];
             if builds.iter().any(|command| line.contains(command)) {
                 let release = line.contains("--release") || line.contains("--profile release");
                 assert!(release, "{script}: not the release profile: {line}");

@@ -14,7 +14,8 @@ use libp2p::{
     core::{Endpoint, transport::PortUse},
     request_response::{self, Event as Exchanged, Message, ProtocolSupport},
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
+        ToSwarm,
     },
 };
 use tokio::time::{Sleep, sleep_until};
@@ -72,6 +73,11 @@ pub enum Event {
         /// Who.
         peer: NodeId,
     },
+    /// A peer asks more often than any honest peer.
+    Flooding {
+        /// Who.
+        peer: NodeId,
+    },
 }
 
 /// The directory as a libp2p behaviour.
@@ -107,9 +113,8 @@ impl Behaviour {
         let name = network.protocol(NAME.0, NAME.1);
         // The name starts with a slash, which is all that libp2p asks for.
         let protocol = StreamProtocol::try_from_owned(name.clone()).unwrap_or(StreamProtocol::new("/fog/directory/1"));
-        let limits = request_response::Config::default()
-            .with_request_timeout(TIMEOUT)
-            .with_max_concurrent_streams(MAX_STREAMS);
+        let limits =
+            request_response::Config::default().with_request_timeout(TIMEOUT).with_max_concurrent_streams(MAX_STREAMS);
         let publisher_seed = *blake3::hash(&seed).as_bytes();
         Self {
             inner: request_response::Behaviour::with_codec(Codec, [(protocol, ProtocolSupport::Full)], limits),
@@ -209,6 +214,7 @@ impl Behaviour {
                 },
                 Asked::Clock { peer, offset_ms } => return Some(Event::Clock { peer, offset_ms }),
                 Asked::Misbehaved { peer } => return Some(Event::Misbehaved { peer }),
+                Asked::Flooding { peer } => return Some(Event::Flooding { peer }),
             }
         }
         Some(match self.set.poll_output()? {
@@ -221,7 +227,10 @@ impl Behaviour {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        [self.exchange.poll_timeout(), self.publisher.poll_timeout(), self.set.poll_timeout()].into_iter().flatten().min()
+        [self.exchange.poll_timeout(), self.publisher.poll_timeout(), self.set.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

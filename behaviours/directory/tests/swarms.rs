@@ -74,7 +74,8 @@ async fn drive(
 ) {
     let work = async {
         while !done(swarms) {
-            let events = swarms.iter_mut().enumerate().map(|(i, swarm)| Box::pin(async move { (i, swarm.next().await) }));
+            let events =
+                swarms.iter_mut().enumerate().map(|(i, swarm)| Box::pin(async move { (i, swarm.next().await) }));
             let ((i, event), ..) = futures::future::select_all(events).await;
             if let Some(SwarmEvent::Behaviour(event)) = event {
                 each(i, &event);

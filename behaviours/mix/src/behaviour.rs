@@ -31,6 +31,7 @@ use crate::{
     mailbox_protocol::{Codec, Request as MailboxRequest, Response},
     runtime::{
         engine::{self, Input, Request},
+        links::Links,
         now,
         start::{Config, Runtime, StartError},
         stats::Stats,
@@ -141,6 +142,11 @@ impl Behaviour {
     /// Counters, and how the engine stands.
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.runtime.stats)
+    }
+
+    /// The queues to connected peers: benches load them with packets of their own.
+    pub fn links(&self) -> Arc<Links> {
+        Arc::clone(&self.runtime.links)
     }
 
     /// Packets that wait for a worker, and how many may.

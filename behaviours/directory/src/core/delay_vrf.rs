@@ -60,9 +60,8 @@ pub fn verify(key: &[u8; 32], network: &NetworkId, epoch: Epoch, outputs: &Outpu
     let pre_out = |bytes: &[u8; 32]| VRFPreOut::from_bytes(bytes).map_err(|_| BadProof);
     let inputs = [input(network, epoch), input(network, epoch.next())];
     let extra = signing_context(PROOF_LABEL).bytes(&network.0);
-    let (pairs, _) = key
-        .vrfs_verify_extra(inputs, &[pre_out(first)?, pre_out(second)?], &proof, extra)
-        .map_err(|_| BadProof)?;
+    let (pairs, _) =
+        key.vrfs_verify_extra(inputs, &[pre_out(first)?, pre_out(second)?], &proof, extra).map_err(|_| BadProof)?;
     match pairs.as_ref() {
         [first, second] => Ok([first.make_bytes(SALT_LABEL), second.make_bytes(SALT_LABEL)]),
         _ => Err(BadProof),

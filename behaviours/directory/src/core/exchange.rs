@@ -47,6 +47,11 @@ pub enum Output {
         /// Who.
         peer: NodeId,
     },
+    /// `peer` asks more often than any honest peer.
+    Flooding {
+        /// Who.
+        peer: NodeId,
+    },
 }
 
 #[derive(Debug)]
@@ -91,9 +96,12 @@ impl Exchange {
     /// A peer was met: its set is read.
     pub fn handle_connected(&mut self, peer: NodeId, set: &mut RelaySet, now: Now) {
         let served = TokenBucket::new(SERVE_RATE, SERVE_BURST, now.mono);
-        self.sessions
-            .entry(peer)
-            .or_insert(Session { stage: Stage::Idle, missing: VecDeque::new(), started: None, served });
+        self.sessions.entry(peer).or_insert(Session {
+            stage: Stage::Idle,
+            missing: VecDeque::new(),
+            started: None,
+            served,
+        });
         self.hurry(now);
         self.start(peer, set, now);
     }
@@ -114,6 +122,7 @@ impl Exchange {
         let Some(session) = self.sessions.get_mut(&peer) else { return Response::Busy };
         if !session.served.try_take(now.mono) {
             self.drops.count(DropReason::RateLimited);
+            self.push(Output::Flooding { peer });
             return Response::Busy;
         }
         match request {

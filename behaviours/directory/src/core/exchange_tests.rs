@@ -35,13 +35,14 @@ impl World {
     }
 
     fn run(&mut self) {
-        while let Some((from, output)) = (0..self.nodes.len())
-            .find_map(|from| self.nodes[from].1.poll_output().map(|output| (from, output)))
+        while let Some((from, output)) =
+            (0..self.nodes.len()).find_map(|from| self.nodes[from].1.poll_output().map(|output| (from, output)))
         {
             match output {
                 Output::Send { to, request } => self.deliver(from, to, &request),
                 Output::Misbehaved { peer } => self.misbehaved.push(peer),
                 Output::Clock { offset_ms, .. } => self.clocks.push(offset_ms),
+                Output::Flooding { peer } => panic!("{peer} is honest"),
             }
         }
     }
@@ -188,6 +189,9 @@ fn a_peer_that_asks_too_much_is_told_to_wait_and_others_are_not() {
     assert_eq!(answered, SERVE_BURST as usize);
     assert!(!busy(exchange, set, peers[1]));
     assert_eq!(exchange.drops().get(DropReason::RateLimited), 1000 - SERVE_BURST as u64);
+    let told = std::iter::from_fn(|| exchange.poll_output());
+    let floods = told.filter(|output| *output == Output::Flooding { peer: peers[0] }).count();
+    assert_eq!(floods, 1000 - SERVE_BURST as usize);
 }
 
 #[test]

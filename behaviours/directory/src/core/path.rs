@@ -79,10 +79,7 @@ impl<'a> Draw<'a> {
 
     fn is_allowed(&self, relay: &SnapshotRelay, avoid: &[NodeId]) -> bool {
         let id = relay.hop.id;
-        id != self.last.hop.id
-            && !self.exclude.contains(&id)
-            && !avoid.contains(&id)
-            && !relay.is_related_to(self.last)
+        id != self.last.hop.id && !self.exclude.contains(&id) && !avoid.contains(&id) && !relay.is_related_to(self.last)
     }
 
     fn fits(&self, relay: &SnapshotRelay, hops: &[&SnapshotRelay]) -> bool {

@@ -101,8 +101,7 @@ impl Publisher {
         let seq = now.unix.0.max(next_seq);
         let mut seed = [0; 32];
         self.rng.fill(&mut seed);
-        let signed =
-            Descriptor::sign(keys, (&self.network, &self.schedule), facts, (*epoch, seq), now.unix, &seed);
+        let signed = Descriptor::sign(keys, (&self.network, &self.schedule), facts, (*epoch, seq), now.unix, &seed);
         self.published = signed.is_ok().then(|| (*epoch, facts.clone()));
         Some(signed)
     }

@@ -60,7 +60,8 @@ impl Snapshot {
         descriptors.sort_by_key(|descriptor| descriptor.relay());
         descriptors.dedup_by_key(|descriptor| descriptor.relay());
         let root = root(epoch, &descriptors);
-        let relays: Vec<_> = seating.seat(epoch, &descriptors).into_iter().filter_map(|seat| seated(epoch, seat)).collect();
+        let relays: Vec<_> =
+            seating.seat(epoch, &descriptors).into_iter().filter_map(|seat| seated(epoch, seat)).collect();
         let has_mix = |relay: &SnapshotRelay| relay.descriptor.facts().roles.has(Role::Mix);
         let mixes = relays.iter().enumerate().filter(|(_, relay)| has_mix(relay)).map(|(at, _)| at).collect();
         Self(Arc::new(Inner { epoch, root, relays, mixes }))

@@ -1,0 +1,45 @@
+//! The OpenAPI document, made from the handlers.
+
+use axum::Json;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        OpenApi as Document,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+use super::{error, health, metrics, mix, peers, relays, status};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "fog", description = "The local API of a Fog node. The address and the token stand in node.json."),
+    paths(
+        health::alive, health::ready, metrics::guarded, serve, status::status, status::identity, peers::peers, peers::connect,
+        relays::relays, relays::snapshot, mix::send, mix::ping, mix::receive
+    ),
+    components(schemas(error::ErrorBody)),
+    modifiers(&Bearer),
+    security(("token" = []))
+)]
+struct Description;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut Document) {
+        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        document.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
+
+/// The document.
+pub fn document() -> Document {
+    Description::openapi()
+}
+
+/// This document.
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "health", responses((status = 200, description = "OpenAPI 3.1")))]
+pub(super) async fn serve() -> Json<Document> {
+    Json(document())
+}

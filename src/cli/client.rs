@@ -1,0 +1,164 @@
+//! The command line's side of the local API: finds the node of a data directory, asks it, and turns refusals into exit codes.
+
+use std::{
+    io::{self, BufRead, BufReader},
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use ureq::{Agent, Body, Error, Timeout, http::Response};
+
+use super::CliError;
+use crate::{
+    api::{ErrorBody, NodeFile},
+    config::Config,
+};
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// What the node may take beyond the limit that it was given, before we stop waiting for it.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// A running node.
+pub(super) struct Client {
+    node: NodeFile,
+    data_dir: PathBuf,
+    agent: Agent,
+}
+
+impl Client {
+    /// The node of the configured data directory. That it answers shows with the first request.
+    pub(super) fn open(config: &Config) -> Result<Self, CliError> {
+        let data_dir = config.data_dir.clone();
+        let node = match NodeFile::read(&data_dir) {
+            Ok(Some(node)) => node,
+            Ok(None) => return Err(CliError::no_node(&data_dir)),
+            Err(error) => {
+                let message = format!("`{}` cannot be read: {error}", data_dir.join("node.json").display());
+                return Err(CliError::failed(message, "is the data directory yours? a running node writes this file"));
+            }
+        };
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            // The token is for this host: no proxy may see it.
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT))
+            .build();
+        Ok(Self { node, data_dir, agent: agent.into() })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.node.api)
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.node.token)
+    }
+
+    /// Asks for a value.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str, timeout: Duration) -> Result<T, CliError> {
+        let request = self.agent.get(self.url(path)).header("Authorization", self.bearer());
+        let answer = request.config().timeout_global(Some(timeout)).build().call();
+        self.value(answer)
+    }
+
+    /// Asks for something to be done within `timeout`, which the request names too.
+    pub(super) fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+        timeout: Duration,
+    ) -> Result<T, CliError> {
+        let request = self.agent.post(self.url(path)).header("Authorization", self.bearer());
+        let answer = request.config().timeout_global(Some(timeout + MARGIN)).build().send_json(body);
+        self.value(answer)
+    }
+
+    /// Asks for a stream and hands on each line. Without a limit it lasts as long as the node sends.
+    pub(super) fn stream<B: Serialize>(
+        &self,
+        path: &str,
+        body: &B,
+        timeout: Option<Duration>,
+        mut each: impl FnMut(Value) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let request = self.agent.post(self.url(path)).header("Authorization", self.bearer());
+        let limit = timeout.map(|timeout| timeout + MARGIN);
+        let answer = request.config().timeout_global(limit).build().send_json(body);
+        let response = self.accepted(answer)?;
+        // Each line is bounded by the node; the stream as a whole is not.
+        let lines = BufReader::new(response.into_body().into_with_config().limit(u64::MAX).reader()).lines();
+        for line in lines {
+            let line = line.map_err(|error| self.broken(&error))?;
+            let value: Value = serde_json::from_str(&line).map_err(|error| self.strange(&error))?;
+            if value.get("error").is_some() {
+                let body = serde_json::from_value(value).map_err(|error| self.strange(&error))?;
+                return Err(self.refused(body));
+            }
+            each(value)?;
+        }
+        Ok(())
+    }
+
+    fn value<T: DeserializeOwned>(&self, answer: Result<Response<Body>, Error>) -> Result<T, CliError> {
+        let response = self.accepted(answer)?;
+        let reader = response.into_body().into_with_config().limit(u64::MAX).reader();
+        serde_json::from_reader(BufReader::new(reader)).map_err(|error| self.strange(&error))
+    }
+
+    fn accepted(&self, answer: Result<Response<Body>, Error>) -> Result<Response<Body>, CliError> {
+        let mut response = answer.map_err(|error| self.unreachable(error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        if response.status() == 401 {
+            // Another program has the port now: the file was left by a node that was killed.
+            return Err(CliError::no_node(&self.data_dir));
+        }
+        match response.body_mut().read_json::<ErrorBody>() {
+            Ok(body) => Err(self.refused(body)),
+            Err(error) => Err(self.strange(&error)),
+        }
+    }
+
+    fn refused(&self, body: ErrorBody) -> CliError {
+        match body.status {
+            400 => CliError::usage(body.error, body.hint),
+            401 => CliError::no_node(&self.data_dir),
+            504 => CliError::timed_out(body.error, body.hint),
+            _ => CliError::failed(body.error, body.hint),
+        }
+    }
+
+    fn unreachable(&self, error: Error) -> CliError {
+        match error {
+            Error::Timeout(Timeout::Connect) | Error::ConnectionFailed => CliError::no_node(&self.data_dir),
+            Error::Timeout(_) => CliError::timed_out("the node did not answer in time", "allow it more with --timeout, and see its log"),
+            Error::Io(error) => self.broken(&error),
+            error => self.strange(&error),
+        }
+    }
+
+    fn broken(&self, error: &io::Error) -> CliError {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => CliError::no_node(&self.data_dir),
+            io::ErrorKind::TimedOut => {
+                CliError::timed_out("the node did not answer in time", "allow it more with --timeout, and see its log")
+            }
+            // ureq wraps its own errors when a body is read.
+            _ => match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+                Some(Error::Timeout(_)) => {
+                    CliError::timed_out("the node did not answer in time", "allow it more with --timeout, and see its log")
+                }
+                _ => CliError::failed(format!("the connection to the node broke: {error}"), "see whether it still runs: `fog status`"),
+            },
+        }
+    }
+
+    fn strange(&self, error: &dyn std::fmt::Display) -> CliError {
+        let message = format!("what answers at {} is not this node: {error}", self.node.api);
+        CliError::failed(message, "see whether another program took its port, and start it again with `fog run`")
+    }
+}

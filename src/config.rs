@@ -1,0 +1,392 @@
+//! The node's configuration: flags over `FOG_…` variables over `fog.toml` over defaults, all of it typed and checked here.
+
+mod layers;
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use fog_base::{Network, relay::Roles};
+use libp2p::Multiaddr;
+
+pub use self::layers::{ConfigError, Key, Layers, Origin};
+
+macro_rules! keys {
+    ($($constant:ident $name:literal $takes:literal)*) => {
+        /// The keys, by name.
+        #[allow(missing_docs, reason = "each says what it takes")]
+        pub mod key {
+            use super::Key;
+            $(pub const $constant: Key = Key { name: $name, takes: $takes };)*
+        }
+        /// Every key.
+        pub const KEYS: &[Key] = &[$(key::$constant),*];
+    };
+}
+
+keys! {
+    DATA_DIR "data_dir" "a directory"
+    NETWORK "network" "a network file, as `fog network create` writes it"
+    LISTEN "listen" "multiaddresses, such as /ip4/0.0.0.0/tcp/4001 or /ip4/0.0.0.0/udp/4001/quic-v1"
+    BOOTSTRAP "bootstrap" "multiaddresses, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…"
+    NO_MDNS "no_mdns" "true or false"
+    ROLES "roles" "roles separated by commas (mix, guard, exit, mailbox, directory, worker), or none alone"
+    API "api" "a loopback address and port, such as 127.0.0.1:0"
+    SOCKS "socks" "an address and port, such as 127.0.0.1:9050"
+    METRICS "metrics" "an address and port, such as 127.0.0.1:9100"
+    SEND_PER_SECOND "send_per_second" "a number from 0.1 to 10000"
+    COVER "cover" "none, loops or full"
+    LOOPS_PER_SECOND "loops_per_second" "a number from 0.001 to 1000"
+    MIX_WORKERS "mix_workers" "a number from 1 to 256"
+    PROBE_ROOT "probe_root" "a directory that has `sys` and `proc`"
+    SEAL_KEYS "seal_keys" "true or false"
+    LOG_LEVEL "log_level" "off, error, warn, info, debug, trace, or directives such as fog=debug,libp2p=info"
+    LOG_FORMAT "log_format" "human or json"
+    TIMEOUT "timeout" "whole seconds, from 1 to 86400"
+    JSON "json" "true or false"
+    CONNECTIONS "limits.connections" "a number from 1 to 10000"
+    CONNECTIONS_PER_PEER "limits.connections_per_peer" "a number from 1 to 16"
+    MEMORY_MIB "limits.memory_mib" "a number from 64 to 1048576"
+    LINK_PACKETS "limits.link_packets_per_second" "a number from 1 to 10000000"
+    LINK_BURST "limits.link_packet_burst" "a number from 1 to 10000000"
+    PACKETS "limits.packets_per_second" "a number from 1 to 10000000"
+    MIXING_POOL "limits.mixing_pool" "a number of packets from 64 to 1000000"
+    MAILBOX_MIB "limits.mailbox_mib" "a number from 1 to 1048576"
+    MAILBOX_SLOT_MIB "limits.mailbox_slot_mib" "a number from 1 to 1048576"
+    INBOX_MIB "limits.inbox_mib" "a number from 2 to 1048576"
+    RELAYS "limits.relays" "a number from 1 to 1000000"
+    LOSS "faults.loss" "a fraction from 0 to 1"
+    DELAY_MS "faults.delay_ms" "a number from 0 to 600000"
+    REORDER "faults.reorder" "a fraction from 0 to 1"
+}
+
+/// The name of the file that is looked for in the data directory.
+pub const FILE_NAME: &str = "fog.toml";
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// Which packets a node sends to hide when it speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cover {
+    /// None.
+    None,
+    /// Loops to itself, by a Poisson process of their own.
+    Loops,
+    /// Loops, and a drop packet at every tick of the send clock that carries no message.
+    Full,
+}
+
+impl Cover {
+    /// All of them, with their names.
+    pub const ALL: [(Self, &'static str); 3] = [(Self::None, "none"), (Self::Loops, "loops"), (Self::Full, "full")];
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// All of them, with their names.
+    pub const ALL: [(Self, &'static str); 2] = [(Self::Human, "human"), (Self::Json, "json")];
+}
+
+/// What is bounded, and by how much. The defaults suit a laptop on a home router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections to peers.
+    pub connections: u32,
+    /// Connections to one peer.
+    pub connections_per_peer: u32,
+    /// Resident memory beyond which no connection is taken.
+    pub memory_mib: u64,
+    /// Mix packets a second from one link.
+    pub link_packets_per_second: u32,
+    /// Mix packets at once from one link.
+    pub link_packet_burst: u32,
+    /// Mix packets a second from all links.
+    pub packets_per_second: u32,
+    /// Packets in the mixing pool.
+    pub mixing_pool: usize,
+    /// What this node keeps for others as their mailbox.
+    pub mailbox_mib: u64,
+    /// What it keeps for one of them.
+    pub mailbox_slot_mib: u64,
+    /// Messages received, read ones included.
+    pub inbox_mib: u64,
+    /// Relays whose descriptors are kept.
+    pub relays: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            connections_per_peer: 3,
+            memory_mib: 512,
+            link_packets_per_second: 1_000,
+            link_packet_burst: 2_000,
+            packets_per_second: 10_000,
+            mixing_pool: 8_192,
+            mailbox_mib: 64,
+            mailbox_slot_mib: 4,
+            inbox_mib: 256,
+            relays: 10_000,
+        }
+    }
+}
+
+/// Faults that the node injects into its own mix links: for tests. Off unless a file turns them on, and never in LAN mode.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Faults {
+    /// The fraction of packets that are lost.
+    pub loss: f64,
+    /// What each packet waits.
+    pub delay: Duration,
+    /// The fraction of packets that are overtaken by later ones.
+    pub reorder: f64,
+}
+
+impl Faults {
+    /// Whether any fault is on.
+    pub fn any(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+/// Everything that is configured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Keys, store and `node.json`.
+    pub data_dir: PathBuf,
+    /// The file that was read, if any.
+    pub config_file: Option<PathBuf>,
+    /// The network file; LAN mode without it.
+    pub network: Option<PathBuf>,
+    /// Where to listen.
+    pub listen: Vec<Multiaddr>,
+    /// First contacts, besides those of the network file.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Whether peers are looked for on the local network.
+    pub mdns: bool,
+    /// What the node offers once it is reachable.
+    pub roles: Roles,
+    /// Where the local API listens; always loopback.
+    pub api: SocketAddr,
+    /// Where the SOCKS proxy listens; off without it.
+    pub socks: Option<SocketAddr>,
+    /// Where metrics can be read without a token; off without it.
+    pub metrics: Option<SocketAddr>,
+    /// Mean packets a second that leave for the application.
+    pub send_per_second: f64,
+    /// Cover traffic.
+    pub cover: Cover,
+    /// Mean loop packets a second.
+    pub loops_per_second: f64,
+    /// Threads that unwrap packets.
+    pub mix_workers: usize,
+    /// Where idle detection looks for `/sys` and `/proc`.
+    pub probe_root: PathBuf,
+    /// Whether new keys are sealed with a passphrase.
+    pub seal_keys: bool,
+    /// A level or directives; `None` for each command's own default.
+    pub log_level: Option<String>,
+    /// How logs are written.
+    pub log_format: LogFormat,
+    /// When commands give up; `None` for each command's own default.
+    pub timeout: Option<Duration>,
+    /// Whether output is JSON.
+    pub json: bool,
+    /// Bounds.
+    pub limits: Limits,
+    /// Injected faults.
+    pub faults: Faults,
+}
+
+impl Config {
+    /// From flags, this process's environment, and the file that they name or the data directory has.
+    pub fn load(flags: Layers, file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::resolve(flags, file, &|name| std::env::var(name).ok())
+    }
+
+    /// As [`Self::load`], with an environment of the caller's.
+    pub fn resolve(
+        mut layers: Layers,
+        file: Option<&Path>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        layers.variables(KEYS, environment);
+        let named = file.map(Path::to_owned).or_else(|| environment("FOG_CONFIG").filter(|f| !f.is_empty()).map(PathBuf::from));
+        let found = match &named {
+            Some(file) => Some((file.clone(), read(file)?)),
+            None => default_file(&layers)?,
+        };
+        if let Some((file, text)) = &found {
+            layers.file(KEYS, file, text)?;
+        }
+        let from_file = matches!(layers.origin(key::DATA_DIR), Some(Origin::File(_)));
+        if named.is_none() && from_file {
+            return Err(ConfigError::Conflict {
+                message: "`data_dir` stands in a fog.toml that was found in the data directory".into(),
+                hint: "remove it there, or name the file with --config".into(),
+            });
+        }
+        Self::from_layers(&layers, found.map(|(file, _)| file))
+    }
+
+    fn from_layers(layers: &Layers, config_file: Option<PathBuf>) -> Result<Self, ConfigError> {
+        let addresses = |key| layers.parse_list(key, |text| text.parse::<Multiaddr>().ok().filter(|a| !a.is_empty()));
+        let socket = |key| layers.parse(key, |text| text.parse::<SocketAddr>().ok());
+        let truth = |key| layers.parse(key, |text| text.parse::<bool>().ok());
+        let cover = layers.parse(key::COVER, |text| by_name(&Cover::ALL, text))?;
+        let format = layers.parse(key::LOG_FORMAT, |text| by_name(&LogFormat::ALL, text))?;
+        let api = layers.parse(key::API, |text| text.parse::<SocketAddr>().ok().filter(|api| api.ip().is_loopback()))?;
+        let workers = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Ok(Self {
+            data_dir: data_dir(layers)?,
+            config_file,
+            network: layers.path(key::NETWORK)?,
+            listen: addresses(key::LISTEN)?.unwrap_or_else(default_listen),
+            bootstrap: addresses(key::BOOTSTRAP)?.unwrap_or_default(),
+            mdns: !truth(key::NO_MDNS)?.unwrap_or(false),
+            roles: layers.parse(key::ROLES, |text| text.parse().ok())?.unwrap_or_else(default_roles),
+            api: api.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+            socks: socket(key::SOCKS)?,
+            metrics: socket(key::METRICS)?,
+            send_per_second: number(layers, key::SEND_PER_SECOND, 0.1..=10_000.0, 50.0)?,
+            cover: cover.unwrap_or(Cover::Loops),
+            loops_per_second: number(layers, key::LOOPS_PER_SECOND, 0.001..=1_000.0, 0.2)?,
+            mix_workers: number(layers, key::MIX_WORKERS, 1..=256, workers())?,
+            probe_root: layers.path(key::PROBE_ROOT)?.unwrap_or_else(|| PathBuf::from("/")),
+            seal_keys: truth(key::SEAL_KEYS)?.unwrap_or(false),
+            log_level: layers.parse(key::LOG_LEVEL, log_level)?,
+            log_format: format.unwrap_or(LogFormat::Human),
+            timeout: layers.parse(key::TIMEOUT, |text| within(text, 1..=86_400).map(Duration::from_secs))?,
+            json: truth(key::JSON)?.unwrap_or(false),
+            limits: limits(layers)?,
+            faults: faults(layers)?,
+        })
+    }
+
+    /// The network that the configured file describes, or LAN mode's.
+    pub fn read_network(&self) -> Result<Network, ConfigError> {
+        let Some(file) = &self.network else {
+            return Ok(Network::lan());
+        };
+        Network::from_file(&read(file)?)
+            .map_err(|error| ConfigError::File { file: file.clone(), reason: error.to_string() })
+    }
+
+    /// Refuses faults outside a network of one's own: they would hurt strangers.
+    pub fn check_faults(&self, network: &Network) -> Result<(), ConfigError> {
+        if self.faults.any() && network.is_lan() {
+            return Err(ConfigError::Conflict {
+                message: "`[faults]` injects faults for tests and is refused in LAN mode".into(),
+                hint: "remove it, or name a network of your own with --network".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The platform's data folder for this program.
+pub fn default_data_dir() -> Option<PathBuf> {
+    directories::ProjectDirs::from("", "", "fog").map(|dirs| dirs.data_dir().to_owned())
+}
+
+fn data_dir(layers: &Layers) -> Result<PathBuf, ConfigError> {
+    let dir = layers.path(key::DATA_DIR)?.or_else(default_data_dir).ok_or_else(|| ConfigError::Conflict {
+        message: "this system has no home directory to keep data in".into(),
+        hint: "name a directory with --data-dir".into(),
+    })?;
+    // Absolute, so that messages name it whole and a later change of directory does not move it.
+    std::path::absolute(&dir).map_err(|error| ConfigError::File { file: dir, reason: error.to_string() })
+}
+
+fn default_file(layers: &Layers) -> Result<Option<(PathBuf, String)>, ConfigError> {
+    let file = data_dir(layers)?.join(FILE_NAME);
+    match file.try_exists() {
+        Ok(false) => Ok(None),
+        _ => read(&file).map(|text| Some((file, text))),
+    }
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
+    let failed = |reason: String| ConfigError::File { file: file.to_owned(), reason };
+    let size = file.metadata().map_err(|error| failed(io_reason(&error)))?.len();
+    if size > MAX_FILE {
+        return Err(failed("larger than 1 MiB".into()));
+    }
+    fs::read_to_string(file).map_err(|error| failed(io_reason(&error)))
+}
+
+fn io_reason(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound { "there is no such file".into() } else { error.to_string() }
+}
+
+fn default_listen() -> Vec<Multiaddr> {
+    let all = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"];
+    all.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+fn default_roles() -> Roles {
+    use fog_base::relay::Role::{Directory, Guard, Mailbox, Mix, Worker};
+    [Mix, Guard, Mailbox, Directory, Worker].into_iter().fold(Roles::NONE, Roles::with)
+}
+
+fn by_name<T: Copy>(all: &[(T, &str)], text: &str) -> Option<T> {
+    all.iter().find(|(_, name)| *name == text).map(|(value, _)| *value)
+}
+
+fn within<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
+    text.parse().ok().filter(|number| range.contains(number))
+}
+
+fn number<T>(layers: &Layers, key: Key, range: RangeInclusive<T>, default: T) -> Result<T, ConfigError>
+where
+    T: FromStr + PartialOrd,
+{
+    Ok(layers.parse(key, |text| within(text, range))?.unwrap_or(default))
+}
+
+fn log_level(text: &str) -> Option<String> {
+    tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned())
+}
+
+fn limits(layers: &Layers) -> Result<Limits, ConfigError> {
+    const LARGEST_MIB: u64 = 1024 * 1024;
+    let default = Limits::default();
+    Ok(Limits {
+        connections: number(layers, key::CONNECTIONS, 1..=10_000, default.connections)?,
+        connections_per_peer: number(layers, key::CONNECTIONS_PER_PEER, 1..=16, default.connections_per_peer)?,
+        memory_mib: number(layers, key::MEMORY_MIB, 64..=LARGEST_MIB, default.memory_mib)?,
+        link_packets_per_second: number(layers, key::LINK_PACKETS, 1..=10_000_000, default.link_packets_per_second)?,
+        link_packet_burst: number(layers, key::LINK_BURST, 1..=10_000_000, default.link_packet_burst)?,
+        packets_per_second: number(layers, key::PACKETS, 1..=10_000_000, default.packets_per_second)?,
+        mixing_pool: number(layers, key::MIXING_POOL, 64..=1_000_000, default.mixing_pool)?,
+        mailbox_mib: number(layers, key::MAILBOX_MIB, 1..=LARGEST_MIB, default.mailbox_mib)?,
+        mailbox_slot_mib: number(layers, key::MAILBOX_SLOT_MIB, 1..=LARGEST_MIB, default.mailbox_slot_mib)?,
+        inbox_mib: number(layers, key::INBOX_MIB, 2..=LARGEST_MIB, default.inbox_mib)?,
+        relays: number(layers, key::RELAYS, 1..=1_000_000, default.relays)?,
+    })
+}
+
+fn faults(layers: &Layers) -> Result<Faults, ConfigError> {
+    Ok(Faults {
+        loss: number(layers, key::LOSS, 0.0..=1.0, 0.0)?,
+        delay: Duration::from_millis(number(layers, key::DELAY_MS, 0..=600_000, 0)?),
+        reorder: number(layers, key::REORDER, 0.0..=1.0, 0.0)?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Does what the wiring decided.
+
+use std::collections::BTreeSet;
+
+use fog_base::Now;
+use fog_directory::Acceptance;
+use libp2p::{
+    Multiaddr, PeerId,
+    gossipsub::{MessageAcceptance, MessageId, PublishError},
+    kad,
+    multiaddr::Protocol,
+    relay,
+    swarm::{
+        ConnectionId, DialError,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+
+use super::{
+    contacts::{Dial, split},
+    event::dial_reason,
+    event_loop::EventLoop,
+    peers::Offence,
+    report::Lifecycle,
+    transport,
+    wiring::Action,
+};
+use crate::store::{Batch, Durability};
+
+impl EventLoop {
+    /// Does each action, and what those lead to.
+    pub(super) fn perform(&mut self, actions: Vec<Action>, now: Now) {
+        for action in actions {
+            self.perform_one(action, now);
+        }
+    }
+
+    fn perform_one(&mut self, action: Action, now: Now) {
+        match action {
+            Action::Dial(dial) => self.dial(dial),
+            Action::Disconnect(peer) => drop(self.swarm.disconnect_peer_id(peer)),
+            Action::Close(connection) => drop(self.swarm.close_connection(connection)),
+            Action::Block(peer) => drop(self.swarm.behaviour_mut().blocked.block_peer(peer)),
+            Action::Unblock(peer) => drop(self.swarm.behaviour_mut().blocked.unblock_peer(peer)),
+            Action::Tell(address) => self.swarm.add_external_address(address),
+            Action::Withhold(address) => self.swarm.remove_external_address(&address),
+            Action::Serve(serve) => self.serve(serve),
+            Action::Reserve(at) => self.reserve(&at),
+            Action::Route { peer, addresses } => {
+                let kad = &mut self.swarm.behaviour_mut().kad;
+                for address in addresses {
+                    let _added = kad.add_address(&peer, address);
+                }
+            }
+            Action::Unroute(peer) => drop(self.swarm.behaviour_mut().kad.remove_peer(&peer)),
+            Action::Judge { from, id, bytes } => self.judge(from, &id, &bytes, now),
+            Action::Publish(bytes) => self.publish(bytes),
+            Action::Store(batch) => self.write(batch),
+            Action::Describe(facts) => self.swarm.behaviour_mut().directory.set_facts(facts),
+            Action::Snapshots => self.refresh_snapshots(now),
+            Action::Announce(address) => self.announce(address),
+        }
+    }
+
+    fn dial(&mut self, dial: Dial) {
+        let opts = match dial.peer {
+            Some(peer) => DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(dial.addresses)
+                .extend_addresses_through_behaviour()
+                .build(),
+            None => match dial.addresses.into_iter().next() {
+                Some(address) => address.into(),
+                None => return,
+            },
+        };
+        match self.swarm.dial(opts) {
+            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+            Err(error) => tracing::debug!(reason = dial_reason(&error), "cannot dial"),
+        }
+    }
+
+    /// Dials for `fog connect`, one attempt for each address, and says which attempts those are.
+    pub(super) fn dial_for_command(
+        &mut self,
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+    ) -> Result<BTreeSet<ConnectionId>, DialError> {
+        let opts = match (peer, addresses.as_slice()) {
+            (Some(peer), _) => DialOpts::peer_id(peer)
+                .condition(PeerCondition::Always)
+                .addresses(addresses)
+                .extend_addresses_through_behaviour()
+                .build(),
+            (None, [address, ..]) => DialOpts::unknown_peer_id().address(split(address).1).build(),
+            (None, []) => return Err(DialError::NoAddresses),
+        };
+        let attempt = opts.connection_id();
+        self.swarm.dial(opts)?;
+        Ok(BTreeSet::from([attempt]))
+    }
+
+    fn serve(&mut self, serve: bool) {
+        let (mode, status) = match serve {
+            true => (kad::Mode::Server, relay::Status::Enable),
+            false => (kad::Mode::Client, relay::Status::Disable),
+        };
+        tracing::info!(serve, "this node is {}reachable for its roles", if serve { "" } else { "not " });
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.kad.set_mode(Some(mode));
+        behaviour.relay_server.set_status(Some(status));
+        // Those who identified us before must learn of it.
+        let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
+        self.swarm.behaviour_mut().identify.push(peers);
+    }
+
+    fn reserve(&mut self, at: &Multiaddr) {
+        match self.swarm.listen_on(at.clone()) {
+            Ok(_) => tracing::info!(%at, "not reachable: another node is asked to relay"),
+            Err(error) => tracing::debug!(%at, %error, "cannot ask for a relay"),
+        }
+    }
+
+    fn judge(&mut self, from: PeerId, id: &MessageId, bytes: &[u8], now: Now) {
+        let behaviour = self.swarm.behaviour_mut();
+        let verdict = match behaviour.directory.handle_gossip(&from, bytes) {
+            Acceptance::Accept => MessageAcceptance::Accept,
+            Acceptance::Ignore => MessageAcceptance::Ignore,
+            Acceptance::Reject => MessageAcceptance::Reject,
+        };
+        let is_rejected = matches!(verdict, MessageAcceptance::Reject);
+        behaviour.gossip.report_message_validation_result(id, &from, verdict);
+        if is_rejected {
+            let actions = self.wiring.punish(from, Offence::Invalid, now);
+            self.perform(actions, now);
+        }
+    }
+
+    fn publish(&mut self, bytes: Vec<u8>) {
+        let behaviour = self.swarm.behaviour_mut();
+        let topic = transport::directory_topic(behaviour);
+        match behaviour.gossip.publish(topic, bytes.clone()) {
+            Ok(_) | Err(PublishError::Duplicate) => {}
+            Err(PublishError::NoPeersSubscribedToTopic | PublishError::AllQueuesFull(_)) => {
+                self.wiring.keep_unpublished(bytes);
+            }
+            Err(error) => tracing::debug!(%error, "gossip does not take a descriptor"),
+        }
+    }
+
+    /// Other peers' records come back by exchange, so a full queue only counts them.
+    fn write(&mut self, batch: Batch) {
+        if self.store.submit(batch, Durability::Relaxed).is_err() {
+            self.wiring.drops.count(fog_base::DropReason::QueueFull);
+        }
+    }
+
+    fn announce(&self, address: Multiaddr) {
+        let address = address.with(Protocol::P2p(*self.swarm.local_peer_id()));
+        tracing::info!(%address, "listening");
+        self.tell(Lifecycle::Listening { address: address.to_string() });
+    }
+
+    /// Makes the snapshots of this epoch and the next, and tells those who draw paths from them.
+    pub(super) fn refresh_snapshots(&mut self, now: Now) {
+        let epoch = self.network.schedule().at(now.unix);
+        let directory = &self.swarm.behaviour().directory;
+        self.snapshots = [epoch, epoch.next()].map(|epoch| (epoch, directory.snapshot(epoch))).into();
+        let Some(snapshot) = self.snapshots.get(&epoch) else { return };
+        let relays = snapshot.relays().iter();
+        let relays = relays.map(|relay| (relay.hop.id, relay.descriptor.facts().addresses.clone()));
+        let actions = self.wiring.set_relays(relays, now);
+        self.perform(actions, now);
+    }
+}

@@ -1,0 +1,54 @@
+//! The protocols that the node speaks: fields and nothing else. `transport.rs` makes them, `event.rs` names what they tell.
+
+use libp2p::{
+    PeerId, allow_block_list, autonat, connection_limits, dcutr, gossipsub, identify,
+    kad::{self, store::MemoryStore},
+    mdns, memory_connection_limits, ping, relay,
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+    upnp,
+};
+
+/// The behaviour of a node's swarm.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    /// Refuses connections beyond the configured number. First, as it is the cheapest to say no.
+    pub(super) limits: connection_limits::Behaviour,
+    /// Refuses connections while memory is short.
+    pub(super) memory: memory_connection_limits::Behaviour,
+    /// Refuses banned peers.
+    pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    /// Tells peers apart by network, and tells them our addresses.
+    pub(super) identify: identify::Behaviour,
+    /// Round-trip times, and whether a connection still lives.
+    pub(super) ping: ping::Behaviour,
+    /// Finds neighbours without any server.
+    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    /// Finds peers on the internet.
+    pub(super) kad: kad::Behaviour<MemoryStore>,
+    /// Carries descriptors.
+    pub(super) gossip: gossipsub::Behaviour,
+    /// Asks others whether our addresses work.
+    pub(super) autonat_client: autonat::v2::client::Behaviour,
+    /// Tells others whether theirs do.
+    pub(super) autonat_server: autonat::v2::server::Behaviour,
+    /// Asks the router for a port.
+    pub(super) upnp: Toggle<upnp::tokio::Behaviour>,
+    /// Reaches peers behind NAT through others.
+    pub(super) relay_client: relay::client::Behaviour,
+    /// Lets others reach peers behind NAT through us.
+    pub(super) relay_server: relay::Behaviour,
+    /// Turns relayed connections into direct ones.
+    pub(super) dcutr: dcutr::Behaviour,
+    /// Who the relays are.
+    pub(super) directory: fog_directory::Behaviour,
+}
+
+/// libp2p's name for a node.
+pub(super) fn peer_id(node: fog_base::NodeId) -> Option<PeerId> {
+    PeerId::from_bytes(&node.to_peer_id_bytes()).ok()
+}
+
+/// The node of a peer id; `None` for a key that is not Ed25519.
+pub(super) fn node_id(peer: &PeerId) -> Option<fog_base::NodeId> {
+    fog_base::NodeId::from_peer_id_bytes(&peer.to_bytes()).ok()
+}

@@ -1,0 +1,146 @@
+//! The event loop: it alone owns the swarm. Each arm hands what happened to one function; the wiring decides, `actions.rs` does.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use fog_base::{Epoch, Network, Now};
+use fog_directory::Snapshot;
+use futures::StreamExt;
+use libp2p::{Swarm, swarm::SwarmEvent};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    behaviour::{Behaviour, BehaviourEvent},
+    clock,
+    command::Command,
+    connect::Connects,
+    event::Event,
+    report::{Lifecycle, State},
+    wiring::Wiring,
+};
+use crate::{config::Config, keys::Keys, store::Writer};
+
+/// How often dials, bans and waiting orders are looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Our public mix keys, whenever they change: of the running epoch and the next at least.
+pub type MixKeys = Vec<(Epoch, [u8; 32])>;
+
+/// Everything that runs in the node.
+pub(super) struct EventLoop {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) wiring: Wiring,
+    pub(super) connects: Connects,
+    /// Of the running epoch and the next.
+    pub(super) snapshots: BTreeMap<Epoch, Snapshot>,
+    pub(super) config: Config,
+    pub(super) keys: Arc<Keys>,
+    pub(super) network: Network,
+    pub(super) store: Writer,
+    pub(super) started: Now,
+    pub(super) state: watch::Sender<State>,
+    /// Grows with each message received.
+    #[expect(dead_code, reason = "the mixnet counts here")]
+    pub(super) inbox: watch::Sender<u64>,
+    pub(super) lifecycle: mpsc::Sender<Lifecycle>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) mix_keys: mpsc::Receiver<MixKeys>,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl EventLoop {
+    /// Runs until the node is told to stop.
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shutdown = self.shutdown.clone();
+        self.on_epoch();
+        let mut next_epoch = self.next_epoch();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                event = self.swarm.select_next_some() => self.on_swarm(event),
+                Some(command) = self.commands.recv() => self.on_command(command),
+                Some(keys) = self.mix_keys.recv() => self.on_mix_keys(keys),
+                _ = tick.tick() => self.on_tick(),
+                () = sleep_until(next_epoch) => {
+                    self.on_epoch();
+                    next_epoch = self.next_epoch();
+                }
+            }
+        }
+        self.stop();
+        Ok(())
+    }
+
+    fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        let Some(event) = Event::of(event) else { return };
+        let now = clock::now();
+        self.connects.observe(&event, &self.wiring.identity.network);
+        let actions = self.wiring.handle(event, now);
+        self.perform(actions, now);
+        self.connects.settle(&self.wiring.peers, now.mono);
+        self.update_state();
+    }
+
+    fn on_mix_keys(&mut self, keys: MixKeys) {
+        let now = clock::now();
+        let actions = self.wiring.set_mix_keys(keys, now);
+        self.perform(actions, now);
+    }
+
+    fn on_tick(&mut self) {
+        let now = clock::now();
+        let actions = self.wiring.tick(now);
+        self.perform(actions, now);
+        self.connects.settle(&self.wiring.peers, now.mono);
+    }
+
+    /// A new epoch begins: its snapshot, and (through the mix keys) its descriptor.
+    fn on_epoch(&mut self) {
+        let now = clock::now();
+        self.refresh_snapshots(now);
+        let actions = self.wiring.tick(now);
+        self.perform(actions, now);
+    }
+
+    fn next_epoch(&self) -> Instant {
+        let (now, schedule) = (clock::now(), self.network.schedule());
+        let left = schedule.end(schedule.at(now.unix)).since(now.unix);
+        // A millisecond more, so that rounding does not wake us before the boundary.
+        Instant::from_std(now.mono) + left + Duration::from_millis(1)
+    }
+
+    fn update_state(&mut self) {
+        let state = if self.wiring.peers.count() > 0 { State::Ready } else { State::Joining };
+        let became_ready = self.state.send_if_modified(|old| std::mem::replace(old, state) != state);
+        if became_ready && state == State::Ready {
+            self.tell(Lifecycle::Ready);
+        }
+    }
+
+    /// Tells `fog run`; a reader that does not keep up misses lines, and the node does not wait for it.
+    pub(super) fn tell(&self, event: Lifecycle) {
+        if self.lifecycle.try_send(event).is_err() {
+            tracing::debug!("nobody reads the lifecycle events");
+        }
+    }
+
+    /// Takes nothing new; what is queued for the store is written when the last `Writer` is dropped, which the caller waits for.
+    fn stop(mut self) {
+        self.state.send_replace(State::Stopping);
+        self.tell(Lifecycle::Stopping);
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            drop(command);
+        }
+        let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            // A peer that left at the same moment is disconnected as well.
+            let _left = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The running node: composition and IO. Protocol rules live in `behaviours/`; what one protocol tells another passes through
+//! `wiring.rs`.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `transport.rs`, `behaviour.rs` | the swarm, and the protocols that it speaks |
+//! | `event_loop.rs`, `event.rs`, `wiring.rs`, `actions.rs` | what happens, what follows from it, and the doing |
+//! | `reachability.rs`, `peers.rs`, `contacts.rs`, `clock.rs` | what the wiring knows, each a pure part with its tests |
+//! | `handle.rs`, `command.rs`, `commands.rs`, `connect.rs` | questions to a running node, and their answers |
+//! | `report.rs`, `status.rs`, `metrics.rs` | what it tells of itself |
+
+mod actions;
+mod behaviour;
+mod clock;
+pub mod command;
+mod commands;
+mod connect;
+mod contacts;
+mod event;
+mod event_loop;
+pub mod handle;
+mod metrics;
+mod peers;
+mod reachability;
+pub mod report;
+mod status;
+mod transport;
+mod wiring;
+
+use std::{sync::Arc, thread, time::Duration};
+
+use anyhow::Context as _;
+use fog_base::Network;
+use libp2p::Multiaddr;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    connect::Connects,
+    event_loop::EventLoop,
+    handle::{COMMAND_QUEUE, NodeHandle},
+    report::State,
+    wiring::{Identity, Wiring},
+};
+pub use self::{event_loop::MixKeys, report::Lifecycle};
+use crate::{
+    config::Config,
+    keys::Keys,
+    store::{Batch, Durability, Store, Table, Writer},
+};
+
+/// Lifecycle events that may wait for their reader.
+const LIFECYCLE_QUEUE: usize = 64;
+const MIX_KEYS_QUEUE: usize = 4;
+/// How long the store may take to write what is queued when the node stops.
+const FLUSH: Duration = Duration::from_secs(4);
+
+/// A node that runs.
+#[derive(Debug)]
+pub struct RunningNode {
+    /// Asks it.
+    pub handle: NodeHandle,
+    /// What it tells while it runs.
+    pub events: mpsc::Receiver<Lifecycle>,
+    /// Ends when it has stopped.
+    pub join: JoinHandle<anyhow::Result<()>>,
+}
+
+/// What another part of the program gives to the node.
+#[derive(Debug, Default)]
+pub struct Seams {
+    /// Where the node's public mix keys come from; without them it is no relay.
+    pub mix_keys: Option<mpsc::Receiver<MixKeys>>,
+}
+
+/// Starts a node; it stops when `shutdown` is cancelled. Must be called within a tokio runtime.
+pub fn start(
+    config: Config,
+    keys: Keys,
+    store: Arc<dyn Store>,
+    network: Network,
+    shutdown: CancellationToken,
+) -> anyhow::Result<RunningNode> {
+    start_with(config, keys, store, network, shutdown, Seams::default())
+}
+
+/// As [`start`], with parts that others provide.
+pub fn start_with(
+    config: Config,
+    keys: Keys,
+    store: Arc<dyn Store>,
+    network: Network,
+    shutdown: CancellationToken,
+    seams: Seams,
+) -> anyhow::Result<RunningNode> {
+    let keys = Arc::new(keys);
+    let mut swarm = transport::build(&config, &keys, &network)?;
+    let expired = load_descriptors(&mut swarm, &*store)?;
+    transport::listen(&mut swarm, &config.listen)?;
+    let now = clock::now();
+    let (writer, flushed) = Writer::start(store).context("the store's writer cannot be started")?;
+    if !expired.is_empty() && writer.submit(expired, Durability::Relaxed).is_err() {
+        tracing::debug!("descriptors that ended stay in the store until they are seen again");
+    }
+    let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+    let (state, state_seen) = watch::channel(State::Joining);
+    let (inbox, inbox_seen) = watch::channel(0);
+    let (lifecycle, events) = mpsc::channel(LIFECYCLE_QUEUE);
+    let (_no_keys, no_keys) = mpsc::channel(MIX_KEYS_QUEUE);
+    let node = EventLoop {
+        wiring: Wiring::new(identity(&config, &keys, &network, &swarm), &bootstrap(&config, &network)?, now),
+        connects: Connects::default(),
+        snapshots: Default::default(),
+        mix_keys: seams.mix_keys.unwrap_or(no_keys),
+        store: writer,
+        started: now,
+        commands: command_queue,
+        swarm,
+        config,
+        keys,
+        network,
+        state,
+        inbox,
+        lifecycle,
+        shutdown,
+    };
+    let join = tokio::spawn(run(node, flushed));
+    Ok(RunningNode { handle: NodeHandle::new(commands, state_seen, inbox_seen), events, join })
+}
+
+async fn run(node: EventLoop, flushed: thread::JoinHandle<()>) -> anyhow::Result<()> {
+    let outcome = node.run().await;
+    // The loop, and with it the last writer, is gone: the thread writes what is queued and ends.
+    let flush = tokio::task::spawn_blocking(move || flushed.join());
+    match timeout(FLUSH, flush).await {
+        Ok(Ok(Ok(()))) => outcome,
+        Ok(_) => outcome.and(Err(anyhow::anyhow!("the store's writer failed"))),
+        Err(_) => outcome.and(Err(anyhow::anyhow!("the store did not write everything in time"))),
+    }
+}
+
+/// Gives the stored descriptors to the directory; those that are over are to be deleted.
+fn load_descriptors(swarm: &mut libp2p::Swarm<behaviour::Behaviour>, store: &dyn Store) -> anyhow::Result<Batch> {
+    let mut expired = Batch::new();
+    for (relay, bytes) in store.scan(Table::Descriptors, &[])? {
+        if let Err(error) = swarm.behaviour_mut().directory.load(&bytes) {
+            tracing::debug!(%error, "a stored descriptor is of no use any more");
+            expired.delete(Table::Descriptors, relay);
+        }
+    }
+    Ok(expired)
+}
+
+fn identity(config: &Config, keys: &Keys, network: &Network, swarm: &libp2p::Swarm<behaviour::Behaviour>) -> Identity {
+    Identity {
+        me: *swarm.local_peer_id(),
+        network: transport::network_name(network),
+        kad: transport::kad_name(network),
+        schedule: network.schedule(),
+        roles: config.roles,
+        seal_key: keys.seal_public(),
+        capacity: config.limits.packets_per_second,
+        max_connections: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
+    }
+}
+
+/// The first contacts: those of the network file and those of the configuration.
+fn bootstrap(config: &Config, network: &Network) -> anyhow::Result<Vec<Multiaddr>> {
+    let named = network.bootstrap.iter().map(|text| {
+        text.parse::<Multiaddr>().with_context(|| format!("the network file's bootstrap address `{text}` is not one"))
+    });
+    let mut all: Vec<_> = named.collect::<anyhow::Result<_>>()?;
+    all.extend(config.bootstrap.iter().cloned());
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! What the node tells of itself: the values of `report.rs`, from what its parts know.
+
+use std::collections::BTreeMap;
+
+use fog_base::{Epoch, NodeId, relay::PathRequest, relay::PathSelector};
+use fog_directory::Snapshot;
+use libp2p::multiaddr::Protocol;
+
+use super::{
+    clock, command::Failure, connect, event_loop::EventLoop, handle::COMMAND_QUEUE, metrics::Metrics, peers::PathKind,
+    reachability::multiaddr, report,
+};
+use crate::{
+    invite::{self, Invite},
+    platform, store,
+};
+
+/// Hops of a path unless somebody asks for another number (INTERFACE).
+const DEFAULT_HOPS: usize = 4;
+
+impl EventLoop {
+    /// The snapshot that a packet sent now is built from.
+    pub(super) fn sending_snapshot(&self) -> Option<&Snapshot> {
+        self.snapshots.get(&self.network.schedule().for_sending(clock::now().unix))
+    }
+
+    fn me(&self) -> NodeId {
+        self.keys.node_id()
+    }
+
+    pub(super) fn status(&self) -> report::Status {
+        let (now, schedule) = (clock::now(), self.network.schedule());
+        let epoch = schedule.at(now.unix);
+        let snapshot = self.sending_snapshot();
+        let names = |show: bool| {
+            let names = if show { self.config.roles.names() } else { Vec::new() };
+            names.into_iter().map(str::to_owned).collect()
+        };
+        let is_published = self.swarm.behaviour().directory.is_published() && self.wiring.is_serving();
+        report::Status {
+            peer_id: self.swarm.local_peer_id().to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            network: self.network.name.clone(),
+            network_id: self.network.id.to_string(),
+            uptime_s: now.mono.saturating_duration_since(self.started.mono).as_secs(),
+            state: *self.state.borrow(),
+            epoch: report::EpochStatus { number: epoch.0, ends_in_s: schedule.end(epoch).since(now.unix).as_secs() },
+            peers: self.peer_counts(),
+            relays: report::RelayCounts {
+                known: self.swarm.behaviour().directory.relays().len(),
+                seated: snapshot.map_or(0, |snapshot| snapshot.relays().len()),
+            },
+            snapshot_root: snapshot.map_or_else(String::new, |snapshot| hex(&snapshot.root())),
+            roles: names(is_published),
+            roles_waiting: names(!is_published),
+            certified: snapshot.is_some_and(Snapshot::is_certified),
+            sybil_resistance: "none".into(),
+            mix: self.mix_status(),
+            memory_bytes: platform::resident_memory(),
+            limits: self.limits(),
+            warnings: self.warnings(),
+        }
+    }
+
+    fn peer_counts(&self) -> report::PeerCounts {
+        let views = self.wiring.peers.views(clock::now().mono);
+        let count = |path| views.iter().filter(|view| view.path == path).count();
+        report::PeerCounts {
+            connected: views.len(),
+            lan: count(PathKind::Lan),
+            direct: count(PathKind::Direct),
+            relayed: count(PathKind::Relayed),
+        }
+    }
+
+    fn mix_status(&self) -> report::MixStatus {
+        report::MixStatus { ready: self.has_path(), ..report::MixStatus::default() }
+    }
+
+    /// Whether a path of the default length can be built now, to any relay but this node itself.
+    fn has_path(&self) -> bool {
+        let (Some(snapshot), me) = (self.sending_snapshot(), self.me()) else { return false };
+        let exclude = [me];
+        let mut rng = rand::make_rng::<rand::rngs::StdRng>();
+        let others = snapshot.relays().iter().map(|relay| relay.hop.id).filter(|id| *id != me);
+        others.take(DEFAULT_HOPS).any(|last| {
+            let request =
+                PathRequest { epoch: snapshot.epoch(), hops: DEFAULT_HOPS, last, exclude: &exclude, avoid: &[] };
+            snapshot.path(&request, &mut rng).is_ok()
+        })
+    }
+
+    fn limits(&self) -> BTreeMap<String, report::Limit> {
+        let limit = |used: usize, max: usize| report::Limit { used: used as u64, max: max as u64 };
+        let relays = self.swarm.behaviour().directory.relays();
+        let (unpublished, max_unpublished) = self.wiring.unpublished();
+        let memory_max = self.config.limits.memory_mib.saturating_mul(1024 * 1024);
+        BTreeMap::from([
+            ("connections".into(), limit(self.wiring.peers.connections(), self.wiring.identity.max_connections)),
+            ("memory_bytes".into(), report::Limit { used: platform::resident_memory(), max: memory_max }),
+            ("relays".into(), limit(relays.len(), relays.capacity())),
+            ("unpublished".into(), limit(unpublished, max_unpublished)),
+            ("store_queue".into(), limit(self.store.waiting(), store::WRITER_QUEUE)),
+            ("commands".into(), limit(self.commands.len(), COMMAND_QUEUE)),
+            ("connecting".into(), limit(self.connects.len(), connect::MAX_WAITING)),
+        ])
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.wiring.clocks.warnings();
+        if self.config.faults.any() {
+            warnings.push("faults are injected into this node's links: it is set up for a test".into());
+        }
+        warnings
+    }
+
+    pub(super) fn peers(&self) -> Vec<report::Peer> {
+        let views = self.wiring.peers.views(clock::now().mono);
+        let peer = |view: super::peers::PeerView| report::Peer {
+            peer_id: view.id.to_string(),
+            address: view.address.to_string(),
+            path: view.path.name().into(),
+            rtt_ms: view.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
+            agent: view.agent,
+            score: view.score,
+            connected_s: view.connected.as_secs(),
+        };
+        views.into_iter().map(peer).collect()
+    }
+
+    pub(super) fn identity(&self) -> Result<report::Identity, Failure> {
+        let advertised = self.wiring.reachability.advertised();
+        let known = if advertised.is_empty() { self.wiring.reachability.listening() } else { advertised };
+        let mut addresses: Vec<_> = known.into_iter().filter_map(multiaddr).collect();
+        addresses.truncate(invite::MAX_ADDRESSES);
+        let now = clock::now().unix;
+        let invite = Invite::create(&self.keys, &self.network, &addresses, &[], now, invite::LIFETIME)
+            .map_err(|error| Failure::failed(error.to_string(), ""))?;
+        let me = *self.swarm.local_peer_id();
+        Ok(report::Identity {
+            peer_id: me.to_string(),
+            addresses: addresses.into_iter().map(|address| address.with(Protocol::P2p(me)).to_string()).collect(),
+            invite: invite.to_string(),
+        })
+    }
+
+    pub(super) fn relays(&self) -> Vec<report::Relay> {
+        let snapshot = self.sending_snapshot();
+        let relay = |descriptor: &std::sync::Arc<fog_directory::Descriptor>| {
+            let seat = snapshot.and_then(|snapshot| snapshot.find(descriptor.relay()));
+            report::Relay {
+                peer_id: descriptor.relay().to_string(),
+                roles: descriptor.facts().roles.names().into_iter().map(str::to_owned).collect(),
+                layer: seat.and_then(|seat| seat.layer),
+                seated: seat.is_some(),
+                weight: seat.map_or(0, |seat| seat.weight),
+                stake: self.stake(descriptor.relay()),
+                reputation: None,
+                addresses: descriptor.facts().addresses.iter().map(ToString::to_string).collect(),
+                expires_at: rfc3339(descriptor.expires().0),
+            }
+        };
+        self.swarm.behaviour().directory.relays().iter().map(relay).collect()
+    }
+
+    /// What the network file says; 0 for who is not in it.
+    fn stake(&self, relay: NodeId) -> u64 {
+        self.network.genesis.iter().find(|(id, _)| *id == relay).map_or(0, |(_, stake)| *stake)
+    }
+
+    pub(super) fn snapshot(&self) -> report::Snapshot {
+        let epoch = self.network.schedule().for_sending(clock::now().unix);
+        let snapshot = self.snapshots.get(&epoch);
+        let weight = |snapshot: &Snapshot| snapshot.relays().iter().map(|relay| relay.weight).sum();
+        report::Snapshot {
+            epoch: snapshot.map_or(epoch, Snapshot::epoch).0,
+            relays: snapshot.map_or(0, |snapshot| snapshot.relays().len()),
+            root: snapshot.map_or_else(String::new, |snapshot| hex(&snapshot.root())),
+            certified: snapshot.is_some_and(Snapshot::is_certified),
+            // Nobody signs an open snapshot.
+            signatures: 0,
+            signed_weight: 0,
+            total_weight: snapshot.map_or(0, weight),
+        }
+    }
+
+    pub(super) fn metrics(&mut self) -> Result<String, Failure> {
+        let mut metrics = Metrics::default();
+        let routed: usize = self.swarm.behaviour_mut().kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
+        metrics.gauge("kademlia_peers", "Peers in the routing table", routed as f64);
+        self.network_metrics(&mut metrics);
+        self.directory_metrics(&mut metrics);
+        let now = clock::now();
+        let uptime = now.mono.saturating_duration_since(self.started.mono);
+        metrics.gauge("uptime_seconds", "Seconds since the node started", uptime.as_secs_f64());
+        metrics.gauge("memory_bytes", "Resident memory", platform::resident_memory() as f64);
+        let limits = self.limits();
+        let used = limits.iter().map(|(name, limit)| (name.clone(), limit.used as f64)).collect();
+        metrics.gauges("limit_used", "What of a bounded thing is in use", "limit", used);
+        let max = limits.iter().map(|(name, limit)| (name.clone(), limit.max as f64)).collect();
+        metrics.gauges("limit_max", "Its bound", "limit", max);
+        metrics.drops(&[
+            ("node", &self.wiring.drops),
+            ("directory", self.swarm.behaviour().directory.relays().drops()),
+            ("exchange", self.swarm.behaviour().directory.exchange_drops()),
+        ]);
+        metrics.encode().map_err(|_| Failure::failed("the metrics cannot be written", ""))
+    }
+
+    fn network_metrics(&self, metrics: &mut Metrics) {
+        let (counts, peers) = (self.wiring.counts, self.peer_counts());
+        let by_path = [("lan", peers.lan), ("direct", peers.direct), ("relayed", peers.relayed)];
+        let by_path = by_path.map(|(path, n)| (path.to_owned(), n as f64)).to_vec();
+        metrics.gauges("peers", "Connected peers of this network, by path", "path", by_path);
+        let made = vec![("in".into(), counts.connected_in), ("out".into(), counts.connected_out)];
+        metrics.counters("connections", "Connections that were made", "direction", made);
+        metrics.counter("connections_closed", "Connections that ended", counts.disconnected);
+        let failed = vec![("in".into(), counts.inbound_failed), ("out".into(), counts.dials_failed)];
+        metrics.counters("connections_failed", "Attempts to connect that failed", "direction", failed);
+        metrics.counter("other_network", "Peers of another network that were sent away", counts.other_network);
+        metrics.counter("gossip_received", "Gossip messages that came", counts.gossip);
+        metrics.counter("offences", "Times that a peer did what no honest one does", counts.offences);
+        metrics.counter("bans", "Peers that were banned", counts.bans);
+        let ready = *self.state.borrow() == report::State::Ready;
+        metrics.gauge("ready", "1 while the node has a peer", f64::from(u8::from(ready)));
+    }
+
+    fn directory_metrics(&self, metrics: &mut Metrics) {
+        let relays = self.swarm.behaviour().directory.relays();
+        let seated = self.sending_snapshot().map_or(0, |snapshot| snapshot.relays().len());
+        metrics.gauge("relays_known", "Relays with a valid descriptor", relays.len() as f64);
+        metrics.gauge("relays_seated", "Relays that carry traffic in this epoch", seated as f64);
+        metrics.counter("equivocations", "Pairs of descriptors under one sequence number", relays.equivocations());
+        let Epoch(epoch) = self.network.schedule().at(clock::now().unix);
+        metrics.gauge("epoch", "The running epoch", epoch);
+        metrics.gauge(
+            "serving",
+            "1 while the node's roles are advertised",
+            f64::from(u8::from(self.wiring.is_serving())),
+        );
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+/// RFC 3339 in UTC; empty for a time that the calendar does not have.
+pub(super) fn rfc3339(unix_ms: u64) -> String {
+    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).map(|time| time.to_string()).unwrap_or_default()
+}

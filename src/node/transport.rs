@@ -1,0 +1,244 @@
+//! The swarm: TCP and QUIC with Noise and Yamux, names by DNS, relayed connections, and every protocol with its limits.
+
+use std::{collections::BTreeSet, io, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use fog_base::Network;
+use fog_directory::{Signer, core::seating::OpenSeating};
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, allow_block_list, autonat,
+    connection_limits::{self, ConnectionLimits},
+    dcutr, dns, gossipsub, identify, identity,
+    kad::{self, store::MemoryStore},
+    mdns, memory_connection_limits, noise, ping, relay, swarm, tcp, upnp, yamux,
+};
+use rand::RngExt;
+
+use super::{behaviour::Behaviour, reachability};
+use crate::{config::Config, keys::Keys};
+
+/// Connections that are being made, each way.
+const MAX_PENDING: u32 = 32;
+/// A connection without any use of its own: peers stay, as paths need them at any time; `wiring.rs` lets the least useful go.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Substreams that one peer may be opening at a time.
+const MAX_NEGOTIATING: usize = 32;
+/// Nothing on gossip is larger (DESIGN §8).
+const MAX_GOSSIP: usize = 16 * 1024;
+/// How often a neighbour is looked for, after the first, faster queries; a query of anybody's counts for all.
+const MDNS_INTERVAL: Duration = Duration::from_secs(10);
+const MDNS_TTL: Duration = Duration::from_secs(120);
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// AutoNAT waits 5 s by default, which is longer than a small network takes to form.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+const MAX_PROBES: usize = 10;
+/// A relayed connection is to last for a conversation, not only for a hole punch (DESIGN §13).
+const MAX_CIRCUIT: (Duration, u64) = (Duration::from_secs(30 * 60), 16 * 1024 * 1024);
+const KAD_QUERY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The identify protocol's version text: peers with another one are of another network.
+pub(super) fn network_name(network: &Network) -> String {
+    network.id.protocol("id", 1)
+}
+
+/// The name of our Kademlia: who speaks it serves it.
+pub(super) fn kad_name(network: &Network) -> String {
+    network.id.protocol("kad", 1)
+}
+
+/// The topic by which descriptors travel.
+pub(super) fn directory_topic(behaviour: &Behaviour) -> gossipsub::IdentTopic {
+    gossipsub::IdentTopic::new(behaviour.directory.topic())
+}
+
+/// Builds the swarm; it does not listen yet.
+pub(super) fn build(config: &Config, keys: &Keys, network: &Network) -> anyhow::Result<Swarm<Behaviour>> {
+    let keypair = keypair(keys)?;
+    let base = || -> anyhow::Result<_> {
+        Ok(SwarmBuilder::with_existing_identity(keypair.clone())
+            .with_tokio()
+            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
+            .with_quic())
+    };
+    // The two builders have types of their own that cannot be named.
+    macro_rules! finish {
+        ($builder:expr) => {
+            $builder
+                .with_relay_client(noise::Config::new, yamux::Config::default)?
+                .with_behaviour(|keypair, relay_client| behaviour(config, keys, network, keypair, relay_client))
+                .map_err(|error| anyhow::anyhow!("the swarm cannot be made: {error}"))?
+                .with_swarm_config(|swarm: swarm::Config| {
+                    swarm
+                        .with_idle_connection_timeout(IDLE_TIMEOUT)
+                        .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
+                })
+                .build()
+        };
+    }
+    // Without a resolver configuration (a LAN without internet) names do not resolve, and everything else works.
+    let has_resolver = !cfg!(unix) || std::fs::exists("/etc/resolv.conf").unwrap_or(false);
+    if has_resolver && let Ok(builder) = base()?.with_dns() {
+        return Ok(finish!(builder));
+    }
+    tracing::warn!("this host has no DNS configuration: names in addresses do not resolve");
+    let none = dns::ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+    Ok(finish!(base()?.with_dns_config(none, dns::ResolverOpts::default())))
+}
+
+fn keypair(keys: &Keys) -> anyhow::Result<identity::Keypair> {
+    let mut secret = zeroize::Zeroizing::new(keys.identity().to_bytes());
+    identity::Keypair::ed25519_from_bytes(secret.as_mut_slice()).context("the identity key is not an Ed25519 key")
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+fn behaviour(
+    config: &Config,
+    keys: &Keys,
+    network: &Network,
+    keypair: &identity::Keypair,
+    relay_client: relay::client::Behaviour,
+) -> Result<Behaviour, BoxError> {
+    let me = keypair.public().to_peer_id();
+    let memory = usize::try_from(config.limits.memory_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
+    let mut directory = directory(config, keys, network);
+    let gossip = gossip(keypair, network, directory.topic())?;
+    directory.set_facts(None);
+    Ok(Behaviour {
+        limits: connection_limits::Behaviour::new(limits(config)),
+        memory: memory_connection_limits::Behaviour::with_max_bytes(memory),
+        blocked: allow_block_list::Behaviour::default(),
+        identify: identify::Behaviour::new(
+            identify::Config::new(network_name(network), keypair.public())
+                .with_agent_version(concat!("fog/", env!("CARGO_PKG_VERSION")).into())
+                // Only proved addresses are told: loopback and link-local ones never leave the host.
+                .with_hide_listen_addrs(true),
+        ),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+        mdns: mdns(config, me).into(),
+        kad: kad(me, network)?,
+        gossip,
+        autonat_client: autonat::v2::client::Behaviour::new(
+            rand::make_rng::<rand::rngs::StdRng>(),
+            autonat::v2::client::Config::default().with_probe_interval(PROBE_INTERVAL).with_max_candidates(MAX_PROBES),
+        ),
+        autonat_server: autonat::v2::server::Behaviour::default(),
+        upnp: (!listens_on_loopback_only(&config.listen)).then(upnp::tokio::Behaviour::default).into(),
+        relay_client,
+        relay_server: relay_server(me),
+        dcutr: dcutr::Behaviour::new(me),
+        directory,
+    })
+}
+
+fn limits(config: &Config) -> ConnectionLimits {
+    let limits = &config.limits;
+    ConnectionLimits::default()
+        .with_max_pending_incoming(Some(MAX_PENDING))
+        .with_max_pending_outgoing(Some(MAX_PENDING))
+        .with_max_established(Some(limits.connections))
+        .with_max_established_per_peer(Some(limits.connections_per_peer))
+}
+
+fn directory(config: &Config, keys: &Keys, network: &Network) -> fog_directory::Behaviour {
+    let bounds = fog_directory::Config {
+        max_relays: config.limits.relays,
+        ..fog_directory::Config::new(network.id, network.schedule())
+    };
+    let signer = Signer { identity: Arc::new(keys.identity().clone()), vrf: Arc::new(keys.vrf().clone()) };
+    fog_directory::Behaviour::new(bounds, signer, Box::new(OpenSeating), random_seed())
+}
+
+#[expect(clippy::disallowed_methods, reason = "randomness enters the node here")]
+fn random_seed() -> [u8; 32] {
+    rand::rng().random()
+}
+
+fn gossip(keypair: &identity::Keypair, network: &Network, topic: &str) -> Result<gossipsub::Behaviour, BoxError> {
+    let topics = BTreeSet::from([gossipsub::IdentTopic::new(topic).hash()]);
+    let config = gossipsub::ConfigBuilder::default()
+        .protocol_id_prefix(network.id.protocol("gossip", 1))
+        .validation_mode(gossipsub::ValidationMode::Strict)
+        .validate_messages()
+        // One message has one id, whoever publishes it: what several nodes pass on travels once.
+        .message_id_fn(|message| gossipsub::MessageId::from(blake3::hash(&message.data).as_bytes().to_vec()))
+        .max_transmit_size(MAX_GOSSIP)
+        .heartbeat_interval(Duration::from_secs(1))
+        .build()?;
+    let authenticity = gossipsub::MessageAuthenticity::Signed(keypair.clone());
+    let mut gossip = gossipsub::Behaviour::new(authenticity, config)?;
+    // Other topics are of no use here; those that somebody else subscribes to are bounded by gossipsub itself.
+    for topic in topics {
+        gossip.subscribe(&gossipsub::IdentTopic::new(topic.into_string()))?;
+    }
+    Ok(gossip)
+}
+
+fn mdns(config: &Config, me: PeerId) -> Option<mdns::tokio::Behaviour> {
+    let settings = mdns::Config { ttl: MDNS_TTL, query_interval: MDNS_INTERVAL, enable_ipv6: false };
+    let made = config.mdns.then(|| mdns::tokio::Behaviour::new(settings, me))?;
+    made.inspect_err(
+        |error: &io::Error| tracing::warn!(%error, "mDNS is off: the system does not tell of its interfaces"),
+    )
+    .ok()
+}
+
+fn kad(me: PeerId, network: &Network) -> Result<kad::Behaviour<MemoryStore>, BoxError> {
+    let protocol = StreamProtocol::try_from_owned(kad_name(network))?;
+    let mut config = kad::Config::new(protocol);
+    config
+        .set_query_timeout(KAD_QUERY_TIMEOUT)
+        .disjoint_query_paths(true)
+        .set_kbucket_inserts(kad::BucketInserts::Manual)
+        // Nothing is stored yet: whatever comes is filtered, and the filter lets nothing through.
+        .set_record_filtering(kad::StoreInserts::FilterBoth);
+    let mut kad = kad::Behaviour::with_config(me, MemoryStore::new(me), config);
+    kad.set_mode(Some(kad::Mode::Client));
+    Ok(kad)
+}
+
+fn relay_server(me: PeerId) -> relay::Behaviour {
+    let (max_circuit_duration, max_circuit_bytes) = MAX_CIRCUIT;
+    let config = relay::Config { max_circuit_duration, max_circuit_bytes, ..relay::Config::default() };
+    let mut server = relay::Behaviour::new(me, config);
+    server.set_status(Some(relay::Status::Disable));
+    server
+}
+
+fn listens_on_loopback_only(listen: &[Multiaddr]) -> bool {
+    listen.iter().all(|address| reachability::ip(address).is_some_and(|ip| ip.is_loopback()))
+}
+
+/// Listens everywhere it is told to; one family of addresses that the host lacks is no failure as long as another one works.
+pub(super) fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> anyhow::Result<usize> {
+    let mut failed = None;
+    let mut count = 0;
+    for address in addresses {
+        match swarm.listen_on(address.clone()) {
+            Ok(_) => count += 1,
+            Err(error) => {
+                tracing::debug!(%address, %error, "cannot listen");
+                let unspecified = reachability::ip(address).is_some_and(|ip| ip.is_unspecified());
+                if !unspecified {
+                    anyhow::bail!("cannot listen on {address}: {}", root_cause(&error));
+                }
+                failed = Some((address, root_cause(&error)));
+            }
+        }
+    }
+    match failed {
+        Some((address, error)) if NonZeroUsize::new(count).is_none() => {
+            anyhow::bail!("cannot listen on {address}: {error}")
+        }
+        _ => Ok(count),
+    }
+}
+
+/// The innermost error's text: libp2p wraps each by several that say nothing.
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

@@ -1,0 +1,91 @@
+//! A full disk: a clear line, no panic, and nothing lost. The disk is a small tmpfs, which only root can mount, and only on Linux.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::support::{Alone, not_tried, ok, one_network_at_a_time, run_in};
+
+/// A disk of a few megabytes. Unmounted when dropped.
+struct SmallDisk {
+    mount: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount(mebibytes: usize) -> Result<Self, String> {
+        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let mount = dir.path().join("disk");
+        fs::create_dir(&mount).map_err(|e| e.to_string())?;
+        let size = format!("size={mebibytes}m,mode=700");
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&mount).output();
+        match output {
+            Ok(output) if output.status.success() => Ok(Self { mount, _dir: dir }),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(e) => Err(format!("mount: {e}")),
+        }
+    }
+
+    /// Fills what is free, to the last byte.
+    fn fill(&self) -> PathBuf {
+        let path = self.mount.join("filling");
+        let mut file = File::create(&path).expect("a file");
+        for size in [64 * 1024, 1024, 1] {
+            loop {
+                match file.write_all(&vec![0; size]) {
+                    Ok(()) => {}
+                    Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::WriteZero) => break,
+                    Err(e) => panic!("{}: {e}", path.display()),
+                }
+            }
+        }
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.mount).status();
+    }
+}
+
+fn small_disk(test: &str) -> Option<SmallDisk> {
+    SmallDisk::mount(48).map_err(|why| not_tried(test, &why)).ok()
+}
+
+#[test]
+fn a_node_on_a_full_disk_says_so_and_does_not_start() {
+    let Some(disk) = small_disk("a node on a full disk") else { return };
+    disk.fill();
+    let ended = run_in(&disk.mount.join("data"), &["run", "--no-mdns"]);
+    ended.refused(1);
+    let said = ended.stderr.to_lowercase();
+    assert!(said.contains("space") || said.contains("disk"), "{ended:?}");
+}
+
+#[test]
+fn a_disk_that_fills_up_under_a_node_loses_nothing() {
+    let _alone = one_network_at_a_time();
+    let Some(disk) = small_disk("a disk that fills up under a node") else { return };
+    let dir = disk.mount.join("data");
+    let mut node = Alone::start_in(&dir);
+    let id = node.node_file()["peer_id"].clone();
+    let filling = disk.fill();
+    assert_eq!(ok(node.client().status()).state, "joining", "it answers on a full disk");
+    assert!(node.process.is_running());
+    // Killed on the full disk, as an impatient user would.
+    node.process.kill();
+    fs::remove_file(filling).expect("room again");
+    let again = Alone::start_in(&dir);
+    assert_eq!(again.node_file()["peer_id"], id);
+    drop(again);
+    assert_log_has_no_panic(&dir.with_extension("log"));
+}
+
+fn assert_log_has_no_panic(log: &Path) {
+    let text = fs::read_to_string(log).expect("the log");
+    assert!(!text.contains("panicked"), "{text}");
+}
