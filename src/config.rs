@@ -225,7 +225,8 @@ impl Config {
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         layers.variables(KEYS, environment);
-        let named = file.map(Path::to_owned).or_else(|| environment("FOG_CONFIG").filter(|f| !f.is_empty()).map(PathBuf::from));
+        let named =
+            file.map(Path::to_owned).or_else(|| environment("FOG_CONFIG").filter(|f| !f.is_empty()).map(PathBuf::from));
         let found = match &named {
             Some(file) => Some((file.clone(), read(file)?)),
             None => default_file(&layers)?,
@@ -249,7 +250,8 @@ impl Config {
         let truth = |key| layers.parse(key, |text| text.parse::<bool>().ok());
         let cover = layers.parse(key::COVER, |text| by_name(&Cover::ALL, text))?;
         let format = layers.parse(key::LOG_FORMAT, |text| by_name(&LogFormat::ALL, text))?;
-        let api = layers.parse(key::API, |text| text.parse::<SocketAddr>().ok().filter(|api| api.ip().is_loopback()))?;
+        let api =
+            layers.parse(key::API, |text| text.parse::<SocketAddr>().ok().filter(|api| api.ip().is_loopback()))?;
         let workers = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
             data_dir: data_dir(layers)?,
@@ -296,6 +298,14 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// `FOG_…` variables that no key has: most likely misspelt.
+pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    let others = ["FOG_CONFIG", crate::keys::PASSPHRASE_VARIABLE];
+    let known =
+        |name: &str| others.contains(&name) || KEYS.iter().any(|key| !key.name.contains('.') && key.variable() == name);
+    names.filter(|name| name.starts_with("FOG_") && !known(name)).collect()
 }
 
 /// The platform's data folder for this program.

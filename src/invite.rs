@@ -108,8 +108,8 @@ impl Invite {
         };
         check_sizes(&body)?;
         let validity = Validity { seq: now.0, not_before: now, lifetime };
-        let record =
-            SignedRecord::sign(&KIND, &network.id, keys.identity(), validity, &body).map_err(|_| InviteError::TooLarge)?;
+        let record = SignedRecord::sign(&KIND, &network.id, keys.identity(), validity, &body)
+            .map_err(|_| InviteError::TooLarge)?;
         Ok(Self {
             node: record.signer(),
             seal_key: body.seal_key,
@@ -129,8 +129,7 @@ impl Invite {
     pub fn parse(text: &str, network: &Network, now: UnixMillis) -> Result<Self, InviteError> {
         let text = text.trim().to_ascii_lowercase();
         let encoded = text.strip_prefix(PREFIX).filter(|_| text.len() <= MAX_TEXT).ok_or(InviteError::Malformed)?;
-        let bytes =
-            BASE32_NOPAD.decode(encoded.to_ascii_uppercase().as_bytes()).map_err(|_| InviteError::Malformed)?;
+        let bytes = BASE32_NOPAD.decode(encoded.to_ascii_uppercase().as_bytes()).map_err(|_| InviteError::Malformed)?;
         let record = SignedRecord::parse(&bytes).map_err(|_| InviteError::Malformed)?;
         let verified: Verified<Body> = record.verify(&KIND, &network.id, now).map_err(|error| match error {
             RecordError::BadSignature => InviteError::BadSignature,

@@ -90,5 +90,9 @@ pub(super) async fn not_found() -> ApiError {
 }
 
 pub(super) async fn wrong_method() -> ApiError {
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this resource takes another method", "GET /v1/openapi.json lists them")
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this resource takes another method",
+        "GET /v1/openapi.json lists them",
+    )
 }

@@ -17,11 +17,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|rejection| ApiError::new(rejection.status(), rejection.body_text(), "a message has at most 1 MiB"))?;
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            ApiError::new(rejection.status(), rejection.body_text(), "a message has at most 1 MiB")
+        })?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        let value = serde_json::from_slice(text).map_err(|error| ApiError::usage(format!("not the JSON wanted: {error}"), HINT))?;
+        let value = serde_json::from_slice(text)
+            .map_err(|error| ApiError::usage(format!("not the JSON wanted: {error}"), HINT))?;
         Ok(Self(value))
     }
 }

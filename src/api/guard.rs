@@ -49,20 +49,29 @@ impl Guard {
 
     fn origin_is_ours(&self, headers: &HeaderMap) -> bool {
         headers.get_all(header::ORIGIN).iter().all(|origin| {
-            origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")).is_some_and(|host| self.is_ours(host))
+            origin
+                .to_str()
+                .ok()
+                .and_then(|origin| origin.strip_prefix("http://"))
+                .is_some_and(|host| self.is_ours(host))
         })
     }
 
     fn token_is_right(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = given.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let token =
+            given.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         // Hashes compare in constant time, and their length tells nothing of the token's.
         token.is_some_and(|(_, token)| blake3::hash(token.trim().as_bytes()) == self.0.0)
     }
 
     fn verdict(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
         let foreign = |what: &str| {
-            ApiError::new(StatusCode::FORBIDDEN, format!("a foreign {what}"), "use the address in node.json, from this machine")
+            ApiError::new(
+                StatusCode::FORBIDDEN,
+                format!("a foreign {what}"),
+                "use the address in node.json, from this machine",
+            )
         };
         if !self.host_is_ours(headers, uri) {
             return Err(foreign("Host"));
@@ -118,7 +127,10 @@ mod tests {
         let token = (header::AUTHORIZATION, "Bearer secret");
         for good in ["127.0.0.1:80", "localhost:80", "[::1]:80"] {
             assert_eq!(ask("/healthz", &[(header::HOST, good), token.clone()]), 200);
-            assert_eq!(ask("/v1/id", &[(header::HOST, good), (header::ORIGIN, &format!("http://{good}")), token.clone()]), 200);
+            assert_eq!(
+                ask("/v1/id", &[(header::HOST, good), (header::ORIGIN, &format!("http://{good}")), token.clone()]),
+                200
+            );
         }
         for bad in ["127.0.0.1:81", "127.0.0.1", "evil.example:80", "evil.example", "localhost.evil.example:80", ""] {
             assert_eq!(ask("/healthz", &[(header::HOST, bad), token.clone()]), 403, "{bad}");
@@ -127,7 +139,11 @@ mod tests {
         assert_eq!(ask("/healthz", &[(header::HOST, "localhost:80"), (header::HOST, "evil.example")]), 403);
         assert_eq!(ask("http://evil.example/healthz", &[(header::HOST, "localhost:80")]), 403);
         for bad in ["null", "http://evil.example", "https://localhost:80", "http://localhost:81", ""] {
-            assert_eq!(ask("/v1/id", &[(header::HOST, "localhost:80"), (header::ORIGIN, bad), token.clone()]), 403, "{bad}");
+            assert_eq!(
+                ask("/v1/id", &[(header::HOST, "localhost:80"), (header::ORIGIN, bad), token.clone()]),
+                403,
+                "{bad}"
+            );
         }
     }
 }

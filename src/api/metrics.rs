@@ -6,7 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Api, error::{ApiError, within}};
+use super::{
+    Api,
+    error::{ApiError, within},
+};
 use crate::node::handle::NodeHandle;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

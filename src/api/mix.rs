@@ -153,10 +153,7 @@ pub(super) async fn ping(State(api): State<Api>, Body(request): Body<PingRequest
 #[utoipa::path(post, path = "/v1/mix/recv", tag = "mix", request_body = ReceiveRequest, responses(
     (status = 200, body = report::Received, content_type = "application/x-ndjson", description = "a line for each message"),
     (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn receive(
-    State(api): State<Api>,
-    Body(request): Body<ReceiveRequest>,
-) -> Result<Response, ApiError> {
+pub(super) async fn receive(State(api): State<Api>, Body(request): Body<ReceiveRequest>) -> Result<Response, ApiError> {
     let mut inbox = api.node.inbox();
     // Marked as seen before reading: what arrives in between is read now or wakes us again, but is never missed.
     inbox.borrow_and_update();

@@ -29,6 +29,7 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::listener::Bounded;
 pub use self::{
     error::ErrorBody,
     mix::{MAX_MESSAGE, MAX_PINGS, PingRequest, ReceiveRequest, SendRequest},
@@ -36,7 +37,6 @@ pub use self::{
     openapi::document,
     peers::ConnectRequest,
 };
-use self::listener::Bounded;
 use crate::node::handle::NodeHandle;
 
 /// Connections to the API at one time.

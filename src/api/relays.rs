@@ -2,7 +2,10 @@
 
 use axum::{Json, extract::State};
 
-use super::{Api, ErrorBody, error::{ApiError, answer}};
+use super::{
+    Api, ErrorBody,
+    error::{ApiError, answer},
+};
 use crate::node::report::{Relay, Snapshot};
 
 /// The known relays.

@@ -96,8 +96,19 @@ async fn every_documented_resource_exists_and_answers_its_method() {
     let paths = document["paths"].as_object().unwrap();
     let known: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
     let expected = [
-        "/healthz", "/metrics", "/readyz", "/v1/connect", "/v1/id", "/v1/mix/ping", "/v1/mix/recv", "/v1/mix/send",
-        "/v1/openapi.json", "/v1/peers", "/v1/relays", "/v1/relays/snapshot", "/v1/status",
+        "/healthz",
+        "/metrics",
+        "/readyz",
+        "/v1/connect",
+        "/v1/id",
+        "/v1/mix/ping",
+        "/v1/mix/recv",
+        "/v1/mix/send",
+        "/v1/openapi.json",
+        "/v1/peers",
+        "/v1/relays",
+        "/v1/relays/snapshot",
+        "/v1/status",
     ];
     assert_eq!(known, BTreeSet::from(expected));
     for (path, methods) in paths {
@@ -116,7 +127,10 @@ async fn readiness_follows_the_state() {
     let fixture = node(drop);
     assert_eq!(fixture.ask(Method::GET, "/readyz", "").await.status(), 503);
     fixture.state.send(report::State::Ready).unwrap();
-    assert_eq!(fixture.lines(Method::GET, "/readyz", &json!({})).await, (StatusCode::OK, vec![json!({"state": "ready"})]));
+    assert_eq!(
+        fixture.lines(Method::GET, "/readyz", &json!({})).await,
+        (StatusCode::OK, vec![json!({"state": "ready"})])
+    );
     assert_eq!(fixture.ask(Method::GET, "/healthz", "").await.status(), 200);
 }
 
@@ -198,7 +212,10 @@ async fn pings_end_with_their_summary() {
     let (_, lines) = fixture.lines(Method::POST, "/v1/mix/ping", &json!({"to": "bob", "count": 2})).await;
     assert_eq!(lines.len(), 3);
     assert_eq!(lines[1], json!({"seq": 2, "rtt_ms": null, "hops": 4}));
-    assert_eq!(lines[2], json!({"sent": 2, "received": 1, "loss": 0.5, "min_ms": 4.0, "median_ms": 4.0, "max_ms": 4.0}));
+    assert_eq!(
+        lines[2],
+        json!({"sent": 2, "received": 1, "loss": 0.5, "min_ms": 4.0, "median_ms": 4.0, "max_ms": 4.0})
+    );
 }
 
 #[tokio::test]

@@ -73,12 +73,7 @@ impl From<ArchiveError> for Problem {
     }
 }
 
-fn write(
-    context: &Context,
-    keys: &Keys,
-    file: File,
-    passphrase: &crate::keys::Passphrase,
-) -> Result<u64, Problem> {
+fn write(context: &Context, keys: &Keys, file: File, passphrase: &crate::keys::Passphrase) -> Result<u64, Problem> {
     let mut progress = Progress::start();
     let mut writer = Writer::start(BufWriter::new(file), passphrase, keys.secrets())?;
     let data_dir = &context.config.data_dir;

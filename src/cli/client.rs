@@ -135,7 +135,9 @@ impl Client {
     fn unreachable(&self, error: Error) -> CliError {
         match error {
             Error::Timeout(Timeout::Connect) | Error::ConnectionFailed => CliError::no_node(&self.data_dir),
-            Error::Timeout(_) => CliError::timed_out("the node did not answer in time", "allow it more with --timeout, and see its log"),
+            Error::Timeout(_) => {
+                CliError::timed_out("the node did not answer in time", "allow it more with --timeout, and see its log")
+            }
             Error::Io(error) => self.broken(&error),
             error => self.strange(&error),
         }
@@ -149,10 +151,14 @@ impl Client {
             }
             // ureq wraps its own errors when a body is read.
             _ => match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-                Some(Error::Timeout(_)) => {
-                    CliError::timed_out("the node did not answer in time", "allow it more with --timeout, and see its log")
-                }
-                _ => CliError::failed(format!("the connection to the node broke: {error}"), "see whether it still runs: `fog status`"),
+                Some(Error::Timeout(_)) => CliError::timed_out(
+                    "the node did not answer in time",
+                    "allow it more with --timeout, and see its log",
+                ),
+                _ => CliError::failed(
+                    format!("the connection to the node broke: {error}"),
+                    "see whether it still runs: `fog status`",
+                ),
             },
         }
     }

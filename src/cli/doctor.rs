@@ -64,7 +64,7 @@ pub(super) fn run(context: &Context) -> Result<(), CliError> {
         node(status.as_ref()),
         data_dir(&config.data_dir),
         key_files(&config.data_dir),
-        network(config),
+        network(config, status.as_ref()),
         disk(&config.data_dir),
         open_files(config),
         ports(config, status.is_some()),
@@ -133,7 +133,10 @@ fn key_files(dir: &Path) -> Check {
     }
 }
 
-fn network(config: &Config) -> Check {
+fn network(config: &Config, status: Option<&Status>) -> Check {
+    if let Some(status) = status {
+        return good("network", format!("the node runs on `{}`", status.network));
+    }
     match config.read_network() {
         Ok(network) => good("network", format!("`{}`, epochs of {} s", network.name, network.epoch_length.as_secs())),
         Err(error) => bad("network", error.to_string(), "get the file again from whoever gave it to you"),

@@ -49,6 +49,9 @@ fn from_keys(context: &Context) -> Result<Identity, CliError> {
         outcome => outcome?,
     };
     let invite = Invite::create(&keys, &network, &[], &[], clock::unix(), invite::LIFETIME)?;
-    eprintln!("note: no node is running, so the invite (for the network `{}`) names no address or mailbox", network.name);
+    eprintln!(
+        "note: no node is running, so the invite (for the network `{}`) names no address or mailbox",
+        network.name
+    );
     Ok(Identity { peer_id: keys.node_id().to_string(), addresses: Vec::new(), invite: invite.to_string() })
 }

@@ -24,7 +24,8 @@ fn directives(level: &str) -> String {
     let others = match level {
         "trace" => "debug",
         "debug" => "info",
-        "info" => "warn",
+        // A healthy node logs no warnings; Kademlia warns whenever it has no peer yet.
+        "info" => "warn,libp2p_kad=error",
         "warn" | "error" => "error",
         other => return other.to_owned(),
     };

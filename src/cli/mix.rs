@@ -128,14 +128,20 @@ fn send(context: &Context, arguments: Send) -> Result<(), CliError> {
     })?;
     if sent.state == "failed" {
         let reason = sent.reason.unwrap_or_else(|| "no reason given".into());
-        return Err(CliError::failed(format!("the message was not delivered: {reason}"), "`fog status` shows whether the mixnet is ready"));
+        return Err(CliError::failed(
+            format!("the message was not delivered: {reason}"),
+            "`fog status` shows whether the mixnet is ready",
+        ));
     }
     Ok(())
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, CliError> {
     let failed = |error: io::Error| {
-        CliError::failed(format!("`{}` cannot be read: {error}", file.display()), "see that it exists and is yours to read")
+        CliError::failed(
+            format!("`{}` cannot be read: {error}", file.display()),
+            "see that it exists and is yours to read",
+        )
     };
     // One byte more than fits, so that a longer file is noticed and not read whole.
     let limit = MAX_MESSAGE as u64 + 1;
@@ -206,8 +212,9 @@ fn describe(summary: &PingSummary) -> String {
 }
 
 fn parse<T: DeserializeOwned>(value: Value) -> Result<T, CliError> {
-    serde_json::from_value(value)
-        .map_err(|error| CliError::failed(format!("the node's answer cannot be read: {error}"), "are both of one version?"))
+    serde_json::from_value(value).map_err(|error| {
+        CliError::failed(format!("the node's answer cannot be read: {error}"), "are both of one version?")
+    })
 }
 
 fn cut_short() -> CliError {

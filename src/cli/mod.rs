@@ -50,6 +50,7 @@ struct Cli {
 
 /// Flags that every command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 struct Globals {
     /// Keys, store and node.json [default: the platform's data folder]
     #[arg(long, global = true, value_name = "DIR")]
@@ -158,9 +159,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Backup(arguments) => backup::run(&context, &arguments),
         Command::Restore(arguments) => restore::run(&context, &arguments),
         Command::Completions(_) => Ok(()),
-        Command::Testnet(command) => {
-            testnet::run(&command, context.config.json, context.config.timeout).map_err(CliError::from)
-        }
+        Command::Testnet(command) => testnet::run(&command, context.config.json, context.config.timeout),
     }
 }
 

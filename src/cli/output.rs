@@ -27,7 +27,8 @@ impl Output {
         if !self.json {
             return self.text(&human(value));
         }
-        let line = serde_json::to_string(value).map_err(|error| CliError::failed(error.to_string(), "report this as a bug"))?;
+        let line = serde_json::to_string(value)
+            .map_err(|error| CliError::failed(error.to_string(), "report this as a bug"))?;
         self.text(&(line + "\n"))
     }
 
@@ -93,7 +94,10 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_lines_have_no_trailing_space() {
-        let rows = [["a".to_owned(), "long cell".to_owned(), String::new()], ["bbb".to_owned(), "x".to_owned(), "y".to_owned()]];
+        let rows = [
+            ["a".to_owned(), "long cell".to_owned(), String::new()],
+            ["bbb".to_owned(), "x".to_owned(), "y".to_owned()],
+        ];
         assert_eq!(table(["one", "two", "three"], &rows), "one  two        three\na    long cell\nbbb  x          y\n");
         assert_eq!(fields(&[("a", "1".into()), ("bb", String::new())]), "a   1\nbb\n");
     }
@@ -105,7 +109,10 @@ mod tests {
 
     #[test]
     fn sizes_and_durations_read_well() {
-        assert_eq!((size(9_999), size(20 * 1024), size(5 << 30)), ("9999 B".into(), "20 KiB".into(), "5120 MiB".into()));
+        assert_eq!(
+            (size(9_999), size(20 * 1024), size(5 << 30)),
+            ("9999 B".into(), "20 KiB".into(), "5120 MiB".into())
+        );
         assert_eq!((duration(100), duration(600), duration(500_000)), ("100 s".into(), "10 min".into(), "5 d".into()));
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{CliError, Context};
 use crate::{
     api::{NodeFile, Server},
-    config::{Config, Key, Layers, key},
+    config::{Config, Key, Layers, key, unknown_variables},
     keys::{Keys, PassphraseSource},
     node::{self, RunningNode, report::Lifecycle},
     platform::signals::StopSignals,
@@ -113,7 +113,8 @@ struct Opened {
 /// Runs a node until it is asked to stop.
 pub(super) fn run(context: Context) -> Result<(), CliError> {
     let opened = open(&context.config)?;
-    let runtime = Runtime::new().map_err(|error| CliError::failed(format!("no threads: {error}"), "see the limits of this user"))?;
+    let runtime = Runtime::new()
+        .map_err(|error| CliError::failed(format!("no threads: {error}"), "see the limits of this user"))?;
     let outcome = runtime.block_on(serve(context, opened));
     // Whatever hangs (a name lookup, say) is left behind: everything that must be written is.
     runtime.shutdown_timeout(Duration::from_millis(500));
@@ -182,7 +183,10 @@ async fn obey(mut signals: StopSignals, stop: CancellationToken) {
 
 async fn bind(address: SocketAddr, flag: &str) -> Result<Server, CliError> {
     Server::bind(address).await.map_err(|error| {
-        CliError::failed(format!("cannot listen on {address}: {error}"), format!("name another port with {flag}, or 0 for any"))
+        CliError::failed(
+            format!("cannot listen on {address}: {error}"),
+            format!("name another port with {flag}, or 0 for any"),
+        )
     })
 }
 
@@ -206,6 +210,10 @@ async fn answer(serving: impl Future<Output = std::io::Result<()>>, stop: Cancel
 }
 
 fn warn(config: &Config) {
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in unknown_variables(variables) {
+        tracing::warn!("the variable {name} names no setting; fog.example.toml shows every key");
+    }
     if config.faults.any() {
         tracing::warn!("`[faults]` is on: this node harms its own links, as tests want it");
     }

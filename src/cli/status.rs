@@ -40,8 +40,10 @@ fn human(status: &Status) -> String {
     let state = serde_json::to_value(status.state).ok().and_then(|state| state.as_str().map(str::to_owned));
     let mix = &status.mix;
     let dropped: u64 = mix.dropped.values().sum();
-    let reasons: Vec<_> = mix.dropped.iter().filter(|(_, n)| **n > 0).map(|(reason, n)| format!("{reason} {n}")).collect();
-    let limits: Vec<_> = status.limits.iter().map(|(name, limit)| format!("{name} {}/{}", limit.used, limit.max)).collect();
+    let reasons: Vec<_> =
+        mix.dropped.iter().filter(|(_, n)| **n > 0).map(|(reason, n)| format!("{reason} {n}")).collect();
+    let limits: Vec<_> =
+        status.limits.iter().map(|(name, limit)| format!("{name} {}/{}", limit.used, limit.max)).collect();
     let mut lines = vec![
         ("peer id", status.peer_id.clone()),
         ("version", status.version.clone()),

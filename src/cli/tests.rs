@@ -31,7 +31,9 @@ fn the_help_of_every_command_is_as_reviewed() {
     }
     let mut text = String::new();
     // The testnet's commands belong to fog-testnet.
-    let mut command = Cli::command().mut_subcommand("testnet", |testnet| clap::Command::new("testnet").about(testnet.get_about().cloned().unwrap_or_default()));
+    let mut command = Cli::command().mut_subcommand("testnet", |testnet| {
+        clap::Command::new("testnet").about(testnet.get_about().cloned().unwrap_or_default())
+    });
     all(&mut command, "fog", &mut text);
     insta::assert_snapshot!("help", text);
 }
@@ -39,10 +41,39 @@ fn the_help_of_every_command_is_as_reviewed() {
 #[test]
 fn flags_of_run_reach_the_configuration() {
     let config = config(&[
-        "run", "--listen", "/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2", "--listen", "/ip4/127.0.0.1/tcp/3,/ip4/127.0.0.1/tcp/4",
-        "--roles", "none", "--cover", "full", "--no-mdns", "--api", "127.0.0.1:7", "--socks", "127.0.0.1:8", "--metrics",
-        "0.0.0.0:9", "--send-per-second", "2.5", "--mix-workers", "3", "--network", "net.json", "--seal-keys", "--json",
-        "--timeout", "9", "--bootstrap", "/ip4/127.0.0.1/tcp/5", "--loops-per-second", "1", "--probe-root", "/x",
+        "run",
+        "--listen",
+        "/ip4/127.0.0.1/tcp/1",
+        "/ip4/127.0.0.1/tcp/2",
+        "--listen",
+        "/ip4/127.0.0.1/tcp/3,/ip4/127.0.0.1/tcp/4",
+        "--roles",
+        "none",
+        "--cover",
+        "full",
+        "--no-mdns",
+        "--api",
+        "127.0.0.1:7",
+        "--socks",
+        "127.0.0.1:8",
+        "--metrics",
+        "0.0.0.0:9",
+        "--send-per-second",
+        "2.5",
+        "--mix-workers",
+        "3",
+        "--network",
+        "net.json",
+        "--seal-keys",
+        "--json",
+        "--timeout",
+        "9",
+        "--bootstrap",
+        "/ip4/127.0.0.1/tcp/5",
+        "--loops-per-second",
+        "1",
+        "--probe-root",
+        "/x",
     ]);
     assert_eq!((config.listen.len(), config.bootstrap.len(), config.mdns), (4, 1, false));
     assert!(config.roles.is_empty() && config.seal_keys && config.json);

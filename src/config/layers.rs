@@ -93,7 +93,9 @@ impl ConfigError {
     /// What to do about it, in one line.
     pub fn hint(&self) -> String {
         match self {
-            Self::UnknownKey { meant: Some(meant), .. } => format!("did you mean `{meant}`? fog.example.toml shows every key"),
+            Self::UnknownKey { meant: Some(meant), .. } => {
+                format!("did you mean `{meant}`? fog.example.toml shows every key")
+            }
             Self::UnknownKey { meant: None, .. } => "fog.example.toml shows every key".into(),
             Self::BadValue { takes, .. } => format!("it takes {takes}"),
             Self::File { .. } => "see that the file exists, is yours to read, and is TOML like fog.example.toml".into(),
@@ -131,7 +133,8 @@ impl Layers {
     /// Adds the text of a file; each key in it must be one of `keys`.
     pub fn file(&mut self, keys: &[Key], file: &Path, text: &str) -> Result<&mut Self, ConfigError> {
         let table: toml::Table = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text.get(..span.start).map_or(1, |before| before.lines().count().max(1)));
+            let line =
+                error.span().map_or(1, |span| text.get(..span.start).map_or(1, |before| before.lines().count().max(1)));
             ConfigError::File { file: file.to_owned(), reason: format!("line {line}: {}", one_line(error.message())) }
         })?;
         self.table(keys, file, "", &table)?;
@@ -141,12 +144,18 @@ impl Layers {
     fn table(&mut self, keys: &[Key], file: &Path, prefix: &str, table: &toml::Table) -> Result<(), ConfigError> {
         for (name, value) in table {
             let name = format!("{prefix}{name}");
-            if let (Toml::Table(inner), true) = (value, prefix.is_empty() && keys.iter().any(|k| k.name.starts_with(&format!("{name}.")))) {
+            if let (Toml::Table(inner), true) =
+                (value, prefix.is_empty() && keys.iter().any(|k| k.name.starts_with(&format!("{name}."))))
+            {
                 self.table(keys, file, &format!("{name}."), inner)?;
                 continue;
             }
             let Some(key) = keys.iter().find(|key| key.name == name) else {
-                return Err(ConfigError::UnknownKey { meant: most_similar(&name, keys), key: name, file: file.to_owned() });
+                return Err(ConfigError::UnknownKey {
+                    meant: most_similar(&name, keys),
+                    key: name,
+                    file: file.to_owned(),
+                });
             };
             let origin = Origin::File(file.to_owned());
             let values = texts(value).ok_or_else(|| bad_value(*key, &origin, &one_line(&value.to_string())))?;

@@ -67,7 +67,10 @@ fn a_bad_value_names_its_place_and_what_is_accepted() {
     let dir = dir();
     let data = (key::DATA_DIR, dir.path().to_str().unwrap());
     let error = resolve(&[data, (key::COVER, "some")], &[], None).unwrap_err();
-    assert_eq!((error.to_string(), error.hint()), ("--cover: `some` cannot be used".into(), "it takes none, loops or full".into()));
+    assert_eq!(
+        (error.to_string(), error.hint()),
+        ("--cover: `some` cannot be used".into(), "it takes none, loops or full".into())
+    );
     let error = resolve(&[data], &[("FOG_TIMEOUT", "soon")], None).unwrap_err();
     assert_eq!(error.to_string(), "FOG_TIMEOUT: `soon` cannot be used");
     let error = with_file("[limits]\nconnections = \"many\"").unwrap_err();
@@ -95,7 +98,9 @@ fn a_bad_value_names_its_place_and_what_is_accepted() {
 
 #[test]
 fn lists_come_as_lists_or_with_commas() {
-    let config = with_file("listen = [\"/ip4/127.0.0.1/tcp/1\", \"/ip4/127.0.0.1/tcp/2\"]\nroles = [\"mix\", \"exit\"]").unwrap();
+    let config =
+        with_file("listen = [\"/ip4/127.0.0.1/tcp/1\", \"/ip4/127.0.0.1/tcp/2\"]\nroles = [\"mix\", \"exit\"]")
+            .unwrap();
     assert_eq!((config.listen.len(), config.roles.to_string()), (2, "mix,exit".into()));
     let dir = dir();
     let variables = [("FOG_LISTEN", "/ip4/127.0.0.1/tcp/1, /ip4/127.0.0.1/tcp/2"), ("FOG_NO_MDNS", "true")];
@@ -116,7 +121,7 @@ fn paths_in_a_file_are_relative_to_it() {
 }
 
 #[test]
-fn a_data_directory_cannot_be_moved_by_a_file_inside_it() {
+fn a_data_dir_key_in_a_file_that_was_found_yields_to_the_variable_that_led_to_it() {
     let dir = dir();
     fs::write(dir.path().join(FILE_NAME), "data_dir = \"/elsewhere\"").unwrap();
     let outcome = resolve(&[], &[("FOG_DATA_DIR", dir.path().to_str().unwrap())], None);
@@ -139,7 +144,11 @@ fn the_example_file_shows_every_key_and_the_defaults() {
     let plain = Config { config_file: None, ..with_file(example).unwrap() };
     let dir = dir();
     let default = resolve(&[(key::DATA_DIR, dir.path().to_str().unwrap())], &[], None).unwrap();
-    assert_eq!(Config { data_dir: dir.path().to_owned(), ..plain }, default, "what is not commented out is the default");
+    assert_eq!(
+        Config { data_dir: dir.path().to_owned(), ..plain },
+        default,
+        "what is not commented out is the default"
+    );
     // With the comment signs of the examples removed, every key is there and every value is one that it takes.
     let all: String = example.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
     with_file(&all).unwrap();
@@ -147,4 +156,11 @@ fn the_example_file_shows_every_key_and_the_defaults() {
         let name = key.name.rsplit('.').next().unwrap();
         assert!(all.lines().any(|line| line.starts_with(&format!("{name} = "))), "{name} is missing");
     }
+}
+
+#[test]
+fn a_misspelt_variable_is_noticed() {
+    let names = ["FOG_ROLES", "FOG_ROLE", "FOG_CONFIG", "FOG_PASSPHRASE_FILE", "PATH", "FOG_LIMITS.CONNECTIONS"];
+    let unknown = unknown_variables(names.into_iter().map(str::to_owned));
+    assert_eq!(unknown, ["FOG_ROLE", "FOG_LIMITS.CONNECTIONS"]);
 }

@@ -179,7 +179,8 @@ impl Keys {
         let [identity, seal, vrf, slot, storage] = &secrets;
         // Any 32 bytes are a sr25519 mini secret; from_bytes refuses other lengths only.
         #[expect(clippy::expect_used, reason = "the length is right by its type")]
-        let vrf = MiniSecretKey::from_bytes(vrf.as_slice()).expect("32 bytes").expand_to_keypair(ExpansionMode::Uniform);
+        let vrf =
+            MiniSecretKey::from_bytes(vrf.as_slice()).expect("32 bytes").expand_to_keypair(ExpansionMode::Uniform);
         Self {
             identity: SigningKey::from_bytes(identity),
             seal: seal.clone(),
@@ -218,7 +219,8 @@ impl Keys {
                     let key = match unlocked.take() {
                         Some((derivation, key)) if derivation == sealed.derivation => key,
                         _ => {
-                            let passphrase = passphrases.get(Purpose::Open, &format!("the keys in {}", dir.display()))?;
+                            let passphrase =
+                                passphrases.get(Purpose::Open, &format!("the keys in {}", dir.display()))?;
                             SealKey::derive(&passphrase, &sealed.derivation)?
                         }
                     };
@@ -318,7 +320,8 @@ fn read_files(dir: &Path) -> Result<Vec<(PathBuf, KeyFile)>, KeysError> {
         return Err(KeysError::None(dir.to_owned()));
     }
     refuse_exposed(dir)?;
-    let missing: Vec<_> = KeyKind::ALL.map(KeyKind::file_name).into_iter().filter(|name| !dir.join(name).exists()).collect();
+    let missing: Vec<_> =
+        KeyKind::ALL.map(KeyKind::file_name).into_iter().filter(|name| !dir.join(name).exists()).collect();
     if !missing.is_empty() {
         return Err(KeysError::Missing { dir: dir.to_owned(), missing: missing.join(", ") });
     }

@@ -118,7 +118,12 @@ impl SealKey {
     }
 
     /// Opens what [`Self::seal_with`] sealed.
-    pub fn open_with(&self, nonce: &[u8; NONCE], context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    pub fn open_with(
+        &self,
+        nonce: &[u8; NONCE],
+        context: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let opened = self.cipher().decrypt(&(*nonce).into(), Payload { msg: sealed, aad: context });
         opened.map(Zeroizing::new).map_err(|_| SealError::Refused)
     }

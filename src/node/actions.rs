@@ -1,6 +1,6 @@
 //! Does what the wiring decided.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use fog_base::Now;
 use fog_directory::Acceptance;
@@ -20,6 +20,7 @@ use super::{
     contacts::{Dial, split},
     event::dial_reason,
     event_loop::EventLoop,
+    mixnet::Paths,
     peers::Offence,
     report::Lifecycle,
     transport,
@@ -59,6 +60,7 @@ impl EventLoop {
             Action::Describe(facts) => self.swarm.behaviour_mut().directory.set_facts(facts),
             Action::Snapshots => self.refresh_snapshots(now),
             Action::Announce(address) => self.announce(address),
+            Action::Mix(event) => self.on_mix(event),
         }
     }
 
@@ -166,6 +168,8 @@ impl EventLoop {
         let epoch = self.network.schedule().at(now.unix);
         let directory = &self.swarm.behaviour().directory;
         self.snapshots = [epoch, epoch.next()].map(|epoch| (epoch, directory.snapshot(epoch))).into();
+        let paths = Paths::new(&self.snapshots);
+        self.swarm.behaviour_mut().mix.set_paths(Arc::new(paths));
         let Some(snapshot) = self.snapshots.get(&epoch) else { return };
         let relays = snapshot.relays().iter();
         let relays = relays.map(|relay| (relay.hop.id, relay.descriptor.facts().addresses.clone()));

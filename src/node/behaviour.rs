@@ -41,6 +41,8 @@ pub(super) struct Behaviour {
     pub(super) dcutr: dcutr::Behaviour,
     /// Who the relays are.
     pub(super) directory: fog_directory::Behaviour,
+    /// Messages through relays.
+    pub(super) mix: fog_mix::Behaviour,
 }
 
 /// libp2p's name for a node.

@@ -15,11 +15,6 @@ use super::{
 };
 use crate::invite::Invite;
 
-/// The answer to what needs the mixnet while it does not run.
-fn no_mixnet() -> Failure {
-    Failure::failed("the mixnet does not run on this node", "use a build that has it")
-}
-
 impl EventLoop {
     pub(super) fn on_command(&mut self, command: Command) {
         // Whoever asked may have left; then nobody needs the answer.
@@ -31,9 +26,12 @@ impl EventLoop {
             Command::Relays(reply) => drop(reply.send(Ok(self.relays()))),
             Command::Snapshot(reply) => drop(reply.send(Ok(self.snapshot()))),
             Command::Metrics(reply) => drop(reply.send(self.metrics())),
-            Command::MixSend { events, .. } => drop(events.try_send(Err(no_mixnet()))),
-            Command::MixPing { events, .. } => drop(events.try_send(Err(no_mixnet()))),
-            Command::MixReceive { reply, .. } => drop(reply.send(Err(no_mixnet()))),
+            Command::MixSend { send, events } => self.mix_send(send, events),
+            Command::MixPing { ping, events } => self.mix_ping(&ping, &events),
+            Command::MixReceive { all, reply } => {
+                let inbox = self.mixnet.inbox.clone();
+                tokio::spawn(async move { drop(reply.send(inbox.read(all, clock::now().unix).await)) });
+            }
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) enum Event {
     Slow { peer: PeerId },
     /// The directory wants something.
     Directory(fog_directory::Event),
+    /// The mixnet tells something.
+    Mix(fog_mix::Event),
 }
 
 impl Event {
@@ -127,6 +129,7 @@ impl Event {
             BehaviourEvent::Gossip(gossipsub::Event::SlowPeer { peer_id: peer, .. }) => Self::Slow { peer },
             BehaviourEvent::Gossip(_) => return None,
             BehaviourEvent::Directory(event) => Self::Directory(event),
+            BehaviourEvent::Mix(event) => Self::Mix(event),
             BehaviourEvent::Kad(event) => return ignore_kad(&event),
             BehaviourEvent::AutonatClient(event) => return ignore_probe(&event),
             BehaviourEvent::Upnp(event) => return ignore_mapping(&event),

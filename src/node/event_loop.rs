@@ -18,6 +18,7 @@ use super::{
     command::Command,
     connect::Connects,
     event::Event,
+    mixnet::{Mixnet, Stored},
     report::{Lifecycle, State},
     wiring::Wiring,
 };
@@ -25,9 +26,6 @@ use crate::{config::Config, keys::Keys, store::Writer};
 
 /// How often dials, bans and waiting orders are looked at.
 const TICK: Duration = Duration::from_millis(250);
-
-/// Our public mix keys, whenever they change: of the running epoch and the next at least.
-pub type MixKeys = Vec<(Epoch, [u8; 32])>;
 
 /// Everything that runs in the node.
 pub(super) struct EventLoop {
@@ -42,12 +40,10 @@ pub(super) struct EventLoop {
     pub(super) store: Writer,
     pub(super) started: Now,
     pub(super) state: watch::Sender<State>,
-    /// Grows with each message received.
-    #[expect(dead_code, reason = "the mixnet counts here")]
-    pub(super) inbox: watch::Sender<u64>,
     pub(super) lifecycle: mpsc::Sender<Lifecycle>,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) mix_keys: mpsc::Receiver<MixKeys>,
+    pub(super) mixnet: Mixnet,
+    pub(super) stored: mpsc::Receiver<Stored>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -64,7 +60,7 @@ impl EventLoop {
                 () = shutdown.cancelled() => break,
                 event = self.swarm.select_next_some() => self.on_swarm(event),
                 Some(command) = self.commands.recv() => self.on_command(command),
-                Some(keys) = self.mix_keys.recv() => self.on_mix_keys(keys),
+                Some(stored) = self.stored.recv() => self.on_stored(stored),
                 _ = tick.tick() => self.on_tick(),
                 () = sleep_until(next_epoch) => {
                     self.on_epoch();
@@ -84,12 +80,6 @@ impl EventLoop {
         self.perform(actions, now);
         self.connects.settle(&self.wiring.peers, now.mono);
         self.update_state();
-    }
-
-    fn on_mix_keys(&mut self, keys: MixKeys) {
-        let now = clock::now();
-        let actions = self.wiring.set_mix_keys(keys, now);
-        self.perform(actions, now);
     }
 
     fn on_tick(&mut self) {

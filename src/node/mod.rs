@@ -7,6 +7,7 @@
 //! | `event_loop.rs`, `event.rs`, `wiring.rs`, `actions.rs` | what happens, what follows from it, and the doing |
 //! | `reachability.rs`, `peers.rs`, `contacts.rs`, `clock.rs` | what the wiring knows, each a pure part with its tests |
 //! | `handle.rs`, `command.rs`, `commands.rs`, `connect.rs` | questions to a running node, and their answers |
+//! | `mixnet.rs`, `traffic.rs`, `inbox.rs` | the mixnet's events and commands, who waits for what, messages that arrived |
 //! | `report.rs`, `status.rs`, `metrics.rs` | what it tells of itself |
 
 mod actions;
@@ -19,11 +20,14 @@ mod contacts;
 mod event;
 mod event_loop;
 pub mod handle;
+mod inbox;
 mod metrics;
+mod mixnet;
 mod peers;
 mod reachability;
 pub mod report;
 mod status;
+mod traffic;
 mod transport;
 mod wiring;
 
@@ -43,10 +47,14 @@ use self::{
     connect::Connects,
     event_loop::EventLoop,
     handle::{COMMAND_QUEUE, NodeHandle},
+    mixnet::Mixnet,
     report::State,
     wiring::{Identity, Wiring},
 };
-pub use self::{event_loop::MixKeys, report::Lifecycle};
+pub use self::{
+    mixnet::{mailboxes, stored_mailboxes},
+    report::Lifecycle,
+};
 use crate::{
     config::Config,
     keys::Keys,
@@ -55,7 +63,6 @@ use crate::{
 
 /// Lifecycle events that may wait for their reader.
 const LIFECYCLE_QUEUE: usize = 64;
-const MIX_KEYS_QUEUE: usize = 4;
 /// How long the store may take to write what is queued when the node stops.
 const FLUSH: Duration = Duration::from_secs(4);
 
@@ -70,13 +77,6 @@ pub struct RunningNode {
     pub join: JoinHandle<anyhow::Result<()>>,
 }
 
-/// What another part of the program gives to the node.
-#[derive(Debug, Default)]
-pub struct Seams {
-    /// Where the node's public mix keys come from; without them it is no relay.
-    pub mix_keys: Option<mpsc::Receiver<MixKeys>>,
-}
-
 /// Starts a node; it stops when `shutdown` is cancelled. Must be called within a tokio runtime.
 pub fn start(
     config: Config,
@@ -85,37 +85,28 @@ pub fn start(
     network: Network,
     shutdown: CancellationToken,
 ) -> anyhow::Result<RunningNode> {
-    start_with(config, keys, store, network, shutdown, Seams::default())
-}
-
-/// As [`start`], with parts that others provide.
-pub fn start_with(
-    config: Config,
-    keys: Keys,
-    store: Arc<dyn Store>,
-    network: Network,
-    shutdown: CancellationToken,
-    seams: Seams,
-) -> anyhow::Result<RunningNode> {
     let keys = Arc::new(keys);
-    let mut swarm = transport::build(&config, &keys, &network)?;
+    let (writer, flushed) = Writer::start(Arc::clone(&store)).context("the store's writer cannot be started")?;
+    let inbox = mixnet::open_inbox(&config, &store, &writer)?;
+    let inbox_seen = inbox.watch();
+    let mix = mixnet::start(&config, &keys, &network, &*store, &inbox)?;
+    let mut swarm = transport::build(&config, &keys, &network, mix)?;
     let expired = load_descriptors(&mut swarm, &*store)?;
     transport::listen(&mut swarm, &config.listen)?;
     let now = clock::now();
-    let (writer, flushed) = Writer::start(store).context("the store's writer cannot be started")?;
+    let (mixnet, stored) = Mixnet::new(inbox, mixnet::stored_mailboxes(&*store)?);
     if !expired.is_empty() && writer.submit(expired, Durability::Relaxed).is_err() {
         tracing::debug!("descriptors that ended stay in the store until they are seen again");
     }
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (state, state_seen) = watch::channel(State::Joining);
-    let (inbox, inbox_seen) = watch::channel(0);
     let (lifecycle, events) = mpsc::channel(LIFECYCLE_QUEUE);
-    let (_no_keys, no_keys) = mpsc::channel(MIX_KEYS_QUEUE);
     let node = EventLoop {
         wiring: Wiring::new(identity(&config, &keys, &network, &swarm), &bootstrap(&config, &network)?, now),
         connects: Connects::default(),
         snapshots: Default::default(),
-        mix_keys: seams.mix_keys.unwrap_or(no_keys),
+        mixnet,
+        stored,
         store: writer,
         started: now,
         commands: command_queue,
@@ -124,7 +115,6 @@ pub fn start_with(
         keys,
         network,
         state,
-        inbox,
         lifecycle,
         shutdown,
     };

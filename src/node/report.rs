@@ -110,6 +110,8 @@ pub struct MixStatus {
     pub loops_returned: u64,
     /// Loops that were lost.
     pub loops_lost: u64,
+    /// Relays that hold this node's slot as its mailboxes; none for a relay.
+    pub mailboxes: Vec<String>,
     /// What was dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// Packets that wait in the mixing pool.

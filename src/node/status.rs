@@ -1,8 +1,11 @@
 //! What the node tells of itself: the values of `report.rs`, from what its parts know.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use fog_base::{Epoch, NodeId, relay::PathRequest, relay::PathSelector};
+use fog_base::{Epoch, NodeId};
 use fog_directory::Snapshot;
 use libp2p::multiaddr::Protocol;
 
@@ -15,17 +18,10 @@ use crate::{
     platform, store,
 };
 
-/// Hops of a path unless somebody asks for another number (INTERFACE).
-const DEFAULT_HOPS: usize = 4;
-
 impl EventLoop {
     /// The snapshot that a packet sent now is built from.
     pub(super) fn sending_snapshot(&self) -> Option<&Snapshot> {
         self.snapshots.get(&self.network.schedule().for_sending(clock::now().unix))
-    }
-
-    fn me(&self) -> NodeId {
-        self.keys.node_id()
     }
 
     pub(super) fn status(&self) -> report::Status {
@@ -74,20 +70,21 @@ impl EventLoop {
     }
 
     fn mix_status(&self) -> report::MixStatus {
-        report::MixStatus { ready: self.has_path(), ..report::MixStatus::default() }
-    }
-
-    /// Whether a path of the default length can be built now, to any relay but this node itself.
-    fn has_path(&self) -> bool {
-        let (Some(snapshot), me) = (self.sending_snapshot(), self.me()) else { return false };
-        let exclude = [me];
-        let mut rng = rand::make_rng::<rand::rngs::StdRng>();
-        let others = snapshot.relays().iter().map(|relay| relay.hop.id).filter(|id| *id != me);
-        others.take(DEFAULT_HOPS).any(|last| {
-            let request =
-                PathRequest { epoch: snapshot.epoch(), hops: DEFAULT_HOPS, last, exclude: &exclude, avoid: &[] };
-            snapshot.path(&request, &mut rng).is_ok()
-        })
+        let stats = self.swarm.behaviour().mix.stats();
+        let (count, engine) = (|counter: &AtomicU64| counter.load(Ordering::Relaxed), stats.status());
+        report::MixStatus {
+            ready: engine.ready,
+            received: count(&stats.received),
+            forwarded: count(&stats.forwarded),
+            delivered: count(&stats.delivered),
+            sent: count(&stats.sent),
+            cover_sent: count(&stats.cover_sent),
+            loops_returned: engine.loops_returned,
+            loops_lost: engine.loops_lost,
+            mailboxes: engine.mailboxes.iter().map(ToString::to_string).collect(),
+            dropped: stats.drops.snapshot().map(|(reason, n)| (reason.name().to_owned(), n)).collect(),
+            queue: stats.pool.load(Ordering::Relaxed),
+        }
     }
 
     fn limits(&self) -> BTreeMap<String, report::Limit> {
@@ -95,7 +92,12 @@ impl EventLoop {
         let relays = self.swarm.behaviour().directory.relays();
         let (unpublished, max_unpublished) = self.wiring.unpublished();
         let memory_max = self.config.limits.memory_mib.saturating_mul(1024 * 1024);
-        BTreeMap::from([
+        let mix = &self.swarm.behaviour().mix;
+        let (waiting, max_waiting) = mix.ingress_usage();
+        let (inbox, max_inbox) = self.mixnet.inbox.usage();
+        let mut limits = BTreeMap::from([
+            ("inbox_bytes".into(), report::Limit { used: inbox, max: max_inbox }),
+            ("mix_ingress".into(), limit(waiting, max_waiting)),
             ("connections".into(), limit(self.wiring.peers.connections(), self.wiring.identity.max_connections)),
             ("memory_bytes".into(), report::Limit { used: platform::resident_memory(), max: memory_max }),
             ("relays".into(), limit(relays.len(), relays.capacity())),
@@ -103,11 +105,19 @@ impl EventLoop {
             ("store_queue".into(), limit(self.store.waiting(), store::WRITER_QUEUE)),
             ("commands".into(), limit(self.commands.len(), COMMAND_QUEUE)),
             ("connecting".into(), limit(self.connects.len(), connect::MAX_WAITING)),
-        ])
+        ]);
+        let engine = mix.stats().status().usage;
+        limits.extend(engine.into_iter().map(|(name, used, max)| (name.to_owned(), report::Limit { used, max })));
+        limits
     }
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.wiring.clocks.warnings();
+        let engine = self.swarm.behaviour().mix.stats().status();
+        if engine.loop_alarm {
+            warnings.push("many loop packets do not come back: relays are failing, or somebody holds packets back".into());
+        }
+        warnings.extend(engine.trouble);
         if self.config.faults.any() {
             warnings.push("faults are injected into this node's links: it is set up for a test".into());
         }
@@ -134,7 +144,7 @@ impl EventLoop {
         let mut addresses: Vec<_> = known.into_iter().filter_map(multiaddr).collect();
         addresses.truncate(invite::MAX_ADDRESSES);
         let now = clock::now().unix;
-        let invite = Invite::create(&self.keys, &self.network, &addresses, &[], now, invite::LIFETIME)
+        let invite = Invite::create(&self.keys, &self.network, &addresses, &self.invite_mailboxes(), now, invite::LIFETIME)
             .map_err(|error| Failure::failed(error.to_string(), ""))?;
         let me = *self.swarm.local_peer_id();
         Ok(report::Identity {
@@ -190,6 +200,7 @@ impl EventLoop {
         metrics.gauge("kademlia_peers", "Peers in the routing table", routed as f64);
         self.network_metrics(&mut metrics);
         self.directory_metrics(&mut metrics);
+        self.mix_metrics(&mut metrics);
         let now = clock::now();
         let uptime = now.mono.saturating_duration_since(self.started.mono);
         metrics.gauge("uptime_seconds", "Seconds since the node started", uptime.as_secs_f64());
@@ -201,6 +212,7 @@ impl EventLoop {
         metrics.gauges("limit_max", "Its bound", "limit", max);
         metrics.drops(&[
             ("node", &self.wiring.drops),
+            ("mix", &self.swarm.behaviour().mix.stats().drops),
             ("directory", self.swarm.behaviour().directory.relays().drops()),
             ("exchange", self.swarm.behaviour().directory.exchange_drops()),
         ]);
@@ -223,6 +235,19 @@ impl EventLoop {
         metrics.counter("bans", "Peers that were banned", counts.bans);
         let ready = *self.state.borrow() == report::State::Ready;
         metrics.gauge("ready", "1 while the node has a peer", f64::from(u8::from(ready)));
+    }
+
+    fn mix_metrics(&self, metrics: &mut Metrics) {
+        let mix = self.mix_status();
+        metrics.counter("mix_received", "Packets that came from peers", mix.received);
+        metrics.counter("mix_forwarded", "Packets sent on to a next hop", mix.forwarded);
+        metrics.counter("mix_delivered", "Packets whose last hop was this node", mix.delivered);
+        metrics.counter("mix_sent", "Packets of this node's own that left", mix.sent);
+        metrics.counter("mix_cover_sent", "Of those, loops and drop packets", mix.cover_sent);
+        metrics.counter("mix_loops_returned", "Loops that came back", mix.loops_returned);
+        metrics.counter("mix_loops_lost", "Loops that did not", mix.loops_lost);
+        metrics.gauge("mix_pool", "Packets in the mixing pool", mix.queue as f64);
+        metrics.gauge("mix_ready", "1 while a path of the default length can be built", f64::from(u8::from(mix.ready)));
     }
 
     fn directory_metrics(&self, metrics: &mut Metrics) {

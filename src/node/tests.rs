@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use fog_base::{Epoch, NetworkId};
+use fog_base::NetworkId;
 
 use super::*;
 use crate::{
@@ -16,7 +16,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Node {
     running: RunningNode,
-    keys: mpsc::Sender<MixKeys>,
     shutdown: CancellationToken,
     store: Arc<MemoryStore>,
     address: Multiaddr,
@@ -37,6 +36,7 @@ fn config(listen: &[&str], bootstrap: &[Multiaddr], roles: &str) -> Config {
 }
 
 /// A valid mix key.
+#[expect(clippy::disallowed_methods, reason = "any key will do")]
 fn mix_key() -> [u8; 32] {
     curve25519_dalek::MontgomeryPoint::mul_base_clamped(rand::random()).to_bytes()
 }
@@ -50,14 +50,10 @@ impl Node {
     }
 
     async fn start_as(keys: Keys, store: Arc<MemoryStore>, config: Config, network: Network) -> Self {
-        let (mix_keys, receiver) = mpsc::channel(1);
-        let (shutdown, epoch) = (CancellationToken::new(), network.schedule().at(clock::now().unix));
-        let seams = Seams { mix_keys: Some(receiver) };
-        let mut running = start_with(config, keys, store.clone(), network, shutdown.clone(), seams).unwrap();
+        let shutdown = CancellationToken::new();
+        let mut running = start(config, keys, store.clone(), network, shutdown.clone()).unwrap();
         let Some(Lifecycle::Listening { address }) = running.events.recv().await else { panic!("it does not listen") };
-        let both = vec![(epoch, mix_key()), (epoch.next(), mix_key()), (Epoch(epoch.0 + 2), mix_key())];
-        mix_keys.send(both).await.unwrap();
-        Self { running, keys: mix_keys, shutdown, store, address: address.parse().unwrap() }
+        Self { running, shutdown, store, address: address.parse().unwrap() }
     }
 
     fn handle(&self) -> &NodeHandle {
@@ -208,18 +204,4 @@ async fn metrics_name_every_drop_reason() {
     }
     assert!(text.contains("fog_peers{path=\"lan\"} 0"), "{text}");
     node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_mix_keys_a_reachable_node_waits_with_its_roles() {
-    let a = Node::start(config(&[TCP], &[], "mix"), network(1)).await;
-    a.keys.send(Vec::new()).await.unwrap();
-    let b = Node::start(config(&[TCP], &[a.address.clone()], "none"), network(1)).await;
-    let nodes = [a, b];
-    wait("connected", &nodes, |status| status.peers.connected == 1).await;
-    let status = nodes[0].handle().status().await.unwrap();
-    assert_eq!((status.roles.len(), status.roles_waiting), (0, vec!["mix".to_owned()]));
-    for node in nodes {
-        node.stop().await;
-    }
 }

@@ -52,7 +52,12 @@ pub(super) fn directory_topic(behaviour: &Behaviour) -> gossipsub::IdentTopic {
 }
 
 /// Builds the swarm; it does not listen yet.
-pub(super) fn build(config: &Config, keys: &Keys, network: &Network) -> anyhow::Result<Swarm<Behaviour>> {
+pub(super) fn build(
+    config: &Config,
+    keys: &Keys,
+    network: &Network,
+    mix: fog_mix::Behaviour,
+) -> anyhow::Result<Swarm<Behaviour>> {
     let keypair = keypair(keys)?;
     let base = || -> anyhow::Result<_> {
         Ok(SwarmBuilder::with_existing_identity(keypair.clone())
@@ -65,7 +70,7 @@ pub(super) fn build(config: &Config, keys: &Keys, network: &Network) -> anyhow::
         ($builder:expr) => {
             $builder
                 .with_relay_client(noise::Config::new, yamux::Config::default)?
-                .with_behaviour(|keypair, relay_client| behaviour(config, keys, network, keypair, relay_client))
+                .with_behaviour(|keypair, relay_client| behaviour(config, keys, network, keypair, (relay_client, mix)))
                 .map_err(|error| anyhow::anyhow!("the swarm cannot be made: {error}"))?
                 .with_swarm_config(|swarm: swarm::Config| {
                     swarm
@@ -97,7 +102,7 @@ fn behaviour(
     keys: &Keys,
     network: &Network,
     keypair: &identity::Keypair,
-    relay_client: relay::client::Behaviour,
+    (relay_client, mix): (relay::client::Behaviour, fog_mix::Behaviour),
 ) -> Result<Behaviour, BoxError> {
     let me = keypair.public().to_peer_id();
     let memory = usize::try_from(config.limits.memory_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
@@ -128,6 +133,7 @@ fn behaviour(
         relay_server: relay_server(me),
         dcutr: dcutr::Behaviour::new(me),
         directory,
+        mix,
     })
 }
 

@@ -72,6 +72,8 @@ pub(super) enum Action {
     Snapshots,
     /// Tell the user where we listen.
     Announce(Multiaddr),
+    /// What the mixnet tells those who use it.
+    Mix(fog_mix::Event),
 }
 
 /// What does not change while the node runs.
@@ -201,6 +203,12 @@ impl Wiring {
                 Vec::new()
             }
             Event::Directory(event) => self.handle_directory(event, now),
+            Event::Mix(fog_mix::Event::Keys(keys)) => self.set_mix_keys(keys, now),
+            Event::Mix(fog_mix::Event::Flooding(node)) => match peer_id(node) {
+                Some(peer) => self.punish(peer, Offence::Flood, now),
+                None => Vec::new(),
+            },
+            Event::Mix(event) => vec![Action::Mix(event)],
         }
     }
 
@@ -215,9 +223,9 @@ impl Wiring {
         self.reachability.handle_confirmed(&address);
         let mut actions = self.refresh(now);
         // libp2p tells every confirmed address to others; those that are not to be told are taken back.
-        let is_relayed = PathKind::of(&address) == PathKind::Relayed;
-        let is_told = plain(&address).is_some_and(|address| self.told.contains(&address));
-        if !is_told && !(is_relayed && self.reachability.may_be_told(&address)) {
+        let is_relayed = PathKind::of(&address) == PathKind::Relayed && self.reachability.may_be_told(&address);
+        let is_told = is_relayed || plain(&address).is_some_and(|address| self.told.contains(&address));
+        if !is_told {
             actions.push(Action::Withhold(address));
         }
         actions

@@ -6,10 +6,12 @@ use std::{path::Path, time::Duration};
 
 use sysinfo::{Disks, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
+mod boot;
 pub mod files;
 mod permissions;
 pub mod signals;
 
+pub use boot::boot_id;
 pub use permissions::{Exposure, exposure};
 
 /// What this process uses of the machine.

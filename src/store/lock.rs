@@ -65,7 +65,8 @@ impl DataDirLock {
             files::create_private_dir(dir).map_err(io(dir))?;
         }
         let path = dir.join(LOCK);
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io(&path))?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io(&path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

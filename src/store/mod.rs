@@ -16,6 +16,7 @@ use std::{path::Path, sync::Arc};
 
 use zeroize::Zeroizing;
 
+use self::rocks::{Access, RocksStore};
 pub use self::{
     lock::{DataDirLock, LockError},
     memory::MemoryStore,
@@ -23,7 +24,6 @@ pub use self::{
     sealed::Sealed,
     writer::{Committed, QUEUE as WRITER_QUEUE, Writer, WriterFull},
 };
-use self::rocks::{Access, RocksStore};
 
 /// The kinds of state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -68,7 +68,8 @@ impl RocksStore {
     pub(super) fn open(dir: &Path, access: Access) -> Result<Self, StoreError> {
         let db = match access {
             Access::ReadWrite => {
-                files::create_private_dir(dir).map_err(|error| StoreError::Io(format!("`{}`: {error}", dir.display())))?;
+                files::create_private_dir(dir)
+                    .map_err(|error| StoreError::Io(format!("`{}`: {error}", dir.display())))?;
                 open_writable(dir)
             }
             Access::ReadOnly => {

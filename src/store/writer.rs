@@ -138,8 +138,7 @@ mod tests {
         let store = Arc::new(Probe::default());
         let closed = store.gate.lock().unwrap();
         let (writer, thread) = Writer::start(store.clone()).unwrap();
-        let mut answers: Vec<_> =
-            (0..10).map(|key| writer.submit(batch(key), Durability::Relaxed).unwrap()).collect();
+        let mut answers: Vec<_> = (0..10).map(|key| writer.submit(batch(key), Durability::Relaxed).unwrap()).collect();
         answers.push(writer.submit(batch(10), Durability::Synced).unwrap());
         drop((closed, writer));
         thread.join().unwrap();

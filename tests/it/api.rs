@@ -95,6 +95,13 @@ fn metrics_count_every_reason_for_a_drop() {
     let door = Door::new();
     let (status, text) = door.get("/metrics", &door.address, &door.with_token());
     assert_eq!(status, 200, "{text}");
+    let dashboard = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docker/grafana/dashboards/fog.json"));
+    for name in metric_names(&dashboard.expect("the dashboard")) {
+        assert!(
+            text.contains(&format!("\n{name}")),
+            "the Grafana dashboard shows {name}, which no node counts: {text}"
+        );
+    }
     let reasons =
         "malformed unknown_version wrong_epoch bad_mac replayed rate_limited queue_full no_route expired bad_payload";
     for reason in reasons.split(' ') {

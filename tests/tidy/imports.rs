@@ -39,7 +39,7 @@ fn cores_know_no_network_no_runtime_no_clock_and_no_ambient_randomness() {
         "std::net::TcpStream",
     ] {
         forbid(&format!("`{what}` in a core"), |source| {
-            source.is_core() && !source.is_test() && mentions(&source.product, what)
+            source.is_core() && !source.is_test && mentions(&source.product, what)
         });
     }
 }
@@ -67,7 +67,7 @@ fn unsafe_code_is_in_the_crate_made_for_it() {
 fn only_the_command_line_and_the_tests_print_to_standard_output() {
     for what in ["println!", "print!", "io::stdout", "dbg!"] {
         forbid(&format!("`{what}` writes to standard output"), |source| {
-            let allowed = source.is_test() || source.path.starts_with("src/cli/");
+            let allowed = source.is_test || source.path.starts_with("src/cli/");
             let word = what.trim_end_matches('!');
             let uses = |code: &str| match find_word(code, word, 0) {
                 Some(_) if what.ends_with('!') => code

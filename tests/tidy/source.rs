@@ -13,6 +13,8 @@ pub(crate) struct Source {
     pub(crate) code: String,
     /// The same without inline `#[cfg(test)]` modules.
     pub(crate) product: String,
+    /// Whether it is only compiled for tests.
+    pub(crate) is_test: bool,
 }
 
 /// A function's name and its length in lines of code, signature included.
@@ -32,7 +34,11 @@ pub(crate) fn sources() -> Vec<Source> {
         collect(&root().join(top), &mut paths);
     }
     paths.sort();
-    let sources: Vec<_> = paths.iter().map(|path| Source::read(path)).collect();
+    let mut sources: Vec<_> = paths.iter().map(|path| Source::read(path)).collect();
+    let tests: Vec<_> = sources.iter().flat_map(test_modules).collect();
+    for source in &mut sources {
+        source.is_test |= tests.contains(&source.path);
+    }
     assert!(sources.len() > 20, "only {} Rust files found: the rules look at the wrong place", sources.len());
     sources
 }
@@ -56,18 +62,14 @@ impl Source {
         let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let inside = path.strip_prefix(root()).expect("below the root");
         let parts: Vec<_> = inside.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        let path = parts.join("/");
         let code = blank(&text);
         let product = without_test_modules(&code);
-        Self { path: parts.join("/"), code, product }
-    }
-
-    /// Tests, and what only tests use.
-    pub(crate) fn is_test(&self) -> bool {
-        self.path.starts_with("tests/")
-            || self.path.contains("/tests/")
-            || self.path.ends_with("/tests.rs")
-            || self.path.starts_with("benches/")
-            || self.path.starts_with("fuzz/")
+        let is_test = ["tests/", "benches/", "fuzz/"].iter().any(|top| path.starts_with(top))
+            || path.contains("/tests/")
+            || path.ends_with("/tests.rs")
+            || path.ends_with("_tests.rs");
+        Self { path, code, product, is_test }
     }
 
     /// Inside the pure part of a protocol crate.
@@ -97,6 +99,22 @@ impl Source {
         }
         found
     }
+}
+
+/// The files of `#[cfg(test)] mod name;` in this one, wherever such a file may be.
+fn test_modules(source: &Source) -> Vec<String> {
+    let (dir, file) = source.path.rsplit_once('/').unwrap_or(("", &source.path));
+    let stem = file.trim_end_matches(".rs");
+    let mut found = Vec::new();
+    for (at, mark) in source.code.match_indices("#[cfg(test)]") {
+        let item = source.code[at + mark.len()..]
+            .trim_start()
+            .trim_start_matches("pub(super) ")
+            .trim_start_matches("pub(crate) ");
+        let Some(name) = item.strip_prefix("mod ").and_then(|rest| rest.split_once([';', '{', ' '])) else { continue };
+        found.extend([format!("{dir}/{}.rs", name.0), format!("{dir}/{stem}/{}.rs", name.0)]);
+    }
+    found
 }
 
 /// Lines that are neither empty nor only a comment.
@@ -249,7 +267,8 @@ fn comments_strings_and_test_modules_do_not_count() {
     let text = "/// doc\nfn a<'x>(s: &'x str) -> char {\n    // why\n    let b = \"}\\\"\"; /* } */\n\n    '}'\n}\n#[cfg(test)]\nmod tests {\n    fn b() {}\n}\n";
     let code = blank(text);
     let product = without_test_modules(&code);
-    let source = Source { path: "src/x.rs".into(), code, product };
+    let source = Source { path: "src/x.rs".into(), code, product, is_test: false };
+    assert_eq!(test_modules(&source), ["src/tests.rs", "src/x/tests.rs"]);
     let functions = source.functions();
     assert_eq!(functions.len(), 1);
     assert_eq!((functions[0].name.as_str(), functions[0].lines), ("a", 4));

@@ -24,6 +24,7 @@ fn schedule() -> EpochSchedule {
     EpochSchedule::new(Duration::from_secs(3600))
 }
 
+#[expect(clippy::disallowed_methods, reason = "real swarms run on the real clock")]
 fn epoch() -> Epoch {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     schedule().at(UnixMillis(unix.as_millis() as u64))
@@ -115,7 +116,7 @@ async fn five_nodes_in_a_line_come_to_one_snapshot_by_exchange_alone() {
 
 #[tokio::test]
 async fn gossip_carries_a_descriptor_where_it_is_wired() {
-    let mut swarms = vec![swarm(NETWORK, 1).await, swarm(NETWORK, 2).await];
+    let mut swarms = [swarm(NETWORK, 1).await, swarm(NETWORK, 2).await];
     let mut published = Vec::new();
     while published.is_empty() {
         if let SwarmEvent::Behaviour(Event::Publish(bytes)) = swarms[0].next_swarm_event().await {

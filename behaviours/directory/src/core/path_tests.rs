@@ -125,7 +125,7 @@ fn too_few_relays_is_an_error_that_says_how_many_there_are() {
 fn one_family_and_one_global_network_give_one_hop() {
     let families = snapshot((0..6).map(|n| relay(n, "192.168.0.1", (n < 5).then_some(1), mix())).collect());
     let too_few = NoPath::TooFewRelays { hops: 3, needed: 2, known: 1 };
-    assert_eq!(families.path(&request(3, node(5)), &mut rng()), Err(too_few.clone()));
+    assert_eq!(families.path(&request(3, node(5)), &mut rng()), Err(too_few));
     let nets = snapshot((0..6).map(|n| relay(n, &format!("8.8.{n}.1"), None, mix())).collect());
     assert_eq!(nets.path(&request(2, node(5)), &mut rng()), Err(NoPath::TooFewRelays { hops: 2, needed: 1, known: 0 }));
     let private = snapshot((0..6).map(|n| relay(n, "10.8.0.1", None, mix())).collect());

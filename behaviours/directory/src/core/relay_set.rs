@@ -347,9 +347,9 @@ impl RelaySet {
     /// How many new descriptors `peer` may bring now.
     pub fn quota(&mut self, peer: NodeId, now: Instant) -> u32 {
         let burst = self.config.source_burst as u32;
-        let bucket = self.bucket(peer, now);
-        let granted = bucket.clone().take(burst, now);
-        granted
+        // Looks at a copy: nothing is taken yet.
+        let mut bucket = self.bucket(peer, now).clone();
+        bucket.take(burst, now)
     }
 
     /// How many relays have a valid descriptor.
