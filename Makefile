@@ -20,8 +20,8 @@ help: ## what can be made
 	@echo
 	@echo '  builds go to $(CARGO_TARGET_DIR)'
 
-demo: setup ## build, start a network of real processes here, show every system on it, take it down [N=8]
-	cargo run --release --locked --bin fog -- testnet demo -n $(N)
+demo: build ## build, start a network of real processes here, show every system on it, take it down [N=8]
+	$(CARGO_TARGET_DIR)/release/fog testnet demo -n $(N)
 
 test: setup ## every check and every test, `fog testnet demo` among them
 	./scripts/test.sh
@@ -32,8 +32,10 @@ bench: setup ## compare with the rivals; writes bench-results.json [NAME=sphinx_
 fuzz: setup ## run each fuzz target for ten minutes (needs nightly and cargo-fuzz) [NAME=…] [FUZZ_SECONDS=600]
 	./scripts/fuzz.sh $(FUZZ_SECONDS) $(NAME)
 
-build: setup ## the program: $(CARGO_TARGET_DIR)/release/fog
-	cargo build --release --locked --bin fog
+# `--test tidy` is there for its dev-dependencies: with them, features (and so libp2p and a hundred other crates) are those of
+# `make test`, and nothing is compiled twice.
+build: setup ## the program, in release/ of the target directory
+	cargo build --release --locked --bin fog --test tidy
 
 lint: ## formatting and clippy, as `make test` checks them
 	cargo fmt --all --check

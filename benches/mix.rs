@@ -105,6 +105,7 @@ fn config(me: NodeId, roles: Roles, directory: &std::path::Path) -> Config {
             cover: Cover::None,
             loops_per_second: 0.2,
             hops: 4,
+            offers_roles: true,
         },
         secrets: Secrets {
             identity: ed25519_dalek::SigningKey::from_bytes(&[1; 32]),

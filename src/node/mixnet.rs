@@ -107,6 +107,7 @@ pub(super) fn start(
             },
             loops_per_second: config.loops_per_second,
             hops: DEFAULT_HOPS,
+            offers_roles: !config.roles.is_empty(),
         },
         secrets: Secrets {
             identity: keys.identity().clone(),

@@ -78,6 +78,8 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A relay needs four others for a path of the default length.
+    pub const RELAYS_FOR_A_PATH: usize = 5;
     /// Nodes on one machine at most: each is a process with sockets to all others.
     pub const MAX_NODES: usize = 64;
     /// Epochs of a testnet: short enough that a demo crosses some.

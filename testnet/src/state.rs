@@ -39,7 +39,7 @@ pub struct NodeState {
     pub data_dir: PathBuf,
     /// Where its API listens.
     pub api: String,
-    /// Where its SOCKS proxy listens; null if it has none.
+    /// Where its SOCKS proxy listens; null while nodes have none.
     pub socks: Option<String>,
     /// Its process.
     pub pid: u32,

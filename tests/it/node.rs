@@ -159,3 +159,61 @@ fn garbage_at_every_port_leaves_a_node_as_it_was() {
     let connected = other.run(&["--json", "connect", &address]).json();
     assert_eq!(connected["peer_id"], node.node_file()["peer_id"], "it still takes a connection");
 }
+
+#[test]
+fn a_backup_restores_the_identity_elsewhere_and_only_with_its_passphrase() {
+    let node = Alone::start();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| scratch.path().join(name);
+    let passphrase = |text: &str| {
+        let path = file("passphrase");
+        fs::write(&path, text).expect("written");
+        path
+    };
+    let run = |data_dir: &Path, passphrase: &Path, args: &[&str]| {
+        let mut command = Command::new(fog());
+        command.arg("--data-dir").arg(data_dir).arg("--json").args(args).env("FOG_PASSPHRASE_FILE", passphrase);
+        super::support::run(&mut command)
+    };
+    let backup = file("backup").display().to_string();
+    let right = passphrase("correct horse battery");
+    let made = run(&node.dir, &right, &["backup", &backup]).json();
+    assert_eq!(made["bytes"].as_u64(), fs::metadata(&backup).ok().map(|file| file.len()), "{made}");
+    run(&node.dir, &right, &["backup", &backup]).refused(1).says("exists");
+    let contents = fs::read(&backup).expect("the backup");
+    let token = node.node_file()["peer_id"].as_str().expect("an id").to_owned();
+    assert!(!contents.windows(token.len()).any(|part| part == token.as_bytes()), "it tells whose it is");
+
+    let elsewhere = file("elsewhere");
+    run(&elsewhere, &passphrase("another passphrase"), &["restore", &backup]).refused(1);
+    assert!(!elsewhere.join("keys").exists());
+    let right = passphrase("correct horse battery");
+    run(&elsewhere, &right, &["restore", &backup]).json();
+    assert_eq!(run(&elsewhere, &right, &["id"]).json()["peer_id"], node.node_file()["peer_id"]);
+    run(&elsewhere, &right, &["restore", &backup]).refused(1).says("keys");
+}
+
+#[test]
+fn the_doctor_names_a_fix_for_whatever_is_wrong() {
+    let node = Alone::start();
+    let checks = |ended: &super::support::Ended| -> Vec<serde_json::Value> {
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {ended:?}"))
+    };
+    let healthy = checks(&node.run(&["--json", "doctor"]));
+    assert!(healthy.len() >= 6, "{healthy:?}");
+    for check in &healthy {
+        let fixed = check["ok"] == true || check["fix"].as_str().is_some_and(|fix| !fix.is_empty());
+        assert!(fixed && check["detail"].is_string() && check["check"].is_string(), "{check}");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let key = node.dir.join("keys/identity.key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("changed");
+        let ended = node.run(&["--json", "doctor"]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let found = checks(&ended);
+        let wrong = found.iter().find(|check| check["ok"] == false && check["check"] == "keys");
+        assert!(wrong.is_some_and(|check| check["fix"].to_string().contains("chmod")), "{found:?}");
+    }
+}

@@ -133,6 +133,7 @@ impl Net {
                 cover,
                 loops_per_second: 0.2,
                 hops: 4,
+                offers_roles: n <= relays,
             };
             let secrets = Secrets {
                 identity: ed25519_dalek::SigningKey::from_bytes(&[n; 32]),

@@ -1,15 +1,18 @@
 //! The reply blocks that this node has given out, and what it asked each one to answer.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
 use fog_base::MessageId;
-use fog_sphinx::SurbKeys;
+use fog_sphinx::{SURB_LEN, SurbKeys};
 
 /// Reply blocks outstanding at one time; beyond, the oldest is forgotten.
 pub const CAPACITY: usize = 16_384;
+
+/// In a reply block: first hop (32), version (1), epoch (4), then the group element.
+const ELEMENT_AT: usize = 37;
 
 /// What a reply answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,31 @@ pub struct Outstanding {
     /// The sum of the delays, there and back, that the sender knows.
     pub predicted: Duration,
     expires: Instant,
+}
+
+/// The reply blocks of others that this node has taken lately. A block works once: a second packet with its header is a replay at
+/// its first hop, and would tell that both answers were one node's. A mailbox that pushes a packet twice hands its block in twice.
+#[derive(Debug, Default)]
+pub struct UsedSurbs {
+    known: BTreeSet<[u8; 16]>,
+    order: VecDeque<[u8; 16]>,
+}
+
+impl UsedSurbs {
+    /// True if the block was not taken before. What tells blocks apart is the group element in their header.
+    pub fn take(&mut self, surb: &[u8; SURB_LEN]) -> bool {
+        let Some(element) = surb.get(ELEMENT_AT..).and_then(|rest| rest.first_chunk::<16>()) else { return false };
+        if !self.known.insert(*element) {
+            return false;
+        }
+        self.order.push_back(*element);
+        if self.order.len() > CAPACITY
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
 }
 
 /// All reply blocks that may come back.

@@ -10,8 +10,9 @@ use rand::{Rng, RngExt};
 
 /// Mailboxes in use at one time.
 const WANTED: usize = 2;
-/// A claim without an answer is repeated after this.
-const RETRY: Duration = Duration::from_secs(5);
+/// A claim without an answer is repeated after this, one that was refused or did not reach its relay after that.
+const RETRY: Duration = Duration::from_secs(12);
+const SOON: Duration = Duration::from_secs(1);
 /// A claim that holds is renewed after this.
 const RENEW: Duration = Duration::from_secs(6 * 3600);
 /// A mailbox that does not answer for this long is replaced.
@@ -69,6 +70,7 @@ impl Claims {
             chosen.due = now + RENEW;
             chosen.failing_since = None;
         } else {
+            chosen.due = chosen.due.min(now + SOON);
             chosen.failing_since.get_or_insert(now);
         }
     }
@@ -122,7 +124,7 @@ mod tests {
         claims.answered(&good, true, start);
         claims.answered(&dead, false, start);
         assert_eq!(claims.holding().collect::<Vec<_>>(), [good]);
-        assert_eq!(claims.poll(&candidates, start + RETRY, &mut rng), (vec![dead], false));
+        assert_eq!(claims.poll(&candidates, start + SOON, &mut rng), (vec![dead], false));
         let later = start + REPLACE_AFTER + RETRY;
         let (due, changed) = claims.poll(&candidates, later, &mut rng);
         assert!(changed && due.len() == 1 && due[0] != dead);

@@ -34,7 +34,7 @@ use super::{
     outgoing::{Address, Outgoing, Standing},
     reassembly::{Limits, Reassembly},
     seal,
-    surbs::SurbTable,
+    surbs::{SurbTable, UsedSurbs},
 };
 use crate::wire::{Envelope, Form, MAX_MESSAGE};
 
@@ -47,6 +47,8 @@ const MAX_WAITING: usize = 1024;
 const MAX_SEEN: usize = 262_144;
 /// A message older than this is refused; so long its id is remembered.
 pub const MESSAGE_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+/// A node with roles is a relay after this, or it is not reachable and needs a mailbox.
+const BECOMES_RELAY: Duration = Duration::from_secs(30);
 /// Without paths, a packet is tried again after this.
 const NO_PATH_RETRY: Duration = Duration::from_secs(1);
 const SIGNATURE_LABEL: &[u8] = b"fog mix message v1\0";
@@ -70,6 +72,8 @@ pub struct Config {
     pub loops_per_second: f64,
     /// Relays on each path.
     pub hops: usize,
+    /// Whether this node wants to be a relay: then it needs a mailbox only if it does not become one.
+    pub offers_roles: bool,
 }
 
 /// The endpoint's keys.
@@ -294,6 +298,8 @@ pub struct Endpoint {
     ack_order: VecDeque<MessageId>,
     pongs: BoundedQueue<Surb>,
     claims: Claims,
+    claims_from: Instant,
+    used_surbs: UsedSurbs,
 }
 
 impl Endpoint {
@@ -340,6 +346,8 @@ impl Endpoint {
             ack_order: VecDeque::new(),
             pongs: BoundedQueue::new(MAX_WAITING),
             claims: Claims::new(&restored.mailboxes, now.mono),
+            claims_from: now.mono + if config.offers_roles { BECOMES_RELAY } else { Duration::ZERO },
+            used_surbs: UsedSurbs::default(),
             rng,
             config,
             secrets,
@@ -487,7 +495,7 @@ impl Endpoint {
             self.loops.poll_timeout(),
             self.loop_clock.next(),
             self.reassembly.poll_timeout(),
-            self.claims.poll_timeout(),
+            self.claims.poll_timeout().map(|due| due.max(self.claims_from)),
             self.ping_deadlines.values().min().copied(),
         ];
         others.into_iter().flatten().min()
@@ -570,8 +578,8 @@ impl Endpoint {
     fn claim_due(&mut self, now: Now) {
         let epoch = self.config.schedule.for_sending(now.unix);
         let me = self.config.me;
-        // A relay receives by itself.
-        if self.paths.relay(epoch, me).is_some() {
+        // A relay receives by itself; one that has just started will be known as one in a moment.
+        if self.paths.relay(epoch, me).is_some() || now.mono < self.claims_from {
             return;
         }
         let candidates = self.paths.with_role(epoch, Role::Mailbox);

@@ -82,6 +82,7 @@ impl Endpoint {
                 }
             }
             Ok(Content::Ping { surb }) => match Surb::parse(surb.as_slice()) {
+                Ok(_) if !self.used_surbs.take(surb) => self.drops.count(DropReason::Replayed),
                 Ok(surb) => {
                     if self.pongs.push(surb).is_err() {
                         self.drops.count(DropReason::QueueFull);
@@ -176,6 +177,9 @@ impl Endpoint {
             self.drops.count(DropReason::Malformed);
             return;
         };
+        if !self.used_surbs.take(fragment.surb) {
+            return;
+        }
         let state = self.acks.entry(fragment.message).or_insert_with(AckState::default);
         state.count = fragment.count;
         state.surbs.push_back(surb);
