@@ -38,8 +38,9 @@ use fog_sphinx::{BODY_LEN, Hop, LastHop, MixPublicKey, MixSecretKey, PACKET_LEN,
 use futures::StreamExt;
 use harness::{Harness, Target};
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, noise, tcp, yamux,
+    Multiaddr, PeerId, Swarm, SwarmBuilder, noise,
     swarm::{ConnectionId, SwarmEvent},
+    tcp, yamux,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use zeroize::Zeroizing;
@@ -88,13 +89,8 @@ fn schedule() -> EpochSchedule {
 }
 
 fn config(me: NodeId, roles: Roles, directory: &std::path::Path) -> Config {
-    let unlimited = Limits {
-        link_rate: 1e7,
-        link_burst: 1e7,
-        total_rate: 1e5,
-        pool: 200_000,
-        mailbox: MailboxLimits::default(),
-    };
+    let unlimited =
+        Limits { link_rate: 1e7, link_burst: 1e7, total_rate: 1e5, pool: 200_000, mailbox: MailboxLimits::default() };
     Config {
         endpoint: EndpointConfig {
             me,
@@ -213,12 +209,7 @@ fn pipeline(harness: &mut Harness) {
     harness.medians("mix_pipeline_packets_per_s", &mut rates, None, "packets/s", Some(Target::AtLeast(20_000.0)));
 }
 
-fn drain(
-    link: &fog_mix::runtime::links::Link,
-    connection: ConnectionId,
-    taken: &mut Vec<PacketBuf>,
-    left: &mut usize,
-) {
+fn drain(link: &fog_mix::runtime::links::Link, connection: ConnectionId, taken: &mut Vec<PacketBuf>, left: &mut usize) {
     let before = taken.len();
     link.take(connection, 4096, taken, Waker::noop());
     *left += taken.len() - before;
@@ -230,7 +221,7 @@ fn swarm(config: impl FnOnce(NodeId) -> Config) -> Swarm<Behaviour> {
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
         .unwrap()
         .with_behaviour(|key| {
-            let me = fog_mix::behaviour::node_id(&PeerId::from(key.public())).unwrap();
+            let me = fog_mix::node_id(&PeerId::from(key.public())).unwrap();
             Behaviour::new(config(me)).unwrap()
         })
         .unwrap()
@@ -337,11 +328,11 @@ impl Loaders {
             swarm.dial(relay.address.clone()).unwrap();
             while !matches!(swarm.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
         }
-        let relay = fog_mix::behaviour::node_id(source.connected_peers().next().unwrap()).unwrap();
+        let relay = fog_mix::node_id(source.connected_peers().next().unwrap()).unwrap();
         let loaders = Self {
             links: source.behaviour().links(),
             relay,
-            sink: fog_mix::behaviour::node_id(sink.local_peer_id()).unwrap(),
+            sink: fog_mix::node_id(sink.local_peer_id()).unwrap(),
             sink_stats: sink.behaviour().stats(),
             _directories: directories,
         };
@@ -410,7 +401,9 @@ async fn soak() {
             next_line = Instant::now() + Duration::from_secs(30);
             let [received, forwarded, dropped] = relay.stats();
             let memory = relay.memory_mib();
-            println!("soak: sent {sent} received {received} forwarded {forwarded} dropped {dropped} memory {memory:.1} MiB");
+            println!(
+                "soak: sent {sent} received {received} forwarded {forwarded} dropped {dropped} memory {memory:.1} MiB"
+            );
         }
     }
     let [received, forwarded, dropped] = relay.stats();

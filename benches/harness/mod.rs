@@ -105,7 +105,14 @@ impl Harness {
     }
 
     /// The medians of runs that were measured elsewhere, and whether they meet the target.
-    pub fn medians(&mut self, name: &str, ours: &mut [f64], rival: Option<(&str, f64)>, unit: &str, target: Option<Target>) {
+    pub fn medians(
+        &mut self,
+        name: &str,
+        ours: &mut [f64],
+        rival: Option<(&str, f64)>,
+        unit: &str,
+        target: Option<Target>,
+    ) {
         ours.sort_by(f64::total_cmp);
         let median = ours[ours.len() / 2];
         let (rival_name, rival) = rival.unzip();

@@ -1,7 +1,7 @@
 //! The protocols that the node speaks: fields and nothing else. `transport.rs` makes them, `event.rs` names what they tell.
 
 use libp2p::{
-    PeerId, allow_block_list, autonat, connection_limits, dcutr, gossipsub, identify,
+    allow_block_list, autonat, connection_limits, dcutr, gossipsub, identify,
     kad::{self, store::MemoryStore},
     mdns, memory_connection_limits, ping, relay,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
@@ -45,12 +45,4 @@ pub(super) struct Behaviour {
     pub(super) mix: fog_mix::Behaviour,
 }
 
-/// libp2p's name for a node.
-pub(super) fn peer_id(node: fog_base::NodeId) -> Option<PeerId> {
-    PeerId::from_bytes(&node.to_peer_id_bytes()).ok()
-}
-
-/// The node of a peer id; `None` for a key that is not Ed25519.
-pub(super) fn node_id(peer: &PeerId) -> Option<fog_base::NodeId> {
-    fog_base::NodeId::from_peer_id_bytes(&peer.to_bytes()).ok()
-}
+pub(super) use fog_mix::{node_id, peer_id};

@@ -166,7 +166,14 @@ fn received(entry: Entry) -> Received {
         Err(error) => (None, Some(BASE64.encode(error.as_bytes()))),
     };
     let received_at = rfc3339(entry.received);
-    Received { id: entry.id.to_string(), from: entry.from.map(|from| from.to_string()), text, base64, bytes, received_at }
+    Received {
+        id: entry.id.to_string(),
+        from: entry.from.map(|from| from.to_string()),
+        text,
+        base64,
+        bytes,
+        received_at,
+    }
 }
 
 /// A time as people and JSON have it.
@@ -201,7 +208,8 @@ mod tests {
         let inbox = inbox(&store, 1 << 20);
         put(&inbox, delivery(2, b"second"), UnixMillis(NOW.0 + 5)).await;
         put(&inbox, delivery(1, b"\xff\x00"), NOW).await;
-        let texts = |messages: Vec<Received>| messages.into_iter().map(|m| m.text.or(m.base64).unwrap()).collect::<Vec<_>>();
+        let texts =
+            |messages: Vec<Received>| messages.into_iter().map(|m| m.text.or(m.base64).unwrap()).collect::<Vec<_>>();
         assert_eq!(texts(inbox.read(false, NOW).await.unwrap()), ["/wA=", "second"]);
         assert_eq!(inbox.read(false, NOW).await.unwrap().len(), 0);
         assert_eq!(inbox.read(true, NOW).await.unwrap().len(), 2);

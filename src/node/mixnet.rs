@@ -10,8 +10,7 @@ use fog_base::{
 use fog_directory::{Snapshot, core::delay_vrf};
 use fog_mix::{
     core::{
-        Write,
-        cover,
+        Write, cover,
         delay::Delays,
         endpoint::{self, Delivery, Restored, Secrets},
         mailbox::MailboxLimits,
@@ -284,12 +283,18 @@ impl EventLoop {
         }
         let node: NodeId = text.parse().map_err(|_| {
             let message = format!("`{text}` is neither the id of a relay nor an invite");
-            Failure::usage(message, "`fog relays` lists relays; others are reached by the invite that their `fog id` prints")
+            Failure::usage(
+                message,
+                "`fog relays` lists relays; others are reached by the invite that their `fog id` prints",
+            )
         })?;
         let relay = self.sending_snapshot().and_then(|snapshot| snapshot.find(node));
         let relay = relay.ok_or_else(|| {
             let message = format!("{node} is not a relay of this epoch");
-            Failure::failed(message, "`fog relays` lists relays; others are reached by the invite that their `fog id` prints")
+            Failure::failed(
+                message,
+                "`fog relays` lists relays; others are reached by the invite that their `fog id` prints",
+            )
         })?;
         Ok(Address { node, seal_key: relay.hop.seal_key, mailboxes: Vec::new() })
     }

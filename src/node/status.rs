@@ -115,7 +115,8 @@ impl EventLoop {
         let mut warnings = self.wiring.clocks.warnings();
         let engine = self.swarm.behaviour().mix.stats().status();
         if engine.loop_alarm {
-            warnings.push("many loop packets do not come back: relays are failing, or somebody holds packets back".into());
+            warnings
+                .push("many loop packets do not come back: relays are failing, or somebody holds packets back".into());
         }
         warnings.extend(engine.trouble);
         if self.config.faults.any() {
@@ -144,8 +145,9 @@ impl EventLoop {
         let mut addresses: Vec<_> = known.into_iter().filter_map(multiaddr).collect();
         addresses.truncate(invite::MAX_ADDRESSES);
         let now = clock::now().unix;
-        let invite = Invite::create(&self.keys, &self.network, &addresses, &self.invite_mailboxes(), now, invite::LIFETIME)
-            .map_err(|error| Failure::failed(error.to_string(), ""))?;
+        let invite =
+            Invite::create(&self.keys, &self.network, &addresses, &self.invite_mailboxes(), now, invite::LIFETIME)
+                .map_err(|error| Failure::failed(error.to_string(), ""))?;
         let me = *self.swarm.local_peer_id();
         Ok(report::Identity {
             peer_id: me.to_string(),

@@ -67,7 +67,10 @@ impl Traffic {
         per_second: f64,
     ) -> Result<Vec<Ping>, Failure> {
         if ping.count == 0 || ping.count > MAX_PINGS {
-            return Err(Failure::usage(format!("from 1 to {MAX_PINGS} pings can be sent"), "use `-c` with such a number"));
+            return Err(Failure::usage(
+                format!("from 1 to {MAX_PINGS} pings can be sent"),
+                "use `-c` with such a number",
+            ));
         }
         let leaves = |seq: u32| Duration::from_secs_f64(f64::from(seq) / per_second.max(0.01));
         Ok((1..=ping.count)

@@ -95,7 +95,10 @@ impl Node {
     /// Asks it to end. Yields how long that took and its exit code (`None` if it had to be killed).
     pub fn stop(&mut self) -> (Duration, Option<i32>) {
         let began = Instant::now();
-        let end = self.process.take().map_or(End::Exited(Some(0)), |mut process| process.end(GRACE));
+        let end = self.process.take().map_or(End::Exited(Some(0)), |mut process| {
+            process.ask_to_end();
+            process.await_end(GRACE)
+        });
         let code = match end {
             End::Exited(code) => code,
             End::Killed => None,

@@ -135,9 +135,8 @@ impl Process {
         }
     }
 
-    /// Asks it to end, waits for `grace`, then kills it.
-    pub(crate) fn end(&mut self, grace: Duration) -> End {
-        self.ask_to_end();
+    /// Waits for `grace` until it has ended, then kills it. A node must be asked once: a second signal tells it to end at once.
+    pub(crate) fn await_end(&mut self, grace: Duration) -> End {
         let ended = until("the end of a process", grace, || self.ended().ok_or_else(String::new));
         ended.unwrap_or_else(|_| {
             self.kill();
@@ -260,7 +259,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut process = sleeper(dir.path());
         assert!(process.is_running());
-        assert_eq!(process.end(Duration::from_secs(10)), End::Exited(None), "SIGTERM, not kill");
+        process.ask_to_end();
+        assert_eq!(process.await_end(Duration::from_secs(10)), End::Exited(None), "SIGTERM, not kill");
         assert!(!process.is_running());
     }
 

@@ -113,7 +113,7 @@ pub(crate) fn end_all<'a>(processes: impl Iterator<Item = &'a mut Process>) -> V
         process.ask_to_end();
     }
     thread::scope(|scope| {
-        let waiting: Vec<_> = processes.into_iter().map(|process| scope.spawn(|| process.end(GRACE))).collect();
+        let waiting: Vec<_> = processes.into_iter().map(|process| scope.spawn(|| process.await_end(GRACE))).collect();
         waiting.into_iter().filter_map(|thread| thread.join().ok()).collect()
     })
 }

@@ -68,7 +68,8 @@ mod tests {
         let bytes = encode(&sample(), 100).unwrap();
         assert_eq!(decode::<Sample>(&[bytes.clone(), vec![0]].concat(), 100), Err(CodecError::Invalid));
         assert!(matches!(decode::<Sample>(&bytes, 3), Err(CodecError::TooLong { max: 3, .. })));
-        let with_unknown = serde_cbor::to_vec(&std::collections::BTreeMap::from([("name", "x"), ("other", "y")])).unwrap();
+        let with_unknown =
+            serde_cbor::to_vec(&std::collections::BTreeMap::from([("name", "x"), ("other", "y")])).unwrap();
         assert_eq!(decode::<Sample>(&with_unknown, 100), Err(CodecError::Invalid));
     }
 

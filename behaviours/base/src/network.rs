@@ -135,9 +135,7 @@ impl Network {
             public_key: hex(&public_key),
             signature: hex(&key.sign(&self.signed_bytes(&public_key)).to_bytes()),
         };
-        serde_json::to_string_pretty(&file)
-            .map(|text| text + "\n")
-            .map_err(|e| NetworkError::Malformed(e.to_string()))
+        serde_json::to_string_pretty(&file).map(|text| text + "\n").map_err(|e| NetworkError::Malformed(e.to_string()))
     }
 
     /// Reads and verifies a file's text.
@@ -219,7 +217,8 @@ mod tests {
     #[test]
     fn a_changed_file_is_refused() {
         let text = network().to_file(&SigningKey::from_bytes(&[8; 32])).unwrap();
-        for (from, to) in [("60", "61"), ("\"test\"", "\"tesu\""), ("tcp/1", "tcp/2"), ("\"stake\": 5", "\"stake\": 6")] {
+        for (from, to) in [("60", "61"), ("\"test\"", "\"tesu\""), ("tcp/1", "tcp/2"), ("\"stake\": 5", "\"stake\": 6")]
+        {
             assert_eq!(Network::from_file(&text.replace(from, to)), Err(NetworkError::BadSignature), "{from}");
         }
         assert!(matches!(Network::from_file("{}"), Err(NetworkError::Malformed(_))));

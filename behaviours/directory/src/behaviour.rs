@@ -30,55 +30,13 @@ use crate::{
         seating::Seating,
         snapshot::Snapshot,
     },
+    event::Event,
 };
 
 /// The name of the protocol and of the gossip topic, and its version.
 const NAME: (&str, u32) = ("directory", 1);
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_STREAMS: usize = 8;
-
-/// What the node does for the directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Keep a descriptor across restarts.
-    Persist {
-        /// Whose.
-        relay: NodeId,
-        /// The descriptor.
-        bytes: Vec<u8>,
-    },
-    /// Forget what was kept.
-    Forget {
-        /// Whose.
-        relay: NodeId,
-    },
-    /// Send a descriptor by gossip.
-    Publish(Vec<u8>),
-    /// Snapshots made before are outdated.
-    Changed,
-    /// A relay signed two descriptors with one sequence number.
-    Equivocation {
-        /// Who did.
-        relay: NodeId,
-    },
-    /// A peer's clock is ahead of ours by so many milliseconds.
-    Clock {
-        /// Whose.
-        peer: NodeId,
-        /// Positive if it is ahead.
-        offset_ms: i64,
-    },
-    /// A peer sent what no honest peer sends.
-    Misbehaved {
-        /// Who.
-        peer: NodeId,
-    },
-    /// A peer asks more often than any honest peer.
-    Flooding {
-        /// Who.
-        peer: NodeId,
-    },
-}
 
 /// The directory as a libp2p behaviour.
 pub struct Behaviour {
@@ -246,6 +204,19 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.inner.handle_established_inbound_connection(id, peer, local, remote)
+    }
+
+    /// Whoever dials a relay by its id gets the addresses of its descriptor.
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let relay = peer.as_ref().and_then(node).and_then(|relay| self.set.get(relay));
+        let addresses = relay.map_or(&[][..], |relay| &relay.facts().addresses);
+        Ok(addresses.iter().filter_map(|address| address.to_string().parse().ok()).collect())
     }
 
     fn handle_established_outbound_connection(

@@ -8,9 +8,13 @@ pub mod wire;
 mod behaviour;
 #[cfg(feature = "libp2p")]
 mod codec;
+#[cfg(feature = "libp2p")]
+mod event;
 
 #[cfg(feature = "libp2p")]
-pub use behaviour::{Behaviour, Event};
+pub use behaviour::Behaviour;
+#[cfg(feature = "libp2p")]
+pub use event::Event;
 
 pub use crate::core::{
     address::{Address, Net, Scope, Transport},

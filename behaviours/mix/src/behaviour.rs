@@ -1,34 +1,31 @@
 //! The libp2p behaviour: connections on one side, the engine's requests and events on the other. No rules of the protocol.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, mpsc::TrySendError},
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures::FutureExt;
-use fog_base::{Epoch, MessageId, NetworkId, NodeId, UnixMillis, relay::PathSelector};
+use fog_base::{Epoch, MessageId, NetworkId, NodeId, relay::PathSelector};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
-    request_response::{self, OutboundRequestId, ProtocolSupport, ResponseChannel},
     swarm::{
-        CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionHandlerSelect, ConnectionId, DialFailure, FromSwarm,
-        NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionHandlerSelect, ConnectionId, DialFailure,
+        FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use tokio::sync::oneshot;
 
 use crate::{
     core::{
         Write,
         endpoint::{Delivery, Output, Ping, Send, SendError, SentNews},
-        mailbox::Slot,
     },
     handler::{Handler, Report, Shared},
-    mailbox_protocol::{Codec, Request as MailboxRequest, Response},
+    ids::{node_id, peer_id},
+    mailbox_exchange::{Inner, MailboxExchange, Told},
     runtime::{
         engine::{self, Input, Request},
         links::Links,
@@ -64,19 +61,11 @@ pub enum Event {
     Flooding(NodeId),
 }
 
-enum Asked {
-    Claim(NodeId),
-    Push(NodeId, Slot),
-    Done,
-}
-
 /// The mixnet in a swarm.
 pub struct Behaviour {
     runtime: Runtime,
     shared: Shared,
-    mailbox: request_response::Behaviour<Codec>,
-    asked: HashMap<OutboundRequestId, Asked>,
-    claims: Vec<(oneshot::Receiver<Option<UnixMillis>>, ResponseChannel<Response>)>,
+    mailbox: MailboxExchange,
     pending: VecDeque<Input>,
     actions: VecDeque<ToSwarm<Event, THandlerInEvent<Self>>>,
 }
@@ -95,8 +84,6 @@ impl Behaviour {
         let protocol = |name| StreamProtocol::try_from_owned(network.protocol(name, 1));
         // The names are made of ASCII letters and begin with a slash.
         let mix = protocol("mix").unwrap_or(StreamProtocol::new("/fog/mix/1"));
-        let mailbox = protocol("mailbox").unwrap_or(StreamProtocol::new("/fog/mailbox/1"));
-        let config = request_response::Config::default().with_request_timeout(Duration::from_secs(10));
         let shared = Shared {
             protocol: mix,
             ingress: Arc::clone(&runtime.ingress),
@@ -106,9 +93,7 @@ impl Behaviour {
         Ok(Self {
             runtime,
             shared,
-            mailbox: request_response::Behaviour::with_codec(Codec, [(mailbox, ProtocolSupport::Full)], config),
-            asked: HashMap::new(),
-            claims: Vec::new(),
+            mailbox: MailboxExchange::new(protocol("mailbox").unwrap_or(StreamProtocol::new("/fog/mailbox/1"))),
             pending: VecDeque::new(),
             actions: VecDeque::new(),
         })
@@ -187,13 +172,13 @@ impl Behaviour {
                 return;
             }
             engine::Event::Push(to, slot, packets) => {
-                return self.ask(to, MailboxRequest::Push(slot, packets), Asked::Push(to, slot));
+                return self.mailbox.push(to, slot, packets);
             }
             engine::Event::Endpoint(Output::Claim { relay, record }) => {
-                return self.ask(relay, MailboxRequest::Claim(record), Asked::Claim(relay));
+                return self.mailbox.claim(relay, record);
             }
             engine::Event::Endpoint(Output::Done { relay, slot, ids }) => {
-                return self.ask(relay, MailboxRequest::Done(slot, ids), Asked::Done);
+                return self.mailbox.done(relay, slot, ids);
             }
             // The engine carries packets to their links itself.
             engine::Event::Endpoint(Output::Send { .. }) => return,
@@ -207,59 +192,6 @@ impl Behaviour {
             engine::Event::Keys(keys) => Event::Keys(keys),
         };
         self.actions.push_back(ToSwarm::GenerateEvent(event));
-    }
-
-    fn ask(&mut self, to: NodeId, request: MailboxRequest, asked: Asked) {
-        if let Some(peer) = peer_id(to) {
-            self.asked.insert(self.mailbox.send_request(&peer, request), asked);
-        }
-    }
-
-    fn answered(&mut self, id: OutboundRequestId, ok: bool) {
-        match self.asked.remove(&id) {
-            Some(Asked::Claim(relay)) => self.request(Request::ClaimAnswered(relay, ok)),
-            Some(Asked::Push(to, slot)) => self.request(Request::PushResult(to, slot, ok)),
-            Some(Asked::Done) | None => {}
-        }
-    }
-
-    fn handle_mailbox(&mut self, event: request_response::Event<MailboxRequest, Response>) {
-        use request_response::{Event, Message};
-        match event {
-            Event::Message { message: Message::Response { request_id, response }, .. } => {
-                self.answered(request_id, response == Response::Ok);
-            }
-            Event::OutboundFailure { request_id, .. } => self.answered(request_id, false),
-            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                let Some(from) = node_id(&peer) else { return };
-                match request {
-                    MailboxRequest::Claim(record) => {
-                        let (reply, answer) = oneshot::channel();
-                        self.request(Request::Claim(from, record, reply));
-                        return self.claims.push((answer, channel));
-                    }
-                    MailboxRequest::Done(slot, ids) => self.request(Request::Done(from, slot, ids)),
-                    MailboxRequest::Push(_, packets) => self.request(Request::Pushed(from, packets)),
-                }
-                let _gone = self.mailbox.send_response(channel, Response::Ok);
-            }
-            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
-        }
-    }
-
-    /// Answers the claims that the engine has decided.
-    fn poll_claims(&mut self, cx: &mut Context<'_>) {
-        let mut index = 0;
-        while let Some((answer, _)) = self.claims.get_mut(index) {
-            match std::pin::Pin::new(answer).poll_unpin(cx) {
-                Poll::Ready(decision) => {
-                    let (_, channel) = self.claims.swap_remove(index);
-                    let holds = decision.is_ok_and(|until| until.is_some());
-                    let _gone = self.mailbox.send_response(channel, if holds { Response::Ok } else { Response::Refused });
-                }
-                Poll::Pending => index += 1,
-            }
-        }
     }
 
     fn handler(&mut self, peer: &PeerId, connection: ConnectionId) -> Result<Handler, ConnectionDenied> {
@@ -282,20 +214,8 @@ impl Behaviour {
 #[error("the peer's key is not an Ed25519 key")]
 struct NotAFogNode;
 
-/// The libp2p id of a node.
-pub fn peer_id(node: NodeId) -> Option<PeerId> {
-    PeerId::from_bytes(&node.to_peer_id_bytes()).ok()
-}
-
-/// The node that a libp2p id names.
-pub fn node_id(peer: &PeerId) -> Option<NodeId> {
-    NodeId::from_peer_id_bytes(&peer.to_bytes()).ok()
-}
-
-type MailboxHandler = THandler<request_response::Behaviour<Codec>>;
-
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler = ConnectionHandlerSelect<Handler, MailboxHandler>;
+    type ConnectionHandler = ConnectionHandlerSelect<Handler, THandler<Inner>>;
     type ToSwarm = Event;
 
     fn handle_established_inbound_connection(
@@ -305,7 +225,7 @@ impl NetworkBehaviour for Behaviour {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let mailbox = self.mailbox.handle_established_inbound_connection(id, peer, local, remote)?;
+        let mailbox = self.mailbox.inner.handle_established_inbound_connection(id, peer, local, remote)?;
         Ok(libp2p::swarm::ConnectionHandler::select(self.handler(&peer, id)?, mailbox))
     }
 
@@ -317,12 +237,12 @@ impl NetworkBehaviour for Behaviour {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let mailbox = self.mailbox.handle_established_outbound_connection(id, peer, addr, role, port)?;
+        let mailbox = self.mailbox.inner.handle_established_outbound_connection(id, peer, addr, role, port)?;
         Ok(libp2p::swarm::ConnectionHandler::select(self.handler(&peer, id)?, mailbox))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        self.mailbox.on_swarm_event(event);
+        self.mailbox.inner.on_swarm_event(event);
         match event {
             FromSwarm::ConnectionEstablished(established) => {
                 if let Some(node) = node_id(&established.peer_id).filter(|_| established.other_established == 0) {
@@ -353,7 +273,7 @@ impl NetworkBehaviour for Behaviour {
                 }
             }
             either::Either::Right(event) => {
-                self.mailbox.on_connection_handler_event(peer, connection, event);
+                self.mailbox.inner.on_connection_handler_event(peer, connection, event);
             }
         }
     }
@@ -367,12 +287,10 @@ impl NetworkBehaviour for Behaviour {
                 self.handle_engine(event);
                 continue;
             }
-            self.poll_claims(cx);
             match self.mailbox.poll(cx) {
-                Poll::Ready(ToSwarm::GenerateEvent(event)) => self.handle_mailbox(event),
-                Poll::Ready(other) => {
-                    let action = other.map_in(either::Either::Right);
-                    return Poll::Ready(action.map_out(|_: request_response::Event<MailboxRequest, Response>| unreachable!()));
+                Poll::Ready(Told::Request(request)) => self.request(request),
+                Poll::Ready(Told::Swarm(action)) => {
+                    self.actions.push_back(action.map_in(either::Either::Right).map_out(|never| match never {}));
                 }
                 Poll::Pending => {
                     // The engine has been full; it empties its queue in microseconds.

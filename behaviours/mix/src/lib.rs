@@ -1,14 +1,15 @@
 #![doc = include_str!("../README.md")]
-#![cfg_attr(
-    not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
-)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 #[cfg(feature = "libp2p")]
 pub mod behaviour;
 pub mod core;
 #[cfg(feature = "libp2p")]
 mod handler;
+#[cfg(feature = "libp2p")]
+mod ids;
+#[cfg(feature = "libp2p")]
+mod mailbox_exchange;
 #[cfg(feature = "libp2p")]
 mod mailbox_protocol;
 #[cfg(feature = "libp2p")]
@@ -17,3 +18,5 @@ pub mod wire;
 
 #[cfg(feature = "libp2p")]
 pub use behaviour::{Behaviour, Event};
+#[cfg(feature = "libp2p")]
+pub use ids::{node_id, peer_id};

@@ -44,11 +44,19 @@ impl request_response::Codec for Codec {
     type Request = Request;
     type Response = Response;
 
-    async fn read_request<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Request> {
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Request> {
         codec::decode(&read(io, MAX_REQUEST).await?, MAX_REQUEST).map_err(invalid)
     }
 
-    async fn read_response<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Response> {
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Response> {
         codec::decode(&read(io, MAX_RESPONSE).await?, MAX_RESPONSE).map_err(invalid)
     }
 
@@ -93,7 +101,8 @@ mod tests {
 
     #[test]
     fn the_largest_push_fits() {
-        let stored = Stored { id: u64::MAX, surb: Some([255; 16]), data: vec![0; fog_sphinx::PAYLOAD_LEN], expires: u64::MAX };
+        let stored =
+            Stored { id: u64::MAX, surb: Some([255; 16]), data: vec![0; fog_sphinx::PAYLOAD_LEN], expires: u64::MAX };
         let push = Request::Push([255; 32], vec![stored; PUSH_BATCH]);
         assert!(codec::encode(&push, MAX_REQUEST).is_ok());
     }

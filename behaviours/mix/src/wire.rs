@@ -370,7 +370,8 @@ mod tests {
         for form in [Form::Deliver, Form::Slot] {
             let data = vec![5; form.fragment_len()];
             let length = (form.fragment_len() * 2 + 1) as u32;
-            let fragment = |index, data| Fragment { message: MessageId([1; 16]), created: 7, length, index, count: 3, surb, data };
+            let fragment =
+                |index, data| Fragment { message: MessageId([1; 16]), created: 7, length, index, count: 3, surb, data };
             let contents = [
                 Content::Drop,
                 Content::Loop { id: [3; 16] },
@@ -390,7 +391,8 @@ mod tests {
     fn replies_survive_the_round_trip() {
         let mut fragments = Bitmap::none(844);
         fragments.set(843);
-        let ack = ReplyBody::Ack { message: MessageId([1; 16]), incarnation: [2; 8], accepted: true, count: 844, fragments };
+        let ack =
+            ReplyBody::Ack { message: MessageId([1; 16]), incarnation: [2; 8], accepted: true, count: 844, fragments };
         for reply in [ack, ReplyBody::Pong, ReplyBody::Stored] {
             assert_eq!(ReplyBody::read(&reply.to_body().unwrap()), Ok(reply));
         }

@@ -141,7 +141,8 @@ impl Net {
                 slot: ed25519_dalek::SigningKey::from_bytes(&[n.wrapping_add(50); 32]),
             };
             let endpoint =
-                Endpoint::new(config, secrets, Restored::default(), table.clone(), drops.clone(), [n; 32], now).unwrap();
+                Endpoint::new(config, secrets, Restored::default(), table.clone(), drops.clone(), [n; 32], now)
+                    .unwrap();
             let mut keyring = Keyring::default();
             for e in [epoch, epoch.next(), epoch.next().next()] {
                 keyring.insert(EpochKey::new(e, MixSecretKey::from_bytes([n; 32]), [n; 32], 1 << 20, 1, []));
@@ -297,7 +298,8 @@ impl Net {
                 }
                 Output::Claim { relay, record } => {
                     let online = self.nodes[&relay].online;
-                    let holds = online && self.nodes.get_mut(&relay).unwrap().mailbox.claim(at, &record, now.unix).is_ok();
+                    let holds =
+                        online && self.nodes.get_mut(&relay).unwrap().mailbox.claim(at, &record, now.unix).is_ok();
                     self.nodes.get_mut(&at).unwrap().endpoint.claim_answered(relay, holds, now);
                 }
                 Output::Done { relay, slot, ids } => self.nodes.get_mut(&relay).unwrap().mailbox.done(at, slot, &ids),
@@ -417,8 +419,7 @@ fn pings_come_back_and_too_few_relays_is_an_error() {
     let mut net = Net::new(5, 0, Cover::None);
     let (to, now) = (net.address(2), net.now);
     let ping = |id, hops| Ping { id, to: to.clone(), hops, timeout: Duration::from_secs(10) };
-    let pings: Vec<_> =
-        (0..50).inspect(|id| net.node(1).endpoint.ping(ping(*id, None), now).unwrap()).collect();
+    let pings: Vec<_> = (0..50).inspect(|id| net.node(1).endpoint.ping(ping(*id, None), now).unwrap()).collect();
     assert!(net.run(Duration::from_secs(10), |n| n.pongs.len() == 50));
     assert!(pings.iter().all(|p| net.pongs[&(id(1), *p)].is_some()));
     assert_eq!(
@@ -448,7 +449,12 @@ fn with_full_cover_packets_leave_at_the_same_rate_whether_the_node_sends_or_not(
     };
     let (idle, busy) = (gaps(false), gaps(true));
     // 3,000 expected in a minute, standard deviation 55.
-    assert!((2_750..3_250).contains(&idle.len()) && (2_750..3_250).contains(&busy.len()), "{} {}", idle.len(), busy.len());
+    assert!(
+        (2_750..3_250).contains(&idle.len()) && (2_750..3_250).contains(&busy.len()),
+        "{} {}",
+        idle.len(),
+        busy.len()
+    );
     let below = |sorted: &[f64], x: f64| sorted.partition_point(|g| *g <= x) as f64 / sorted.len() as f64;
     let distance = idle.iter().chain(&busy).map(|x| (below(&idle, *x) - below(&busy, *x)).abs()).fold(0.0, f64::max);
     // Critical value for alpha = 0.001 with two samples of about 3,000: 1.95 · sqrt(2/3000).

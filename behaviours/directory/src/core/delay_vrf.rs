@@ -110,7 +110,10 @@ mod tests {
         assert_eq!(verify(&public, &NETWORK, Epoch(8), &outputs), Err(BadProof));
         assert_eq!(verify(&public, &NetworkId([5; 32]), Epoch(7), &outputs), Err(BadProof));
         let [a, b] = outputs.outputs;
-        assert_eq!(verify(&public, &NETWORK, Epoch(7), &Outputs { outputs: [b, a], proof: outputs.proof }), Err(BadProof));
+        assert_eq!(
+            verify(&public, &NETWORK, Epoch(7), &Outputs { outputs: [b, a], proof: outputs.proof }),
+            Err(BadProof)
+        );
         for byte in 0..64 {
             let mut changed = outputs.clone();
             changed.proof[byte] ^= 1;

@@ -10,8 +10,7 @@ use std::{
 };
 
 use fog_base::{
-    DropReason, NetworkId, NodeId, UnixMillis,
-    codec,
+    DropReason, NetworkId, NodeId, UnixMillis, codec,
     record::{Kind, RecordError, SignedRecord, Validity},
 };
 use serde::{Deserialize, Serialize};
@@ -22,8 +21,7 @@ use super::Write;
 pub type Slot = [u8; 32];
 
 /// Claims are signed records of this kind, by the slot's key.
-pub const CLAIM: Kind =
-    Kind { number: 3, version: 1, max_body: 256, max_lifetime: Duration::from_secs(7 * 86_400) };
+pub const CLAIM: Kind = Kind { number: 3, version: 1, max_body: 256, max_lifetime: Duration::from_secs(7 * 86_400) };
 /// The longest encoding of a stored packet.
 const MAX_STORED: usize = 4096;
 /// Packets in one push.
@@ -208,7 +206,13 @@ impl Mailbox {
     }
 
     /// Keeps a packet for `slot`.
-    pub fn store(&mut self, slot: Slot, surb: Option<[u8; 16]>, data: Vec<u8>, now: UnixMillis) -> Result<(), DropReason> {
+    pub fn store(
+        &mut self,
+        slot: Slot,
+        surb: Option<[u8; 16]>,
+        data: Vec<u8>,
+        now: UnixMillis,
+    ) -> Result<(), DropReason> {
         let full = self.bytes + data.len() > self.limits.bytes;
         let state = self.slots.get_mut(&slot).ok_or(DropReason::NoRoute)?;
         if full || state.packets.len() >= self.limits.packets_per_slot {

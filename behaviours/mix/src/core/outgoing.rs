@@ -81,7 +81,15 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// A message of `bytes`, envelope included, none of it sent.
-    pub fn new(id: MessageId, to: Address, form: Form, hops: usize, created: u64, deadline: Instant, bytes: Vec<u8>) -> Self {
+    pub fn new(
+        id: MessageId,
+        to: Address,
+        form: Form,
+        hops: usize,
+        created: u64,
+        deadline: Instant,
+        bytes: Vec<u8>,
+    ) -> Self {
         let count = fragment_count(bytes.len(), form);
         let fragments = vec![Fragment { state: State::Unsent, attempts: 0 }; usize::from(count)];
         Self {
@@ -205,7 +213,14 @@ impl Outgoing {
 
     /// The recipient says what it has. A recipient that restarted has forgotten the fragments of an unfinished message: then what
     /// it acknowledged before is sent again.
-    pub fn acknowledged_by(&mut self, incarnation: [u8; 8], accepted: bool, fragments: &Bitmap, now: Instant, probe: Duration) {
+    pub fn acknowledged_by(
+        &mut self,
+        incarnation: [u8; 8],
+        accepted: bool,
+        fragments: &Bitmap,
+        now: Instant,
+        probe: Duration,
+    ) {
         if accepted {
             self.delivered = true;
             self.acknowledged = self.fragments.len();

@@ -2,7 +2,10 @@
 //!
 //! Batches are as long as what waits; the scalar multiplications of all packets of one key are done together.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fog_base::{DropCounters, DropReason, Epoch, EpochSchedule, NodeId, UnixMillis};
 use fog_sphinx::{Opened, Reject, Unwrapped, open_batch, process_batch};
@@ -91,9 +94,9 @@ impl Processor {
     ) {
         let mut batches: Vec<(&Arc<EpochKey>, Vec<Arrival>)> = Vec::new();
         for arrival in arrivals.drain(..) {
-            let key = fog_sphinx::peek(arrival.packet.as_slice()).map_err(reason).and_then(|epoch| {
-                keyring.accepting(Epoch(epoch), &self.schedule, now).ok_or(DropReason::WrongEpoch)
-            });
+            let key = fog_sphinx::peek(arrival.packet.as_slice())
+                .map_err(reason)
+                .and_then(|epoch| keyring.accepting(Epoch(epoch), &self.schedule, now).ok_or(DropReason::WrongEpoch));
             match key {
                 Ok(key) => match batches.iter_mut().find(|(k, _)| k.epoch == key.epoch) {
                     Some((_, batch)) => batch.push(arrival),
@@ -206,9 +209,6 @@ fn reason(reject: Reject) -> DropReason {
 }
 
 /// How long a packet with these delay seeds takes through relays with these salts.
-pub fn predicted<'a>(
-    delays: &Delays,
-    hops: impl IntoIterator<Item = (&'a [u8; 32], &'a [u8; 32])>,
-) -> Duration {
+pub fn predicted<'a>(delays: &Delays, hops: impl IntoIterator<Item = (&'a [u8; 32], &'a [u8; 32])>) -> Duration {
     hops.into_iter().map(|(seed, salt)| delays.draw(seed, salt)).sum()
 }

@@ -59,13 +59,9 @@ pub fn open<'a>(
     let (encapsulated, content, tag) = split(buffer)?;
     let key = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(encapsulated).map_err(|_| SealError)?;
     let tag = AeadTag::<ChaCha20Poly1305>::from_bytes(tag).map_err(|_| SealError)?;
-    let mut context = setup_receiver::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
-        &OpModeR::Base,
-        &secret,
-        &key,
-        &info(network),
-    )
-    .map_err(|_| SealError)?;
+    let mut context =
+        setup_receiver::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&OpModeR::Base, &secret, &key, &info(network))
+            .map_err(|_| SealError)?;
     context.open_inout_detached(InOutBuf::from(&mut *content), &[], &tag).map_err(|_| SealError)?;
     Ok(content)
 }

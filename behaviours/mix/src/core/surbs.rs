@@ -73,7 +73,14 @@ pub struct SurbTable {
 
 impl SurbTable {
     /// Remembers a reply block until `expires`, the end of its epoch's grace.
-    pub fn insert(&mut self, id: [u8; 16], keys: SurbKeys, purpose: Purpose, sent: Instant, times: (Duration, Instant)) {
+    pub fn insert(
+        &mut self,
+        id: [u8; 16],
+        keys: SurbKeys,
+        purpose: Purpose,
+        sent: Instant,
+        times: (Duration, Instant),
+    ) {
         let (predicted, expires) = times;
         self.by_id.insert(id, Outstanding { keys, purpose, sent, predicted, expires });
         self.order.push_back(id);

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fog_base::{DropReason, Epoch, MessageId, NodeId, Now, UnixMillis, relay::{PathSelector, Role, Roles}};
+use fog_base::{
+    DropReason, Epoch, MessageId, NodeId, Now, UnixMillis,
+    relay::{PathSelector, Role, Roles},
+};
 use fog_sphinx::{BODY_LEN, MixSecretKey, PACKET_LEN, SURB_LEN, Surb};
 use rand::{RngExt, rngs::StdRng};
 use tokio::sync::{mpsc as events, oneshot};
@@ -488,7 +491,8 @@ impl Engine {
         let expired = self.parts.mailbox.handle_timeout(now.unix);
         self.parts.stats.drops.add(DropReason::Expired, expired);
         let late = |since: &Instant| now.mono.saturating_duration_since(*since) >= CONNECT_TIMEOUT;
-        let given_up: Vec<_> = self.waiting.iter().filter(|(_, (since, _))| late(since)).map(|(peer, _)| *peer).collect();
+        let given_up: Vec<_> =
+            self.waiting.iter().filter(|(_, (since, _))| late(since)).map(|(peer, _)| *peer).collect();
         given_up.into_iter().for_each(|peer| self.unreachable(peer, now));
         let (loop_alarm, loops_returned, loops_lost) = self.parts.endpoint.loops();
         let (slots, bytes) = self.parts.mailbox.usage();

@@ -22,10 +22,7 @@ use fog_sphinx::MixSecretKey;
 use zeroize::Zeroizing;
 
 use super::lock;
-use crate::core::{
-    relay::ReplayLog,
-    replay::Fingerprint,
-};
+use crate::core::{relay::ReplayLog, replay::Fingerprint};
 
 const MAGIC: &[u8; 8] = b"fogmixk1";
 const KEY_FILE_LEN: usize = 8 + 16 + 24 + 48;

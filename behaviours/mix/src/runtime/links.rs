@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, RwLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     task::Waker,
     time::Instant,
 };

@@ -6,7 +6,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use fog_base::{relay::{PathSelector, Role, Roles}};
+use fog_base::relay::{PathSelector, Role, Roles};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::mpsc as events;
 

@@ -5,7 +5,14 @@ use std::{
     thread::JoinHandle,
 };
 
-use super::{buffers::Buffers, engine::Input, ingress::{BATCH, Ingress}, keystore::KeyStore, lock, stats::Stats};
+use super::{
+    buffers::Buffers,
+    engine::Input,
+    ingress::{BATCH, Ingress},
+    keystore::KeyStore,
+    lock,
+    stats::Stats,
+};
 use crate::core::{keyring::Keyring, relay::Processor};
 
 /// The keyring, replaced as a whole when it rotates.
@@ -42,7 +49,15 @@ impl Worker {
             let keyring = Arc::clone(&lock(&self.keyring));
             let mut out = Vec::with_capacity(arrivals.len());
             let now = super::now().unix;
-            self.processor.process(&keyring, &*self.keystore, &mut arrivals, now, &self.stats.drops, &mut out, &mut spent);
+            self.processor.process(
+                &keyring,
+                &*self.keystore,
+                &mut arrivals,
+                now,
+                &self.stats.drops,
+                &mut out,
+                &mut spent,
+            );
             self.buffers.give(&mut spent);
             if !out.is_empty() && engine.send(Input::Processed(out)).is_err() {
                 return;

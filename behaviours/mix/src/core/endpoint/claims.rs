@@ -43,7 +43,8 @@ impl Claims {
         let before: Vec<NodeId> = self.chosen.keys().copied().collect();
         let free: Vec<NodeId> = candidates.iter().filter(|c| !self.chosen.contains_key(c)).copied().collect();
         if !free.is_empty() {
-            let dead = |c: &Chosen| c.failing_since.is_some_and(|since| now.saturating_duration_since(since) > REPLACE_AFTER);
+            let dead =
+                |c: &Chosen| c.failing_since.is_some_and(|since| now.saturating_duration_since(since) > REPLACE_AFTER);
             self.chosen.retain(|_, chosen| !dead(chosen));
         }
         let mut free = free;

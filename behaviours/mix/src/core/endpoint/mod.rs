@@ -25,7 +25,11 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
-use self::{claims::Claims, rtt::{LateEstimate, Suspects}, send::Prepared};
+use self::{
+    claims::Claims,
+    rtt::{LateEstimate, Suspects},
+    send::Prepared,
+};
 use super::{
     PacketBuf,
     cover::{Cover, LoopMonitor, SendClock},
@@ -406,7 +410,8 @@ impl Endpoint {
         let others = self.paths.with_role(epoch, Role::Mix);
         let Some(last) = others.into_iter().find(|relay| *relay != me) else { return false };
         let request = PathRequest { epoch, hops: self.config.hops, last, exclude: &[me], avoid: &[] };
-        self.paths.path(&request, &mut self.rng).is_ok() && self.return_path(epoch, self.config.hops, &[last], now).is_ok()
+        self.paths.path(&request, &mut self.rng).is_ok()
+            && self.return_path(epoch, self.config.hops, &[last], now).is_ok()
     }
 
     /// The loops: whether so many are lost that the user must know, and how many came back and did not.
@@ -536,7 +541,8 @@ impl Endpoint {
             self.report_sent(id, SentState::Failed);
             self.end_message(&id);
         }
-        let lost: Vec<u64> = self.ping_deadlines.iter().filter(|(_, due)| **due <= now.mono).map(|(id, _)| *id).collect();
+        let lost: Vec<u64> =
+            self.ping_deadlines.iter().filter(|(_, due)| **due <= now.mono).map(|(id, _)| *id).collect();
         for ping in lost {
             self.ping_deadlines.remove(&ping);
             self.outputs.push_back(Output::Pong { ping, rtt: None });
@@ -606,7 +612,8 @@ impl Endpoint {
 
     fn forget_old(&mut self, now: Now) {
         let oldest = now.unix.minus(MESSAGE_LIFETIME + fog_base::time::CLOCK_TOLERANCE * 2).as_secs();
-        while let Some((created, message)) = self.seen_by_age.first().copied().filter(|(created, _)| *created < oldest) {
+        while let Some((created, message)) = self.seen_by_age.first().copied().filter(|(created, _)| *created < oldest)
+        {
             self.seen_by_age.remove(&(created, message));
             self.seen.remove(&message);
         }

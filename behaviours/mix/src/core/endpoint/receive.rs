@@ -96,7 +96,13 @@ impl Endpoint {
         true
     }
 
-    fn handle_fragment(&mut self, fragment: &Fragment<'_>, form: Form, origin: Option<(NodeId, u64)>, now: Now) -> bool {
+    fn handle_fragment(
+        &mut self,
+        fragment: &Fragment<'_>,
+        form: Form,
+        origin: Option<(NodeId, u64)>,
+        now: Now,
+    ) -> bool {
         let message = fragment.message;
         let (secs, tolerance) = (now.unix.as_secs(), CLOCK_TOLERANCE.as_secs());
         if fragment.created > secs + 2 * tolerance || fragment.created + MESSAGE_LIFETIME.as_secs() < secs {
@@ -129,7 +135,8 @@ impl Endpoint {
             Ok(Envelope::Signed { sender, signature, body }) => {
                 let signed = signed_bytes(&self.config.network, &message, &self.seal_public, created, body);
                 let signature = Signature::from_bytes(signature);
-                let verified = VerifyingKey::from_bytes(&sender.0).and_then(|key| key.verify_strict(&signed, &signature));
+                let verified =
+                    VerifyingKey::from_bytes(&sender.0).and_then(|key| key.verify_strict(&signed, &signature));
                 if verified.is_err() {
                     return self.refuse(&message, DropReason::BadMac);
                 }

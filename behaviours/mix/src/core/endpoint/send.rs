@@ -12,13 +12,7 @@ use rand::RngExt;
 
 use super::{Endpoint, Output, PacketBuf, PingJob, SendError};
 use crate::{
-    core::{
-        cover::Cover,
-        outgoing::Address,
-        relay::predicted,
-        seal,
-        surbs::Purpose,
-    },
+    core::{cover::Cover, outgoing::Address, relay::predicted, seal, surbs::Purpose},
     wire::{Bitmap, Content, Form, Fragment, ReplyBody, fragment_count},
 };
 
@@ -209,7 +203,8 @@ impl Endpoint {
 
     fn drop_packet(&mut self, now: Now) -> Option<Prepared> {
         let epoch = self.config.schedule.for_sending(now.unix);
-        let others: Vec<_> = self.paths.with_role(epoch, Role::Mix).into_iter().filter(|r| *r != self.config.me).collect();
+        let others: Vec<_> =
+            self.paths.with_role(epoch, Role::Mix).into_iter().filter(|r| *r != self.config.me).collect();
         let node = Self::pick(&mut self.rng, &others)?;
         let seal_key = self.paths.relay(epoch, node)?.seal_key;
         let to = Address { node, seal_key, mailboxes: Vec::new() };
@@ -243,7 +238,13 @@ impl Endpoint {
     }
 
     /// Seals `content`, wraps it for `way`, and says how long it will take.
-    fn packet(&mut self, way: &Way, seal_key: &[u8; 32], content: &Content<'_>, now: Now) -> Option<(Prepared, Duration)> {
+    fn packet(
+        &mut self,
+        way: &Way,
+        seal_key: &[u8; 32],
+        content: &Content<'_>,
+        now: Now,
+    ) -> Option<(Prepared, Duration)> {
         self.packet_with_receipt(way, seal_key, content, None, now)
     }
 
