@@ -12,7 +12,7 @@ use crate::config::default_data_dir;
 
 /// What can be done with local networks.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Bring a network up and keep it until Ctrl-C, or until `down` with --detach
     Up(Up),
     /// Bring a network up, show every system on it with real input, take it down
@@ -33,7 +33,7 @@ pub enum Command {
 
 /// Where a network is kept.
 #[derive(Debug, Args)]
-pub struct Place {
+pub(super) struct Place {
     /// The network's directory: its file, its nodes' data and logs [default: `testnet` in the platform's data folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub struct Place {
 
 /// Flags of `up`.
 #[derive(Debug, Args)]
-pub struct Up {
+pub(super) struct Up {
     /// How many nodes
     #[arg(short, long = "nodes", value_name = "N", default_value_t = 8)]
     nodes: usize,
@@ -60,7 +60,7 @@ pub struct Up {
 
 /// Flags of `demo`.
 #[derive(Debug, Args)]
-pub struct DemoFlags {
+pub(super) struct DemoFlags {
     /// How many relays; a client without roles is added
     #[arg(short, long = "nodes", value_name = "N", default_value_t = 8)]
     nodes: usize,
@@ -76,7 +76,7 @@ impl Place {
 }
 
 /// Runs it. `json` prints the JSON of INTERFACE; `timeout` is how long a network may take to be ready.
-pub fn run(command: &Command, json: bool, timeout: Option<Duration>) -> Result<(), CliError> {
+pub(super) fn run(command: &Command, json: bool, timeout: Option<Duration>) -> Result<(), CliError> {
     let ready_within = timeout.unwrap_or(Duration::from_secs(60));
     match command {
         Command::Up(flags) => up(flags, json, ready_within),

@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// Where the mailboxes in use are kept, as CBOR.
-pub const MAILBOXES_KEY: &[u8] = b"mailboxes";
+const MAILBOXES_KEY: &[u8] = b"mailboxes";
 const MAX_MAILBOXES: usize = 1024;
 /// Answers of the store that may wait for the event loop.
 const STORED_QUEUE: usize = 1024;
@@ -126,13 +126,13 @@ pub(super) fn start(
         delay_salt: Arc::new(move |epoch| delay_vrf::own_salt(vrf.vrf(), &network_id, epoch)),
         faults: faults.any().then_some(Faults { loss: faults.loss, delay: faults.delay, reorder: faults.reorder }),
         paths: Arc::new(Paths::default()),
-        seed: seed(),
+        seed: random(),
     };
     fog_mix::Behaviour::new(mix).context("the mixnet cannot be started")
 }
 
 #[expect(clippy::disallowed_methods, reason = "randomness enters the node here")]
-fn seed() -> [u8; 32] {
+fn random<const N: usize>() -> [u8; N] {
     rand::rng().random()
 }
 
@@ -257,7 +257,7 @@ impl EventLoop {
     pub(super) fn mix_send(&mut self, send: MixSend, events: mpsc::Sender<Result<MixSendEvent, Failure>>) {
         match self.address(&send.to) {
             Ok(to) => {
-                let send = self.mixnet.traffic.send(to, send, events, clock::now().mono);
+                let send = self.mixnet.traffic.send(MessageId(random()), to, send, events, clock::now().mono);
                 self.swarm.behaviour_mut().mix.send(send);
             }
             Err(failure) => drop(events.try_send(Err(failure))),

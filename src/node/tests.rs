@@ -19,6 +19,8 @@ struct Node {
     shutdown: CancellationToken,
     store: Arc<MemoryStore>,
     address: Multiaddr,
+    /// Its mix keys.
+    _directory: tempfile::TempDir,
 }
 
 fn network(id: u8) -> Network {
@@ -35,12 +37,6 @@ fn config(listen: &[&str], bootstrap: &[Multiaddr], roles: &str) -> Config {
     config
 }
 
-/// A valid mix key.
-#[expect(clippy::disallowed_methods, reason = "any key will do")]
-fn mix_key() -> [u8; 32] {
-    curve25519_dalek::MontgomeryPoint::mul_base_clamped(rand::random()).to_bytes()
-}
-
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 
@@ -49,11 +45,13 @@ impl Node {
         Self::start_as(Keys::generate().unwrap(), Arc::new(MemoryStore::new()), config, network).await
     }
 
-    async fn start_as(keys: Keys, store: Arc<MemoryStore>, config: Config, network: Network) -> Self {
+    async fn start_as(keys: Keys, store: Arc<MemoryStore>, mut config: Config, network: Network) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        config.data_dir = directory.path().to_owned();
         let shutdown = CancellationToken::new();
         let mut running = start(config, keys, store.clone(), network, shutdown.clone()).unwrap();
         let Some(Lifecycle::Listening { address }) = running.events.recv().await else { panic!("it does not listen") };
-        Self { running, shutdown, store, address: address.parse().unwrap() }
+        Self { running, shutdown, store, address: address.parse().unwrap(), _directory: directory }
     }
 
     fn handle(&self) -> &NodeHandle {

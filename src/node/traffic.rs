@@ -50,9 +50,8 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    /// A message is about to be sent.
-    pub(super) fn send(&mut self, to: Address, send: MixSend, events: SendEvents, now: Instant) -> Send {
-        let id = MessageId(rand::random());
+    /// The message `id`, a random number, is about to be sent.
+    pub(super) fn send(&mut self, id: MessageId, to: Address, send: MixSend, events: SendEvents, now: Instant) -> Send {
         let hops = send.hops.unwrap_or(DEFAULT_HOPS);
         self.sends.insert(id, Sending { events, started: now, hops, wait: send.wait, stored: false });
         Send { id, to, body: send.body, hops: send.hops, anonymous: send.anonymous, timeout: send.timeout }
@@ -174,7 +173,7 @@ fn failure(why: &SendError) -> Failure {
 mod tests {
     use fog_base::NodeId;
 
-    use super::*;
+    use super::{super::clock, *};
 
     fn address() -> Address {
         Address { node: NodeId([1; 32]), seal_key: [2; 32], mailboxes: Vec::new() }
@@ -195,7 +194,7 @@ mod tests {
             wait,
             timeout: Duration::from_secs(1),
         };
-        let id = traffic.send(address(), send, events, Instant::now()).id;
+        let id = traffic.send(MessageId([7; 16]), address(), send, events, clock::now().mono).id;
         (traffic, id, receiver)
     }
 
@@ -209,14 +208,14 @@ mod tests {
     #[test]
     fn stored_ends_a_send_unless_it_waits_for_delivery() {
         let (mut traffic, id, mut receiver) = started(false);
-        traffic.handle_sent(news(id, SentState::Progress), Instant::now());
-        traffic.handle_sent(news(id, SentState::Stored), Instant::now());
-        traffic.handle_sent(news(id, SentState::Delivered), Instant::now());
+        traffic.handle_sent(news(id, SentState::Progress), clock::now().mono);
+        traffic.handle_sent(news(id, SentState::Stored), clock::now().mono);
+        traffic.handle_sent(news(id, SentState::Delivered), clock::now().mono);
         assert_eq!([(); 3].map(|()| state(&mut receiver)), [Some("progress".into()), Some("stored".into()), None]);
 
         let (mut traffic, id, mut receiver) = started(true);
-        traffic.handle_sent(news(id, SentState::Stored), Instant::now());
-        traffic.handle_sent(news(id, SentState::Delivered), Instant::now());
+        traffic.handle_sent(news(id, SentState::Stored), clock::now().mono);
+        traffic.handle_sent(news(id, SentState::Delivered), clock::now().mono);
         let states: Vec<_> = std::iter::from_fn(|| state(&mut receiver)).collect();
         assert_eq!(states.last().map(String::as_str), Some("delivered"));
     }

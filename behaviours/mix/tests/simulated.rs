@@ -1,4 +1,5 @@
 //! A network of cores in one process: real packets, a clock that the test moves, links that lose what the test says.
+#![allow(clippy::disallowed_methods, reason = "the clock starts somewhere")]
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,7 @@ use fog_mix::core::{
     keyring::{EpochKey, Keyring},
     mailbox::{self, Mailbox, MailboxLimits},
     outgoing::Address,
-    relay::{Arrival, Outcome, Processor, ReplayLog},
+    relay::{Arrival, Done, Outcome, Processor, ReplayLog},
     replay::Fingerprint,
     seal,
 };
@@ -229,10 +230,10 @@ impl Net {
         if !node.online {
             return;
         }
-        let (mut out, mut spent) = (Vec::new(), Vec::new());
+        let mut done = Done::default();
         let mut arrivals = vec![Arrival { packet, at: now.mono }];
-        processor.process(&node.keyring, &NoLog, &mut arrivals, now.unix, &node.drops, &mut out, &mut spent);
-        for outcome in out {
+        processor.process(&node.keyring, &NoLog, &mut arrivals, now.unix, &node.drops, &mut done);
+        for outcome in done.outcomes {
             let when = match &outcome {
                 Outcome::Forward { deadline, .. } | Outcome::Slot { deadline, .. } => *deadline,
                 _ => now.mono,

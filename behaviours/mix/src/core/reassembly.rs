@@ -4,7 +4,7 @@
 //! bounds are reached the message that has waited longest for progress gives way.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     time::{Duration, Instant},
 };
 
@@ -88,8 +88,8 @@ impl Reassembly {
         {
             return Outcome::Contradiction;
         }
-        if !partial.parts.contains_key(&fragment.index) {
-            partial.parts.insert(fragment.index, fragment.data.into());
+        if let Entry::Vacant(part) = partial.parts.entry(fragment.index) {
+            part.insert(fragment.data.into());
             partial.bytes += fragment.data.len();
             partial.progress = now;
             self.bytes += fragment.data.len();

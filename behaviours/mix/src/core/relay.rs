@@ -69,6 +69,22 @@ pub trait ReplayLog {
     fn append(&self, epoch: Epoch, fingerprints: &[Fingerprint]) -> bool;
 }
 
+/// Where a batch ends.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// What is to be done with its packets, in no particular order.
+    pub outcomes: Vec<Outcome>,
+    /// The buffers of those that were dropped.
+    pub spent: Vec<PacketBuf>,
+}
+
+impl Done {
+    fn drop_packet(&mut self, why: DropReason, packet: PacketBuf, drops: &DropCounters) {
+        drops.count(why);
+        self.spent.push(packet);
+    }
+}
+
 /// Processes batches. The same value serves all workers.
 #[derive(Debug)]
 pub struct Processor {
@@ -81,7 +97,7 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Processes `arrivals`. Outcomes come in no particular order; the buffers of dropped packets go to `spent`.
+    /// Processes `arrivals`.
     pub fn process(
         &self,
         keyring: &Keyring,
@@ -89,8 +105,7 @@ impl Processor {
         arrivals: &mut Vec<Arrival>,
         now: UnixMillis,
         drops: &DropCounters,
-        out: &mut Vec<Outcome>,
-        spent: &mut Vec<PacketBuf>,
+        done: &mut Done,
     ) {
         let mut batches: Vec<(&Arc<EpochKey>, Vec<Arrival>)> = Vec::new();
         for arrival in arrivals.drain(..) {
@@ -102,14 +117,11 @@ impl Processor {
                     Some((_, batch)) => batch.push(arrival),
                     None => batches.push((key, vec![arrival])),
                 },
-                Err(why) => {
-                    drops.count(why);
-                    spent.push(arrival.packet);
-                }
+                Err(why) => done.drop_packet(why, arrival.packet, drops),
             }
         }
         for (key, batch) in batches {
-            self.process_epoch(key, log, batch, drops, out, spent);
+            self.process_epoch(key, log, batch, drops, done);
         }
     }
 
@@ -119,8 +131,7 @@ impl Processor {
         log: &impl ReplayLog,
         batch: Vec<Arrival>,
         drops: &DropCounters,
-        out: &mut Vec<Outcome>,
-        spent: &mut Vec<PacketBuf>,
+        done: &mut Done,
     ) {
         let mut results = Vec::with_capacity(batch.len());
         let packets: Vec<_> = batch.iter().map(|arrival| &*arrival.packet).collect();
@@ -129,20 +140,20 @@ impl Processor {
         for (result, arrival) in results.into_iter().zip(batch) {
             match result {
                 Ok(header) => opened.push((header, arrival)),
-                Err(reject) => drop_packet(reason(reject), arrival.packet, drops, spent),
+                Err(reject) => done.drop_packet(reason(reject), arrival.packet, drops),
             }
         }
-        let (headers, mut arrivals) = first_time(key, log, opened, drops, spent);
+        let (headers, mut arrivals) = first_time(key, log, opened, drops, done);
         let mut results = Vec::with_capacity(arrivals.len());
         let mut packets: Vec<_> = arrivals.iter_mut().map(|arrival| &mut *arrival.packet).collect();
         process_batch(headers, &mut packets, &mut results);
         for (result, arrival) in results.into_iter().zip(arrivals) {
             match result {
                 Ok(unwrapped) => match self.outcome(key, unwrapped, arrival) {
-                    Ok(outcome) => out.push(outcome),
-                    Err(packet) => drop_packet(DropReason::NoRoute, packet, drops, spent),
+                    Ok(outcome) => done.outcomes.push(outcome),
+                    Err(packet) => done.drop_packet(DropReason::NoRoute, packet, drops),
                 },
-                Err(reject) => drop_packet(reason(reject), arrival.packet, drops, spent),
+                Err(reject) => done.drop_packet(reason(reject), arrival.packet, drops),
             }
         }
     }
@@ -173,7 +184,7 @@ fn first_time(
     log: &impl ReplayLog,
     opened: Vec<(Opened, Arrival)>,
     drops: &DropCounters,
-    spent: &mut Vec<PacketBuf>,
+    done: &mut Done,
 ) -> (Vec<Opened>, Vec<Arrival>) {
     let fingerprints: Vec<_> = opened.iter().map(|(header, _)| fingerprint(&header.replay_tag())).collect();
     let fresh = key.first_time(&fingerprints);
@@ -186,16 +197,11 @@ fn first_time(
                 headers.push(header);
                 arrivals.push(arrival);
             }
-            (true, false) => drop_packet(DropReason::QueueFull, arrival.packet, drops, spent),
-            (false, _) => drop_packet(DropReason::Replayed, arrival.packet, drops, spent),
+            (true, false) => done.drop_packet(DropReason::QueueFull, arrival.packet, drops),
+            (false, _) => done.drop_packet(DropReason::Replayed, arrival.packet, drops),
         }
     }
     (headers, arrivals)
-}
-
-fn drop_packet(why: DropReason, packet: PacketBuf, drops: &DropCounters, spent: &mut Vec<PacketBuf>) {
-    drops.count(why);
-    spent.push(packet);
 }
 
 /// The counted reason for a packet that Sphinx refuses.

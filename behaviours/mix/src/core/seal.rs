@@ -71,7 +71,9 @@ fn info(network: &NetworkId) -> Vec<u8> {
 }
 
 /// Encapsulated key, content, tag.
-fn split(buffer: &mut [u8]) -> Result<(&mut [u8], &mut [u8], &mut [u8]), SealError> {
+type Parts<'a> = (&'a mut [u8], &'a mut [u8], &'a mut [u8]);
+
+fn split(buffer: &mut [u8]) -> Result<Parts<'_>, SealError> {
     let content_len = buffer.len().checked_sub(SEAL_OVERHEAD).ok_or(SealError)?;
     let (key, rest) = buffer.split_at_mut_checked(32).ok_or(SealError)?;
     let (content, tag) = rest.split_at_mut_checked(content_len).ok_or(SealError)?;

@@ -13,7 +13,10 @@ use super::{
     lock,
     stats::Stats,
 };
-use crate::core::{keyring::Keyring, relay::Processor};
+use crate::core::{
+    keyring::Keyring,
+    relay::{Done, Processor},
+};
 
 /// The keyring, replaced as a whole when it rotates.
 pub type SharedKeyring = Mutex<Arc<Keyring>>;
@@ -43,23 +46,15 @@ impl Worker {
 
     fn run(&self, engine: &SyncSender<Input>) {
         let mut arrivals = Vec::with_capacity(BATCH);
-        let mut spent = Vec::new();
+        let mut done = Done::default();
         while self.ingress.take(&mut arrivals) {
             Stats::add(&self.stats.received, arrivals.len());
             let keyring = Arc::clone(&lock(&self.keyring));
-            let mut out = Vec::with_capacity(arrivals.len());
             let now = super::now().unix;
-            self.processor.process(
-                &keyring,
-                &*self.keystore,
-                &mut arrivals,
-                now,
-                &self.stats.drops,
-                &mut out,
-                &mut spent,
-            );
-            self.buffers.give(&mut spent);
-            if !out.is_empty() && engine.send(Input::Processed(out)).is_err() {
+            self.processor.process(&keyring, &*self.keystore, &mut arrivals, now, &self.stats.drops, &mut done);
+            self.buffers.give(&mut done.spent);
+            let outcomes = std::mem::take(&mut done.outcomes);
+            if !outcomes.is_empty() && engine.send(Input::Processed(outcomes)).is_err() {
                 return;
             }
         }

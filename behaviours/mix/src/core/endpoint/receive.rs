@@ -7,7 +7,7 @@ use fog_base::{DropReason, MessageId, NodeId, Now, time::CLOCK_TOLERANCE};
 use fog_sphinx::{BODY_LEN, PAYLOAD_LEN, Surb, TAG_LEN};
 use rand::RngExt;
 
-use super::{AckState, Completing, Delivery, Endpoint, MAX_WAITING, MESSAGE_LIFETIME, Output, SentState, signed_bytes};
+use super::{Completing, Delivery, Endpoint, MAX_WAITING, MESSAGE_LIFETIME, Output, SentState, signed_bytes};
 use crate::{
     core::{mailbox::Stored, reassembly::Outcome, seal, surbs::Purpose},
     wire::{Content, Envelope, Form, Fragment, ReplyBody},
@@ -187,7 +187,7 @@ impl Endpoint {
         if !self.used_surbs.take(fragment.surb) {
             return;
         }
-        let state = self.acks.entry(fragment.message).or_insert_with(AckState::default);
+        let state = self.acks.entry(fragment.message).or_default();
         state.count = fragment.count;
         state.surbs.push_back(surb);
         while state.surbs.len() > SPARE_SURBS {

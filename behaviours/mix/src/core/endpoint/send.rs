@@ -19,7 +19,7 @@ use crate::{
 /// What a tick carries.
 enum Job {
     Ack(MessageId),
-    Pong(Surb),
+    Pong(Box<Surb>),
     Ping(PingJob),
     Loop,
     Fragment(MessageId, u16),
@@ -105,7 +105,7 @@ impl Endpoint {
         if let Some(message) = self.ack_order.pop_front() {
             return Some(Job::Ack(message));
         }
-        self.pongs.pop().map(Job::Pong)
+        self.pongs.pop().map(|surb| Job::Pong(Box::new(surb)))
     }
 
     fn next_own(&mut self, now: Now) -> Option<Job> {
@@ -133,7 +133,7 @@ impl Endpoint {
     fn perform(&mut self, job: Job, now: Now) -> Option<Prepared> {
         match job {
             Job::Ack(message) => self.acknowledgement(message, now),
-            Job::Pong(surb) => self.reply(surb, &ReplyBody::Pong),
+            Job::Pong(surb) => self.reply(*surb, &ReplyBody::Pong),
             Job::Ping(ping) => self.ping_packet(&ping, now),
             Job::Loop => self.loop_packet(now),
             Job::Drop => self.drop_packet(now),
