@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{Arc, atomic::Ordering},
     task::Waker,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use fog_base::{
@@ -372,7 +372,7 @@ async fn relay(harness: &mut Harness) {
     for run in 0..RUNS {
         let load = packets(PACKETS, relay.key, relay.epoch, loaders.sink, 100 + run as u64);
         alone.push(unwrap_alone());
-        let (start, before) = (Instant::now(), relay.cpu_us());
+        let (start, before) = (now().mono, relay.cpu_us());
         loaders.send(load).await;
         rates.push(PACKETS as f64 / start.elapsed().as_secs_f64());
         cpu.push((relay.cpu_us() - before) / PACKETS as f64);
@@ -390,15 +390,15 @@ async fn soak() {
     let seconds: u64 = std::env::var("FOG_SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(600);
     let mut relay = Relay::start();
     let loaders = Loaders::connect(&relay).await;
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let (mut run, mut sent, mut next_line) = (1000, 0u64, Instant::now());
-    while Instant::now() < end && schedule().at(now().unix) <= Epoch(relay.epoch.0 + 1) {
+    let end = now().mono + Duration::from_secs(seconds);
+    let (mut run, mut sent, mut next_line) = (1000, 0u64, now().mono);
+    while now().mono < end && schedule().at(now().unix) <= Epoch(relay.epoch.0 + 1) {
         let load = packets(4000, relay.key, relay.epoch, loaders.sink, run);
         sent += load.len() as u64;
         loaders.send(load).await;
         run += 1;
-        if Instant::now() >= next_line {
-            next_line = Instant::now() + Duration::from_secs(30);
+        if now().mono >= next_line {
+            next_line = now().mono + Duration::from_secs(30);
             let [received, forwarded, dropped] = relay.stats();
             let memory = relay.memory_mib();
             println!(
