@@ -167,7 +167,9 @@ impl EventLoop {
     pub(super) fn refresh_snapshots(&mut self, now: Now) {
         let epoch = self.network.schedule().at(now.unix);
         let directory = &self.swarm.behaviour().directory;
-        self.snapshots = [epoch, epoch.next()].map(|epoch| (epoch, directory.snapshot(epoch))).into();
+        // Those of the last epoch serve its grace: answers that were asked for then still travel.
+        self.snapshots.retain(|old, _| *old < epoch && !self.network.schedule().is_over(*old, now.unix));
+        self.snapshots.extend([epoch, epoch.next()].map(|epoch| (epoch, directory.snapshot(epoch))));
         let paths = Paths::new(&self.snapshots);
         self.swarm.behaviour_mut().mix.set_paths(Arc::new(paths));
         let Some(snapshot) = self.snapshots.get(&epoch) else { return };

@@ -32,7 +32,7 @@ pub(super) struct EventLoop {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) wiring: Wiring,
     pub(super) connects: Connects,
-    /// Of the running epoch and the next.
+    /// Of the running epoch and the next, and of the last while its grace lasts.
     pub(super) snapshots: BTreeMap<Epoch, Snapshot>,
     pub(super) config: Config,
     pub(super) keys: Arc<Keys>,

@@ -188,6 +188,10 @@ impl EventLoop {
             fog_mix::Event::Pong(ping, rtt) => self.mixnet.traffic.handle_pong(ping, rtt),
             fog_mix::Event::PingRefused(ping, why) => self.mixnet.traffic.handle_ping_refused(ping, &why),
             fog_mix::Event::Mailboxes(relays) => self.keep_mailboxes(relays),
+            fog_mix::Event::Stopped => {
+                tracing::error!("the mixnet has failed: the node stops");
+                self.shutdown.cancel();
+            }
             fog_mix::Event::Keys(_) | fog_mix::Event::Flooding(_) => {}
         }
     }
@@ -222,7 +226,8 @@ impl EventLoop {
                 None => batch.delete(Table::Slots, key),
             };
         }
-        match self.store.submit(batch, Durability::Relaxed) {
+        // A receipt says that the packet is stored, also after a loss of power.
+        match self.store.submit(batch, Durability::Synced) {
             Ok(committed) => self.answer(committed, move |ok| Stored::Entries(token, ok)),
             Err(_) => self.swarm.behaviour_mut().mix.persisted(token, false),
         }

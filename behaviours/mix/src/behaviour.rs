@@ -12,8 +12,8 @@ use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
     swarm::{
-        CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionHandlerSelect, ConnectionId, DialFailure,
-        FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionHandlerSelect, ConnectionId, DialError,
+        DialFailure, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
@@ -35,8 +35,8 @@ use crate::{
     },
 };
 
-/// Requests that wait while the engine is busy; beyond, the oldest is dropped, which its sender sees as a failure.
-const MAX_PENDING: usize = 4096;
+/// While so many requests wait for the engine, peers' requests are refused. Our own are few, and none of them may be lost.
+const BUSY: usize = 256;
 
 /// What the node is told.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub enum Event {
     Mailboxes(Vec<NodeId>),
     /// The public mix keys have changed: publish them.
     Keys(Vec<(Epoch, [u8; 32])>),
+    /// The mixnet's threads have ended, which they never do by themselves: the node must stop.
+    Stopped,
     /// A peer sent far more packets than it may, and is being disconnected.
     Flooding(NodeId),
 }
@@ -67,6 +69,7 @@ pub struct Behaviour {
     shared: Shared,
     mailbox: MailboxExchange,
     pending: VecDeque<Input>,
+    stopped: bool,
     actions: VecDeque<ToSwarm<Event, THandlerInEvent<Self>>>,
 }
 
@@ -95,6 +98,7 @@ impl Behaviour {
             shared,
             mailbox: MailboxExchange::new(protocol("mailbox").unwrap_or(StreamProtocol::new("/fog/mailbox/1"))),
             pending: VecDeque::new(),
+            stopped: false,
             actions: VecDeque::new(),
         })
     }
@@ -141,10 +145,8 @@ impl Behaviour {
 
     fn request(&mut self, request: Request) {
         self.pending.push_back(Input::Request(request));
-        if self.pending.len() > MAX_PENDING {
-            self.pending.pop_front();
-        }
         self.flush();
+        self.mailbox.busy = self.pending.len() >= BUSY;
     }
 
     /// Hands requests to the engine in order, as long as it has room. True if some wait.
@@ -250,6 +252,8 @@ impl NetworkBehaviour for Behaviour {
                 }
             }
             FromSwarm::ConnectionClosed(closed) => self.closed(&closed),
+            // Somebody else is dialling it, or it is connected: that is no failure.
+            FromSwarm::DialFailure(DialFailure { error: DialError::DialPeerConditionFalse(_), .. }) => {}
             FromSwarm::DialFailure(DialFailure { peer_id: Some(peer), .. }) => {
                 if let Some(node) = node_id(&peer) {
                     self.request(Request::Unreachable(node));
@@ -283,9 +287,16 @@ impl NetworkBehaviour for Behaviour {
             if let Some(action) = self.actions.pop_front() {
                 return Poll::Ready(action);
             }
-            if let Poll::Ready(Some(event)) = self.runtime.events.poll_recv(cx) {
-                self.handle_engine(event);
-                continue;
+            match self.runtime.events.poll_recv(cx) {
+                Poll::Ready(Some(event)) => {
+                    self.handle_engine(event);
+                    continue;
+                }
+                Poll::Ready(None) if !self.stopped => {
+                    self.stopped = true;
+                    return Poll::Ready(ToSwarm::GenerateEvent(Event::Stopped));
+                }
+                Poll::Ready(None) | Poll::Pending => {}
             }
             match self.mailbox.poll(cx) {
                 Poll::Ready(Told::Request(request)) => self.request(request),

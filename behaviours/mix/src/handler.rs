@@ -38,6 +38,8 @@ use crate::{
 
 /// Packets in one write: just under the 64 KiB of a Noise message.
 const WRITE_BATCH: usize = 27;
+/// Batches that one poll writes before it reads.
+const WRITE_BUDGET: usize = 16;
 /// Batches that one poll reads before other connections get their turn.
 const READ_BUDGET: usize = 8;
 /// A peer may have this many streams to us at once: a new one while the old one closes.
@@ -122,8 +124,14 @@ impl Handler {
     /// Writes what waits. A broken stream loses what was handed to it, counted; the sender's retransmission makes up for it.
     fn poll_write(&mut self, cx: &mut Context<'_>) {
         let Outbound::Open { stream, buffer, written } = &mut self.outbound else { return };
+        let mut budget = WRITE_BUDGET;
         let result = loop {
             if *written == buffer.len() {
+                if budget == 0 {
+                    cx.waker().wake_by_ref();
+                    return;
+                }
+                budget -= 1;
                 buffer.clear();
                 *written = 0;
                 self.link.take(self.connection, WRITE_BATCH, &mut self.outgoing, cx.waker());
@@ -147,6 +155,8 @@ impl Handler {
             tracing::debug!(%error, lost, "a packet stream has broken");
             self.shared.stats.drops.add(DropReason::NoRoute, lost as u64);
             self.outbound = Outbound::Closed { failures: 1 };
+            // Nobody else would look for what still waits.
+            cx.waker().wake_by_ref();
         }
     }
 
@@ -253,6 +263,18 @@ impl Handler {
             self.reports.push_back(Report::Unsupported);
         }
         self.outbound = Outbound::Closed { failures: failures + 1 };
+    }
+}
+
+impl Drop for Handler {
+    /// What was taken from the link or read from the peer and goes no further is counted.
+    fn drop(&mut self) {
+        let unwritten = match &self.outbound {
+            Outbound::Open { buffer, written, .. } => (buffer.len() - *written).div_ceil(PACKET_LEN),
+            Outbound::Closed { .. } | Outbound::Opening { .. } => 0,
+        };
+        self.shared.stats.drops.add(DropReason::NoRoute, unwritten as u64);
+        self.shared.stats.drops.add(DropReason::QueueFull, self.batch.len() as u64);
     }
 }
 

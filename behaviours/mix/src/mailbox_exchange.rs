@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use fog_base::{NodeId, UnixMillis};
+use fog_base::{NodeId, TokenBucket, UnixMillis};
 use futures::FutureExt;
 use libp2p::{
     StreamProtocol,
@@ -21,7 +21,7 @@ use crate::{
     core::mailbox::{Slot, Stored},
     ids::{node_id, peer_id},
     mailbox_protocol::{Codec, Request as Asking, Response},
-    runtime::engine::Request,
+    runtime::{engine::Request, now},
 };
 
 /// An answer that takes longer is none.
@@ -29,12 +29,17 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests of one connection that are served at once.
 const MAX_STREAMS: usize = 16;
 
+/// Requests of one peer a second, and at once: a mailbox pushes a message of 1 MiB in 53.
+const RATE: f64 = 50.0;
+const BURST: f64 = 200.0;
+const MAX_RATES: usize = 1024;
+
 /// libp2p's part of it.
 pub(crate) type Inner = request_response::Behaviour<Codec>;
 
 enum Asked {
     Claim(NodeId),
-    Push(NodeId, Slot),
+    Push(NodeId, Slot, u64),
     Done,
 }
 
@@ -50,6 +55,10 @@ pub(crate) enum Told {
 pub(crate) struct MailboxExchange {
     pub(crate) inner: Inner,
     asked: HashMap<OutboundRequestId, Asked>,
+    /// What each peer may ask.
+    rates: HashMap<NodeId, TokenBucket>,
+    /// The engine has enough to do: nothing more is taken from peers.
+    pub(crate) busy: bool,
     /// Claims that the engine decides.
     claims: Vec<(oneshot::Receiver<Option<UnixMillis>>, ResponseChannel<Response>)>,
 }
@@ -59,7 +68,17 @@ impl MailboxExchange {
         let config =
             request_response::Config::default().with_request_timeout(TIMEOUT).with_max_concurrent_streams(MAX_STREAMS);
         let inner = request_response::Behaviour::with_codec(Codec, [(protocol, ProtocolSupport::Full)], config);
-        Self { inner, asked: HashMap::new(), claims: Vec::new() }
+        Self { inner, asked: HashMap::new(), claims: Vec::new(), rates: HashMap::new(), busy: false }
+    }
+
+    /// Whether a peer may ask once more now.
+    fn admit(&mut self, peer: NodeId) -> bool {
+        // Whoever has asked lately is soon known again; a full bucket more is all that forgetting costs.
+        if self.rates.len() >= MAX_RATES {
+            self.rates.clear();
+        }
+        let now = now().mono;
+        self.rates.entry(peer).or_insert_with(|| TokenBucket::new(RATE, BURST, now)).try_take(now)
     }
 
     pub(crate) fn claim(&mut self, relay: NodeId, record: Vec<u8>) {
@@ -67,7 +86,8 @@ impl MailboxExchange {
     }
 
     pub(crate) fn push(&mut self, to: NodeId, slot: Slot, packets: Vec<Stored>) {
-        self.ask(to, Asking::Push(slot, packets), Asked::Push(to, slot));
+        let first = packets.first().map_or(0, |packet| packet.id);
+        self.ask(to, Asking::Push(slot, packets), Asked::Push(to, slot, first));
     }
 
     pub(crate) fn done(&mut self, relay: NodeId, slot: Slot, ids: Vec<u64>) {
@@ -105,6 +125,10 @@ impl MailboxExchange {
             Event::OutboundFailure { request_id, .. } => self.answered(request_id, false),
             Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
                 let from = node_id(&peer)?;
+                if self.busy || !self.admit(from) {
+                    let _gone = self.inner.send_response(channel, Response::Refused);
+                    return None;
+                }
                 let request = match request {
                     Asking::Claim(record) => {
                         let (reply, answer) = oneshot::channel();
@@ -112,7 +136,7 @@ impl MailboxExchange {
                         return Some(Request::Claim(from, record, reply));
                     }
                     Asking::Done(slot, ids) => Request::Done(from, slot, ids),
-                    Asking::Push(_, packets) => Request::Pushed(from, packets),
+                    Asking::Push(slot, packets) => Request::Pushed(from, slot, packets),
                 };
                 let _gone = self.inner.send_response(channel, Response::Ok);
                 Some(request)
@@ -124,7 +148,7 @@ impl MailboxExchange {
     fn answered(&mut self, id: OutboundRequestId, ok: bool) -> Option<Request> {
         match self.asked.remove(&id)? {
             Asked::Claim(relay) => Some(Request::ClaimAnswered(relay, ok)),
-            Asked::Push(to, slot) => Some(Request::PushResult(to, slot, ok)),
+            Asked::Push(to, slot, first) => Some(Request::PushResult(to, slot, first, ok)),
             Asked::Done => None,
         }
     }

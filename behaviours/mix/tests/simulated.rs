@@ -111,6 +111,28 @@ fn seal_key(n: u8) -> [u8; 32] {
     seal::public_key(&Zeroizing::new([n; 32])).unwrap()
 }
 
+fn config(n: u8, cover: Cover) -> Config {
+    Config {
+        me: id(n),
+        network: NETWORK,
+        schedule: schedule(),
+        delays: DELAYS,
+        send_per_second: 50.0,
+        cover,
+        loops_per_second: 0.2,
+        hops: 4,
+        offers_roles: true,
+    }
+}
+
+fn secrets(n: u8) -> Secrets {
+    Secrets {
+        identity: ed25519_dalek::SigningKey::from_bytes(&[n; 32]),
+        seal: Zeroizing::new([n; 32]),
+        slot: ed25519_dalek::SigningKey::from_bytes(&[n.wrapping_add(50); 32]),
+    }
+}
+
 impl Net {
     /// Relays 1 to `relays`, and clients from 100 on.
     fn new(relays: u8, clients: u8, cover: Cover) -> Self {
@@ -125,22 +147,7 @@ impl Net {
         let table = Arc::new(Relays((1..=relays).map(|n| (id(n), hop(n))).collect()));
         let nodes = (1..=relays).chain((0..clients).map(|n| 100 + n)).map(|n| {
             let drops = Arc::new(DropCounters::default());
-            let config = Config {
-                me: id(n),
-                network: NETWORK,
-                schedule: schedule(),
-                delays: DELAYS,
-                send_per_second: 50.0,
-                cover,
-                loops_per_second: 0.2,
-                hops: 4,
-                offers_roles: n <= relays,
-            };
-            let secrets = Secrets {
-                identity: ed25519_dalek::SigningKey::from_bytes(&[n; 32]),
-                seal: Zeroizing::new([n; 32]),
-                slot: ed25519_dalek::SigningKey::from_bytes(&[n.wrapping_add(50); 32]),
-            };
+            let (config, secrets) = (Config { offers_roles: n <= relays, ..config(n, cover) }, secrets(n));
             let endpoint =
                 Endpoint::new(config, secrets, Restored::default(), table.clone(), drops.clone(), [n; 32], now)
                     .unwrap();
@@ -309,12 +316,13 @@ impl Net {
         }
         while let Some(output) = self.nodes.get_mut(&at).and_then(|n| n.mailbox.poll_output()) {
             if let mailbox::Output::Push { to, slot, packets } = output {
+                let first = packets[0].id;
                 let client = self.nodes.get_mut(&to).unwrap();
                 let online = client.online;
                 if online {
-                    client.endpoint.handle_pushed(at, packets, now);
+                    client.endpoint.handle_pushed(at, &slot, packets, now);
                 }
-                self.nodes.get_mut(&at).unwrap().mailbox.push_result(to, slot, online);
+                self.nodes.get_mut(&at).unwrap().mailbox.push_result(to, slot, first, online, now.unix);
             }
         }
     }
@@ -460,6 +468,43 @@ fn with_full_cover_packets_leave_at_the_same_rate_whether_the_node_sends_or_not(
     let distance = idle.iter().chain(&busy).map(|x| (below(&idle, *x) - below(&busy, *x)).abs()).fold(0.0, f64::max);
     // Critical value for alpha = 0.001 with two samples of about 3,000: 1.95 · sqrt(2/3000).
     assert!(distance < 1.95 * (2.0f64 / 3000.0).sqrt(), "{distance}");
+}
+
+#[test]
+fn acknowledgements_do_not_run_out_however_many_messages_come() {
+    let mut net = Net::new(6, 0, Cover::None);
+    // More messages than acknowledgements that may wait, each of several fragments with spare reply blocks.
+    for n in 0..1100u32 {
+        let message = net.send(1 + (n % 3) as u8, 5, bytes(4000), true).unwrap();
+        if n % 50 == 49 {
+            assert!(net.run(Duration::from_secs(60), |net| net.state(&message) == Some(SentState::Delivered)), "{n}");
+        } else {
+            net.run(Duration::from_millis(60), |_| false);
+        }
+    }
+    assert!(net.run(Duration::from_secs(60), |n| n.nodes[&id(5)].inbox.len() == 1100));
+}
+
+#[test]
+fn more_at_once_than_reassembly_holds_arrives_all_the_same() {
+    let mut net = Net::new(6, 0, Cover::None);
+    let messages: Vec<_> = (0..18).map(|n| net.send(1 + n % 4, 5, bytes(1 << 20), true).unwrap()).collect();
+    let all = |n: &Net| messages.iter().all(|m| n.state(m) == Some(SentState::Delivered));
+    assert!(net.run(Duration::from_secs(2000), all));
+    assert_eq!(net.node(5).inbox.len(), 18);
+}
+
+#[test]
+fn a_relay_with_mailboxes_of_an_earlier_run_sleeps_until_something_is_due() {
+    let mut net = Net::new(6, 0, Cover::None);
+    let (me, now) = (id(1), net.now);
+    let restored = Restored { mailboxes: vec![id(2)], ..Restored::default() };
+    let config = Config { offers_roles: false, ..config(1, Cover::None) };
+    let mut endpoint =
+        Endpoint::new(config, secrets(1), restored, net.relays.clone(), Arc::default(), [1; 32], now).unwrap();
+    endpoint.handle_timeout(now);
+    assert!(endpoint.poll_timeout(now.mono).is_none_or(|due| due > now.mono));
+    net.nodes.remove(&me);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub type Slot = [u8; 32];
 pub const CLAIM: Kind = Kind { number: 3, version: 1, max_body: 256, max_lifetime: Duration::from_secs(7 * 86_400) };
 /// The longest encoding of a stored packet.
 const MAX_STORED: usize = 4096;
+/// A push that failed is repeated after this while its owner stays connected.
+const PUSH_RETRY: Duration = Duration::from_secs(2);
 /// Packets in one push.
 pub const PUSH_BATCH: usize = 16;
 
@@ -103,10 +105,12 @@ struct Owner {
 struct SlotState {
     owner: Owner,
     connected: bool,
-    /// A push is on its way.
-    pushing: bool,
-    /// Packets up to this number were pushed over the present connection.
+    /// A push is on its way: it began with this packet.
+    pushing: Option<u64>,
+    /// Packets up to this number were pushed since the owner claimed the slot.
     pushed: u64,
+    /// After a push that failed, the next attempt.
+    retry_at: Option<UnixMillis>,
     packets: BTreeMap<u64, Stored>,
     next: u64,
 }
@@ -200,7 +204,7 @@ impl Mailbox {
         self.persist(slot.to_vec(), codec::encode(&owner, MAX_STORED).ok());
         let state = self.slots.entry(slot).or_insert_with(|| SlotState::new(Owner { client: from, expires: 0 }));
         state.owner = owner;
-        (state.connected, state.pushing, state.pushed) = (true, false, 0);
+        (state.connected, state.pushing, state.pushed, state.retry_at) = (true, None, 0, None);
         self.push(slot);
         Ok(expires)
     }
@@ -229,12 +233,19 @@ impl Mailbox {
         Ok(())
     }
 
-    /// The owner has got a push, or not: then it is pushed again when the owner claims the slot again.
-    pub fn push_result(&mut self, to: NodeId, slot: Slot, ok: bool) {
+    /// The owner has got the push that began with packet `first`, or not: then it is pushed again in a moment.
+    pub fn push_result(&mut self, to: NodeId, slot: Slot, first: u64, ok: bool, now: UnixMillis) {
         let Some(state) = self.slots.get_mut(&slot).filter(|s| s.owner.client == to) else { return };
-        state.pushing = false;
-        state.connected &= ok;
-        self.push(slot);
+        // The answer to a push before the present claim says nothing of this one.
+        if state.pushing != Some(first) {
+            return;
+        }
+        state.pushing = None;
+        if ok {
+            self.push(slot);
+        } else {
+            (state.pushed, state.retry_at) = (first, Some(now.plus(PUSH_RETRY)));
+        }
     }
 
     /// The owner needs these packets no longer.
@@ -256,7 +267,7 @@ impl Mailbox {
     /// A node is no longer connected.
     pub fn disconnected(&mut self, client: NodeId) {
         for state in self.slots.values_mut().filter(|s| s.owner.client == client) {
-            (state.connected, state.pushing) = (false, false);
+            (state.connected, state.pushing) = (false, None);
         }
     }
 
@@ -284,6 +295,14 @@ impl Mailbox {
         if !writes.is_empty() {
             self.outputs.push_back(Output::Persist(writes));
         }
+        let due = |state: &SlotState| state.retry_at.is_some_and(|at| at <= now);
+        let retries: Vec<_> = self.slots.iter().filter(|(_, state)| due(state)).map(|(slot, _)| *slot).collect();
+        for slot in retries {
+            if let Some(state) = self.slots.get_mut(&slot) {
+                state.retry_at = None;
+            }
+            self.push(slot);
+        }
         dropped
     }
 
@@ -308,13 +327,13 @@ impl Mailbox {
 
     fn push(&mut self, slot: Slot) {
         let Some(state) = self.slots.get_mut(&slot) else { return };
-        if !state.connected || state.pushing {
+        if !state.connected || state.pushing.is_some() || state.retry_at.is_some() {
             return;
         }
         let packets: Vec<_> = state.packets.range(state.pushed..).take(PUSH_BATCH).map(|(_, p)| p.clone()).collect();
-        if let Some(last) = packets.last() {
+        if let (Some(first), Some(last)) = (packets.first(), packets.last()) {
             state.pushed = last.id + 1;
-            state.pushing = true;
+            state.pushing = Some(first.id);
             self.outputs.push_back(Output::Push { to: state.owner.client, slot, packets });
         }
     }
@@ -322,7 +341,7 @@ impl Mailbox {
 
 impl SlotState {
     fn new(owner: Owner) -> Self {
-        Self { owner, connected: false, pushing: false, pushed: 0, packets: BTreeMap::new(), next: 0 }
+        Self { owner, connected: false, pushing: None, pushed: 0, retry_at: None, packets: BTreeMap::new(), next: 0 }
     }
 }
 
@@ -380,8 +399,14 @@ mod tests {
         assert_eq!(pushes(&mut mailbox), [0u64; 0]);
         mailbox.claim(CLIENT, &claim(ME, CLIENT), NOW).unwrap();
         assert_eq!(pushes(&mut mailbox), (0..16).collect::<Vec<_>>());
-        mailbox.push_result(CLIENT, slot(), true);
+        mailbox.push_result(CLIENT, slot(), 0, true, NOW);
         assert_eq!(pushes(&mut mailbox), (16..20).collect::<Vec<_>>());
+        mailbox.push_result(CLIENT, slot(), 16, false, NOW);
+        assert_eq!(pushes(&mut mailbox), [0u64; 0]);
+        mailbox.handle_timeout(NOW.plus(PUSH_RETRY));
+        assert_eq!(pushes(&mut mailbox), (16..20).collect::<Vec<_>>(), "what failed is pushed again");
+        mailbox.push_result(CLIENT, slot(), 0, false, NOW);
+        mailbox.push_result(CLIENT, slot(), 16, true, NOW);
         mailbox.done(CLIENT, slot(), &(0..19).collect::<Vec<_>>());
         mailbox.disconnected(CLIENT);
         mailbox.claim(CLIENT, &claim(ME, CLIENT), NOW).unwrap();

@@ -35,6 +35,8 @@ struct Partial {
     created: u64,
     length: u32,
     count: u16,
+    /// Another one tells the sender that what was acknowledged before is gone.
+    incarnation: [u8; 8],
     parts: BTreeMap<u16, Box<[u8]>>,
     bytes: usize,
     progress: Instant,
@@ -49,6 +51,8 @@ pub enum Outcome {
     Complete {
         /// The message with its envelope.
         bytes: Vec<u8>,
+        /// The number under which it was collected.
+        incarnation: [u8; 8],
     },
     /// The fragment contradicts earlier ones of the same message.
     Contradiction,
@@ -61,23 +65,24 @@ pub struct Reassembly {
     partial: BTreeMap<MessageId, Partial>,
     bytes: usize,
     /// Messages given up, each with all its fragments.
-    evicted: u64,
+    evicted: Vec<MessageId>,
 }
 
 impl Reassembly {
     /// Nothing yet.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, partial: BTreeMap::new(), bytes: 0, evicted: 0 }
+        Self { limits, partial: BTreeMap::new(), bytes: 0, evicted: Vec::new() }
     }
 
-    /// Takes a fragment that came in a body of `form`.
-    pub fn insert(&mut self, fragment: &Fragment<'_>, form: Form, now: Instant) -> Outcome {
+    /// Takes a fragment that came in a body of `form`; if it is the first of its message, `incarnation` is a fresh random number.
+    pub fn insert(&mut self, fragment: &Fragment<'_>, form: Form, incarnation: [u8; 8], now: Instant) -> Outcome {
         let id = fragment.message;
         let fresh = || Partial {
             form,
             created: fragment.created,
             length: fragment.length,
             count: fragment.count,
+            incarnation,
             parts: BTreeMap::new(),
             bytes: 0,
             progress: now,
@@ -96,27 +101,28 @@ impl Reassembly {
         }
         if partial.parts.len() == usize::from(partial.count) {
             let bytes = partial.parts.values().flat_map(|part| part.iter().copied()).collect();
+            let incarnation = partial.incarnation;
             self.remove(&id);
-            return Outcome::Complete { bytes };
+            return Outcome::Complete { bytes, incarnation };
         }
         self.make_room();
         Outcome::Incomplete
     }
 
-    /// Which fragments of an unfinished message are here.
-    pub fn fragments(&self, id: &MessageId) -> Option<Bitmap> {
+    /// Which fragments of an unfinished message are here, and under which number.
+    pub fn fragments(&self, id: &MessageId) -> Option<([u8; 8], Bitmap)> {
         let partial = self.partial.get(id)?;
         let mut bitmap = Bitmap::none(partial.count);
         partial.parts.keys().for_each(|index| bitmap.set(*index));
-        Some(bitmap)
+        Some((partial.incarnation, bitmap))
     }
 
     /// Gives up what has waited too long.
     pub fn handle_timeout(&mut self, now: Instant) {
         let late = |p: &Partial| now.saturating_duration_since(p.progress) >= self.limits.idle;
         let ids: Vec<_> = self.partial.iter().filter(|(_, p)| late(p)).map(|(id, _)| *id).collect();
-        self.evicted += ids.len() as u64;
         ids.iter().for_each(|id| self.remove(id));
+        self.evicted.extend(ids);
     }
 
     /// When something would be given up.
@@ -124,8 +130,8 @@ impl Reassembly {
         self.partial.values().map(|p| p.progress + self.limits.idle).min()
     }
 
-    /// Takes the number of messages that were given up since the last call.
-    pub fn take_evicted(&mut self) -> u64 {
+    /// Takes the messages that were given up since the last call.
+    pub fn take_evicted(&mut self) -> Vec<MessageId> {
         std::mem::take(&mut self.evicted)
     }
 
@@ -138,7 +144,7 @@ impl Reassembly {
         while self.partial.len() > self.limits.messages || self.bytes > self.limits.bytes {
             let Some(id) = self.partial.iter().min_by_key(|(_, p)| p.progress).map(|(id, _)| *id) else { return };
             self.remove(&id);
-            self.evicted += 1;
+            self.evicted.push(id);
         }
     }
 
@@ -185,7 +191,8 @@ mod tests {
             let mut reassembly = Reassembly::new(Limits::default());
             let mut completed = None;
             for index in indices {
-                if let Outcome::Complete { bytes } = reassembly.insert(&fragment(&message, 1, index), Form::Slot, now) {
+                if let Outcome::Complete { bytes, .. } =
+                    reassembly.insert(&fragment(&message, 1, index), Form::Slot, [1; 8], now) {
                     completed = Some(bytes);
                     break;
                 }
@@ -202,7 +209,7 @@ mod tests {
             let start = Instant::now();
             for (n, (id, index)) in fragments.into_iter().enumerate() {
                 let at = start + Duration::from_millis(n as u64);
-                let _outcome = reassembly.insert(&fragment(&message, id, index), Form::Slot, at);
+                let _outcome = reassembly.insert(&fragment(&message, id, index), Form::Slot, [1; 8], at);
                 prop_assert!(reassembly.bytes() <= 8_000 && reassembly.partial.len() <= 5);
                 prop_assert_eq!(reassembly.bytes(), reassembly.partial.values().map(|p| p.bytes).sum::<usize>());
             }
@@ -217,9 +224,9 @@ mod tests {
         let message = vec![1; 3000];
         let now = Instant::now();
         let mut reassembly = Reassembly::new(Limits::default());
-        assert_eq!(reassembly.insert(&fragment(&message, 1, 0), Form::Slot, now), Outcome::Incomplete);
+        assert_eq!(reassembly.insert(&fragment(&message, 1, 0), Form::Slot, [1; 8], now), Outcome::Incomplete);
         let other = Fragment { created: 2, ..fragment(&message, 1, 1) };
-        assert_eq!(reassembly.insert(&other, Form::Slot, now), Outcome::Contradiction);
-        assert!(!reassembly.fragments(&MessageId([1; 16])).unwrap().has(1));
+        assert_eq!(reassembly.insert(&other, Form::Slot, [1; 8], now), Outcome::Contradiction);
+        assert!(!reassembly.fragments(&MessageId([1; 16])).unwrap().1.has(1));
     }
 }

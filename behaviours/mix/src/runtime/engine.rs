@@ -3,7 +3,7 @@
 //! It never waits for the swarm: what goes to the swarm is an event on a bounded channel that the swarm empties first of all.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
@@ -30,7 +30,7 @@ use crate::{
         PacketBuf, Write,
         delay::Delays,
         endpoint::{self, Endpoint, Ping, Send, SendError},
-        keyring::{EpochKey, Keyring},
+        keyring::{EpochKey, Keyring, Rotation},
         mailbox::{self, Mailbox, Slot, Stored},
         pool::Pool,
         relay::Outcome,
@@ -40,6 +40,8 @@ use crate::{
 
 /// Inputs that may wait for the engine.
 pub const INPUTS: usize = 1024;
+/// Outcomes and requests that are taken before the pool is looked at again: packets leave at their deadlines, whatever arrives.
+const TURN: usize = 256;
 /// Events that may wait for the swarm.
 pub const EVENTS: usize = 1024;
 /// Packets that wait for a connection to their next hop, to one peer and in total; and for how long.
@@ -82,13 +84,13 @@ pub enum Request {
     /// A peer cannot be connected to.
     Unreachable(NodeId),
     /// A mailbox of ours has pushed packets.
-    Pushed(NodeId, Vec<Stored>),
+    Pushed(NodeId, Slot, Vec<Stored>),
     /// A client claims a slot of our mailbox.
     Claim(NodeId, Vec<u8>, oneshot::Sender<Option<UnixMillis>>),
     /// A client needs packets no longer.
     Done(NodeId, Slot, Vec<u64>),
-    /// A push of ours has arrived, or not.
-    PushResult(NodeId, Slot, bool),
+    /// A push of ours that began with this packet has arrived, or not.
+    PushResult(NodeId, Slot, u64, bool),
 }
 
 /// What the engine tells the swarm.
@@ -175,6 +177,8 @@ pub struct Engine {
     next_token: u64,
     next_rotation: UnixMillis,
     next_housekeeping: Instant,
+    /// Keys that are not used any more and could not be removed from the disk yet.
+    undestroyed: BTreeSet<Epoch>,
     trouble: Option<String>,
     touched: Vec<NodeId>,
 }
@@ -202,6 +206,7 @@ impl Engine {
             next_token: 0,
             next_rotation: now.unix,
             next_housekeeping: now.mono,
+            undestroyed: BTreeSet::new(),
             trouble: None,
             touched: Vec::new(),
             parts,
@@ -225,14 +230,19 @@ impl Engine {
             };
             now = super::now();
             let mut next = input;
-            let mut budget = INPUTS;
+            let mut budget = TURN;
             while let Some(input) = next {
                 match input {
-                    Input::Processed(outcomes) => outcomes.into_iter().for_each(|o| self.hold(o, now)),
-                    Input::Request(request) => self.handle(request, now),
+                    Input::Processed(outcomes) => {
+                        budget = budget.saturating_sub(outcomes.len());
+                        outcomes.into_iter().for_each(|outcome| self.hold(outcome, now));
+                    }
+                    Input::Request(request) => {
+                        budget = budget.saturating_sub(1);
+                        self.handle(request, now);
+                    }
                     Input::Stop => return self.stop(),
                 }
-                budget -= 1;
                 next = if budget > 0 { self.inputs.try_recv().ok() } else { None };
             }
         }
@@ -340,9 +350,9 @@ impl Engine {
                 self.parts.mailbox.disconnected(peer);
             }
             Request::Unreachable(peer) => self.unreachable(peer, now),
-            Request::Pushed(relay, packets) => {
+            Request::Pushed(relay, slot, packets) => {
                 Stats::add(&self.parts.stats.delivered, packets.len());
-                endpoint.handle_pushed(relay, packets, now);
+                endpoint.handle_pushed(relay, &slot, packets, now);
             }
             Request::Claim(client, record, reply) => {
                 let wanted = self.parts.roles.has(Role::Mailbox);
@@ -350,7 +360,9 @@ impl Engine {
                 let _gone = reply.send(holds);
             }
             Request::Done(client, slot, ids) => self.parts.mailbox.done(client, slot, &ids),
-            Request::PushResult(client, slot, ok) => self.parts.mailbox.push_result(client, slot, ok),
+            Request::PushResult(client, slot, first, ok) => {
+                self.parts.mailbox.push_result(client, slot, first, ok, now.unix);
+            }
         }
     }
 
@@ -445,8 +457,21 @@ impl Engine {
                 }
             }
             Push::Full(packet) => self.drop_packet(DropReason::QueueFull, packet),
+            Push::Unsupported(packet) => {
+                self.drop_packet(DropReason::NoRoute, packet);
+                self.parts.endpoint.unreachable(next, now);
+            }
+            // Senders choose the next hop: only relays are dialled for them.
+            Push::NoLink(packet) if !self.is_known(next, now) => self.drop_packet(DropReason::NoRoute, packet),
             Push::NoLink(packet) => self.wait_for(next, packet, now),
         }
+    }
+
+    /// Whether `node` is a relay whose packets are accepted now.
+    fn is_known(&self, node: NodeId, now: Now) -> bool {
+        let current = self.parts.schedule.at(now.unix);
+        let epochs = [Epoch(current.0.saturating_sub(1)), current, current.next()];
+        epochs.into_iter().any(|epoch| self.parts.endpoint.is_relay(epoch, node))
     }
 
     /// Keeps a packet while its next hop is dialled.
@@ -473,8 +498,8 @@ impl Engine {
     }
 
     fn unreachable(&mut self, peer: NodeId, now: Now) {
-        if self.parts.links.is_connected(&peer) {
-            return;
+        if self.parts.links.takes(&peer) {
+            return self.connected(peer, now);
         }
         for packet in self.waiting.remove(&peer).map(|(_, packets)| packets).unwrap_or_default() {
             self.drop_packet(DropReason::NoRoute, packet);
@@ -488,6 +513,10 @@ impl Engine {
     }
 
     fn housekeeping(&mut self, now: Now) {
+        // A clock that was set back is noticed here, as the next rotation is then far ahead.
+        if self.ring.rotation(&self.parts.schedule, now.unix) != Rotation::default() || !self.undestroyed.is_empty() {
+            self.rotate(now);
+        }
         let expired = self.parts.mailbox.handle_timeout(now.unix);
         self.parts.stats.drops.add(DropReason::Expired, expired);
         let late = |since: &Instant| now.mono.saturating_duration_since(*since) >= CONNECT_TIMEOUT;
@@ -521,10 +550,12 @@ impl Engine {
         }
         let rotation = self.ring.rotation(&self.parts.schedule, now.unix);
         self.trouble = None;
-        for epoch in rotation.destroy {
-            self.ring.remove(epoch);
+        rotation.destroy.iter().for_each(|epoch| self.ring.remove(*epoch));
+        self.undestroyed.extend(rotation.destroy);
+        for epoch in std::mem::take(&mut self.undestroyed) {
             if let Err(error) = self.parts.keystore.destroy(epoch) {
                 self.trouble = Some(format!("the mix key of epoch {epoch} could not be destroyed: {error}"));
+                self.undestroyed.insert(epoch);
             }
         }
         for epoch in rotation.make {

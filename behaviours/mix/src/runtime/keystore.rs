@@ -70,6 +70,8 @@ impl KeyStore {
         owner_only(&config.directory)?;
         // From here on a crash is not a stop in good order.
         let clean = remove_if_there(&config.directory.join(CLEAN))?;
+        // Before any packet is taken: after a loss of power the mark must not be there again.
+        sync_directory(&config.directory)?;
         let store = Self { config, logs: Mutex::default() };
         let mut keys = Vec::new();
         for epoch in store.epochs()? {
@@ -104,13 +106,16 @@ impl KeyStore {
     pub fn destroy(&self, epoch: Epoch) -> io::Result<()> {
         lock(&self.logs).remove(&epoch);
         let path = self.path(epoch, "key");
-        if let Ok(mut file) = OpenOptions::new().write(true).open(&path) {
-            file.write_all(&[0; KEY_FILE_LEN])?;
-            file.sync_all()?;
-        }
+        let overwritten = match OpenOptions::new().write(true).open(&path) {
+            Ok(mut file) => file.write_all(&[0; KEY_FILE_LEN]).and_then(|()| file.sync_all()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        // Removed in any case: a name less is better than nothing.
         remove_if_there(&path)?;
         remove_if_there(&self.path(epoch, "tags"))?;
-        Ok(())
+        sync_directory(&self.config.directory)?;
+        overwritten
     }
 
     /// Syncs the logs: the keys may be used again after a restart of the machine.
@@ -119,7 +124,8 @@ impl KeyStore {
         logs.values().try_for_each(File::sync_all)?;
         private(OpenOptions::new().write(true).create(true).truncate(true))
             .open(self.config.directory.join(CLEAN))?
-            .sync_all()
+            .sync_all()?;
+        sync_directory(&self.config.directory)
     }
 
     fn path(&self, epoch: Epoch, extension: &str) -> PathBuf {
@@ -206,6 +212,17 @@ fn remove_if_there(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Makes created and removed names durable. Other systems do so by themselves, or offer no way to ask for it.
+#[cfg(unix)]
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Files that only their owner can read. Other systems inherit the data directory's own protection.

@@ -40,8 +40,10 @@ pub enum Push {
     Taken,
     /// Too many wait already.
     Full(PacketBuf),
-    /// The peer is not connected, or does not speak the protocol.
+    /// The peer is not connected.
     NoLink(PacketBuf),
+    /// The peer is connected and does not take packets.
+    Unsupported(PacketBuf),
 }
 
 impl Link {
@@ -124,7 +126,11 @@ impl Links {
     pub fn connected(&self, peer: NodeId, connection: ConnectionId, now: Instant) -> Arc<Link> {
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
         let link = links.entry(peer).or_insert_with(|| Arc::new(Link::new(self.rate, self.burst, now)));
-        lock(&link.state).connections.insert(connection, None);
+        let mut state = lock(&link.state);
+        state.connections.insert(connection, None);
+        // What one connection could not do, another one may.
+        state.unsupported = false;
+        drop(state);
         Arc::clone(link)
     }
 
@@ -153,7 +159,7 @@ impl Links {
         let Some(link) = links.get(peer) else { return Push::NoLink(packet) };
         let mut state = lock(&link.state);
         if state.unsupported {
-            return Push::NoLink(packet);
+            return Push::Unsupported(packet);
         }
         if state.packets.len() >= CAPACITY {
             return Push::Full(packet);
@@ -170,8 +176,9 @@ impl Links {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether `peer` is connected.
-    pub fn is_connected(&self, peer: &NodeId) -> bool {
-        self.links.read().unwrap_or_else(PoisonError::into_inner).contains_key(peer)
+    /// Whether `peer` is connected and takes packets, as far as is known.
+    pub fn takes(&self, peer: &NodeId) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.get(peer).is_some_and(|link| !lock(&link.state).unsupported)
     }
 }

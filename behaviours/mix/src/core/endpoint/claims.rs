@@ -96,6 +96,11 @@ impl Claims {
         self.chosen.keys().copied().collect()
     }
 
+    /// Whether `relay` is one of them.
+    pub fn uses(&self, relay: &NodeId) -> bool {
+        self.chosen.contains_key(relay)
+    }
+
     /// When a claim is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.chosen.values().map(|c| c.due).min()

@@ -261,6 +261,7 @@ struct AckState {
 #[derive(Debug)]
 struct Completing {
     created: u64,
+    incarnation: [u8; 8],
 }
 
 /// What a node sends and receives for itself.
@@ -292,10 +293,9 @@ pub struct Endpoint {
     loop_clock: SendClock,
     loops_due: u32,
     // receiving
-    incarnation: [u8; 8],
     reassembly: Reassembly,
     completing: BTreeMap<MessageId, Completing>,
-    origins: BTreeMap<MessageId, Vec<(NodeId, u64)>>,
+    origins: BTreeMap<MessageId, BTreeSet<(NodeId, u64)>>,
     seen: BTreeMap<MessageId, u64>,
     seen_by_age: BTreeSet<(u64, MessageId)>,
     acks: BTreeMap<MessageId, AckState>,
@@ -303,6 +303,8 @@ pub struct Endpoint {
     pongs: BoundedQueue<Surb>,
     claims: Claims,
     claims_from: Instant,
+    claiming: bool,
+    acks_tidied: Instant,
     used_surbs: UsedSurbs,
 }
 
@@ -317,7 +319,7 @@ impl Endpoint {
         seed: [u8; 32],
         now: Now,
     ) -> Result<Self, SendError> {
-        let mut rng = ChaCha20Rng::from_seed(seed);
+        let rng = ChaCha20Rng::from_seed(seed);
         let seal_public = seal::public_key(&secrets.seal).map_err(|_| SendError::BadKey)?;
         let mut endpoint = Self {
             seal_public,
@@ -340,7 +342,6 @@ impl Endpoint {
             loops: LoopMonitor::default(),
             loop_clock: SendClock::new(config.loops_per_second),
             loops_due: 0,
-            incarnation: rng.random(),
             reassembly: Reassembly::new(Limits::default()),
             completing: BTreeMap::new(),
             origins: BTreeMap::new(),
@@ -351,6 +352,8 @@ impl Endpoint {
             pongs: BoundedQueue::new(MAX_WAITING),
             claims: Claims::new(&restored.mailboxes, now.mono),
             claims_from: now.mono + if config.offers_roles { BECOMES_RELAY } else { Duration::ZERO },
+            claiming: false,
+            acks_tidied: now.mono,
             used_surbs: UsedSurbs::default(),
             rng,
             config,
@@ -471,7 +474,8 @@ impl Endpoint {
         self.surbs.handle_timeout(now.mono);
         self.loops.handle_timeout(now.mono);
         self.reassembly.handle_timeout(now.mono);
-        self.drops.add(fog_base::DropReason::Expired, self.reassembly.take_evicted());
+        self.forget_evicted();
+        self.forget_acks(now);
         self.fail_late(now);
         self.forget_old(now);
         self.claim_due(now);
@@ -500,7 +504,7 @@ impl Endpoint {
             self.loops.poll_timeout(),
             self.loop_clock.next(),
             self.reassembly.poll_timeout(),
-            self.claims.poll_timeout().map(|due| due.max(self.claims_from)),
+            self.claims.poll_timeout().filter(|_| self.claiming),
             self.ping_deadlines.values().min().copied(),
         ];
         others.into_iter().flatten().min()
@@ -519,7 +523,7 @@ impl Endpoint {
     /// Whether a packet to `to` could leave now and be answered, and in which form.
     fn check_route(&mut self, to: &Address, hops: usize, now: Now) -> Result<Form, SendError> {
         let epoch = self.config.schedule.for_sending(now.unix);
-        let (form, last) = self.last_hop(to, epoch)?;
+        let (form, last) = self.last_hop(to, epoch, None)?;
         let request = PathRequest { epoch, hops, last, exclude: &[self.config.me], avoid: &[] };
         self.paths.path(&request, &mut self.rng)?;
         self.return_path(epoch, hops, &[last], now)?;
@@ -585,7 +589,8 @@ impl Endpoint {
         let epoch = self.config.schedule.for_sending(now.unix);
         let me = self.config.me;
         // A relay receives by itself; one that has just started will be known as one in a moment.
-        if self.paths.relay(epoch, me).is_some() || now.mono < self.claims_from {
+        self.claiming = self.paths.relay(epoch, me).is_none() && now.mono >= self.claims_from;
+        if !self.claiming {
             return;
         }
         let candidates = self.paths.with_role(epoch, Role::Mailbox);
@@ -599,6 +604,28 @@ impl Endpoint {
                 self.outputs.push_back(Output::Claim { relay, record: record.as_bytes().to_vec() });
             }
         }
+    }
+
+    /// What reassembly gave up is given up everywhere.
+    fn forget_evicted(&mut self) {
+        for message in self.reassembly.take_evicted() {
+            self.drops.count(fog_base::DropReason::Expired);
+            self.acks.remove(&message);
+            self.done_with(&message);
+        }
+    }
+
+    /// Reply blocks end with their epoch.
+    fn forget_acks(&mut self, now: Now) {
+        if now.mono.saturating_duration_since(self.acks_tidied) < Duration::from_secs(1) {
+            return;
+        }
+        self.acks_tidied = now.mono;
+        let schedule = self.config.schedule;
+        self.acks.retain(|_, state| {
+            state.surbs.retain(|surb| !schedule.is_over(Epoch(surb.epoch()), now.unix));
+            state.queued || !state.surbs.is_empty()
+        });
     }
 
     fn remember(&mut self, message: MessageId, created: u64) {

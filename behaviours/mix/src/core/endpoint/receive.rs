@@ -9,7 +9,12 @@ use rand::RngExt;
 
 use super::{Completing, Delivery, Endpoint, MAX_WAITING, MESSAGE_LIFETIME, Output, SentState, signed_bytes};
 use crate::{
-    core::{mailbox::Stored, reassembly::Outcome, seal, surbs::Purpose},
+    core::{
+        mailbox::{Slot, Stored},
+        reassembly::Outcome,
+        seal,
+        surbs::Purpose,
+    },
     wire::{Content, Envelope, Form, Fragment, ReplyBody},
 };
 
@@ -25,7 +30,11 @@ impl Endpoint {
     }
 
     /// Packets that one of this node's mailboxes has kept for it.
-    pub fn handle_pushed(&mut self, relay: NodeId, packets: Vec<Stored>, now: Now) {
+    pub fn handle_pushed(&mut self, relay: NodeId, slot: &Slot, packets: Vec<Stored>, now: Now) {
+        // Only the mailboxes that this node chose may push, and only what is for its slot.
+        if !self.claims.uses(&relay) || *slot != self.slot() {
+            return self.drops.add(DropReason::NoRoute, packets.len() as u64);
+        }
         let mut done = Vec::new();
         for mut packet in packets {
             let id = packet.id;
@@ -53,13 +62,13 @@ impl Endpoint {
     /// The application has stored a message, or could not: then the sender is asked for it again later.
     pub fn accepted(&mut self, message: MessageId, stored: bool, now: Now) {
         let Some(completing) = self.completing.remove(&message) else { return };
+        // If it was not stored, the sender learns by a new incarnation that all of it is needed again.
         if stored {
             self.remember(message, completing.created);
             self.queue_ack(message);
             self.done_with(&message);
         } else {
-            // What was acknowledged is gone: a new incarnation tells every sender so.
-            self.incarnation = self.rng.random();
+            self.acks.remove(&message);
             self.origins.remove(&message);
             self.drops.count(DropReason::QueueFull);
         }
@@ -115,21 +124,30 @@ impl Endpoint {
             return true;
         }
         if let Some(origin) = origin {
-            self.origins.entry(message).or_default().push(origin);
+            self.origins.entry(message).or_default().insert(origin);
         }
         if self.completing.contains_key(&message) {
             return false;
         }
-        match self.reassembly.insert(fragment, form, now.mono) {
+        let fresh = self.rng.random();
+        let outcome = self.reassembly.insert(fragment, form, fresh, now.mono);
+        self.forget_evicted();
+        match outcome {
             Outcome::Incomplete => self.queue_ack(message),
-            Outcome::Contradiction => self.drops.count(DropReason::Malformed),
-            Outcome::Complete { bytes } => self.complete(message, fragment.created, &bytes),
+            Outcome::Contradiction => {
+                self.drops.count(DropReason::Malformed);
+                return true;
+            }
+            Outcome::Complete { bytes, incarnation } => {
+                self.complete(message, Completing { created: fragment.created, incarnation }, &bytes);
+            }
         }
         false
     }
 
     /// Hands a whole message to the application, if its envelope is right.
-    fn complete(&mut self, message: MessageId, created: u64, bytes: &[u8]) {
+    fn complete(&mut self, message: MessageId, completing: Completing, bytes: &[u8]) {
+        let created = completing.created;
         let (from, body) = match Envelope::read(bytes) {
             Ok(Envelope::Anonymous { body }) => (None, body),
             Ok(Envelope::Signed { sender, signature, body }) => {
@@ -144,7 +162,7 @@ impl Endpoint {
             }
             Err(_) => return self.refuse(&message, DropReason::Malformed),
         };
-        self.completing.insert(message, Completing { created });
+        self.completing.insert(message, completing);
         self.outputs.push_back(Output::Deliver(Delivery { message, from, body: body.to_vec(), created }));
     }
 
@@ -154,7 +172,7 @@ impl Endpoint {
         self.done_with(message);
     }
 
-    fn done_with(&mut self, message: &MessageId) {
+    pub(super) fn done_with(&mut self, message: &MessageId) {
         for (relay, id) in self.origins.remove(message).unwrap_or_default() {
             self.tell_done(relay, vec![id]);
         }
@@ -176,16 +194,18 @@ impl Endpoint {
     }
 
     fn keep_surb(&mut self, fragment: &Fragment<'_>) {
-        if self.acks.len() >= MAX_WAITING && !self.acks.contains_key(&fragment.message) {
-            self.drops.count(DropReason::QueueFull);
-            return;
-        }
         let Ok(surb) = Surb::parse(fragment.surb.as_slice()) else {
             self.drops.count(DropReason::Malformed);
             return;
         };
         if !self.used_surbs.take(fragment.surb) {
             return;
+        }
+        if self.acks.len() >= MAX_WAITING && !self.acks.contains_key(&fragment.message) {
+            // Whoever waits for a tick keeps its place; spare blocks give way.
+            let spare = self.acks.iter().find(|(_, state)| !state.queued).map(|(id, _)| *id);
+            let Some(spare) = spare else { return self.drops.count(DropReason::QueueFull) };
+            self.acks.remove(&spare);
         }
         let state = self.acks.entry(fragment.message).or_default();
         state.count = fragment.count;

@@ -66,9 +66,15 @@ impl Suspects {
     fn set(&mut self, relay: NodeId, score: f64, now: Instant) {
         if score < 0.01 {
             self.0.remove(&relay);
-        } else if self.0.len() < MAX_SUSPECTS || self.0.contains_key(&relay) {
-            self.0.insert(relay, (score, now));
+            return;
         }
+        if self.0.len() >= MAX_SUSPECTS && !self.0.contains_key(&relay) {
+            let least = self.0.keys().min_by(|a, b| self.score(a, now).total_cmp(&self.score(b, now))).copied();
+            if let Some(least) = least {
+                self.0.remove(&least);
+            }
+        }
+        self.0.insert(relay, (score, now));
     }
 
     /// A packet over `relays` was lost.

@@ -167,21 +167,22 @@ impl Endpoint {
         let usable = |surb: &Surb| !schedule.is_over(Epoch(surb.epoch()), now.unix);
         let surb = std::iter::from_fn(|| state.surbs.pop_back()).find(usable);
         let count = state.count;
-        if state.surbs.is_empty() {
+        let accepted = self.seen.contains_key(&message);
+        // After the last acknowledgement nothing spare is needed.
+        if accepted || state.surbs.is_empty() {
             self.acks.remove(&message);
         }
-        let accepted = self.seen.contains_key(&message);
-        let fragments = if accepted || self.completing.contains_key(&message) {
-            Bitmap::all(count)
-        } else {
-            self.reassembly.fragments(&message).unwrap_or_else(|| Bitmap::none(count))
+        let (incarnation, fragments) = match self.completing.get(&message) {
+            Some(completing) => (completing.incarnation, Bitmap::all(count)),
+            None if accepted => ([0; 8], Bitmap::all(count)),
+            // Nothing is left of it: a new number tells its sender so.
+            None => self.reassembly.fragments(&message).unwrap_or_else(|| (self.rng.random(), Bitmap::none(count))),
         };
-        let incarnation = self.incarnation;
         self.reply(surb?, &ReplyBody::Ack { message, incarnation, accepted, count, fragments })
     }
 
     fn ping_packet(&mut self, ping: &PingJob, now: Now) -> Option<Prepared> {
-        let way = self.way_to(&ping.to, ping.hops, now).ok()?;
+        let way = self.way_to(&ping.to, ping.hops, None, now).ok()?;
         let block = self.reply_block(&way, ping.hops, now).ok()?;
         let surb = block.surb.to_bytes();
         let (prepared, there) = self.packet(&way, &ping.to.seal_key, &Content::Ping { surb: &surb }, now)?;
@@ -208,7 +209,7 @@ impl Endpoint {
         let node = Self::pick(&mut self.rng, &others)?;
         let seal_key = self.paths.relay(epoch, node)?.seal_key;
         let to = Address { node, seal_key, mailboxes: Vec::new() };
-        let way = self.way_to(&to, self.config.hops, now).ok()?;
+        let way = self.way_to(&to, self.config.hops, None, now).ok()?;
         let (prepared, _) = self.packet(&way, &seal_key, &Content::Drop, now)?;
         Some(Prepared { cover: true, ..prepared })
     }
@@ -220,7 +221,7 @@ impl Endpoint {
         let (length, data) = (message.length(), message.data(index).to_vec());
         let lost = message.lost_path(index).to_vec();
         self.suspects.lost(&lost, now.mono);
-        let way = self.way_to(&to, hops, now).ok().filter(|way| way.form == form)?;
+        let way = self.way_to(&to, hops, Some(form), now).ok()?;
         let block = self.reply_block(&way, hops, now).ok()?;
         let surb = block.surb.to_bytes();
         let count = fragment_count(length as usize, form);
@@ -293,9 +294,9 @@ impl Endpoint {
         Ok(ReplyBlock { surb, id, keys, predicted, relays: relays.iter().map(|relay| relay.id).collect() })
     }
 
-    fn way_to(&mut self, to: &Address, hops: usize, now: Now) -> Result<Way, SendError> {
+    fn way_to(&mut self, to: &Address, hops: usize, form: Option<Form>, now: Now) -> Result<Way, SendError> {
         let epoch = self.config.schedule.for_sending(now.unix);
-        let (form, relay) = self.last_hop(to, epoch)?;
+        let (form, relay) = self.last_hop(to, epoch, form)?;
         let avoid = self.suspects.avoid(now.mono);
         let request = PathRequest { epoch, hops, last: relay, exclude: &[self.config.me], avoid: &avoid };
         let relays = self.paths.path(&request, &mut self.rng)?;
@@ -307,10 +308,18 @@ impl Endpoint {
         Ok(Way { relays, last, form, epoch })
     }
 
-    /// The relay where a packet to `to` ends: the recipient, or one of its mailboxes.
-    pub(super) fn last_hop(&mut self, to: &Address, epoch: Epoch) -> Result<(Form, NodeId), SendError> {
-        if self.paths.relay(epoch, to.node).is_some() {
+    /// The relay where a packet to `to` ends: the recipient, or one of its mailboxes. A message that was cut for one form keeps it.
+    pub(super) fn last_hop(
+        &mut self,
+        to: &Address,
+        epoch: Epoch,
+        form: Option<Form>,
+    ) -> Result<(Form, NodeId), SendError> {
+        if form != Some(Form::Slot) && self.paths.relay(epoch, to.node).is_some() {
             return Ok((Form::Deliver, to.node));
+        }
+        if form == Some(Form::Deliver) {
+            return Err(NoPath::UnknownRelay(to.node).into());
         }
         let known: Vec<_> =
             to.mailboxes.iter().map(|(relay, _)| *relay).filter(|r| self.paths.relay(epoch, *r).is_some()).collect();
