@@ -9,8 +9,8 @@ use crate::{
     clock,
     invite::{self, Invite},
     keys::{Keys, KeysError, PassphraseSource},
-    node::report::Identity,
-    store::DataDirLock,
+    node::{self, report::Identity},
+    store::{self, DataDirLock},
 };
 
 /// What `fog id` takes.
@@ -48,10 +48,15 @@ fn from_keys(context: &Context) -> Result<Identity, CliError> {
         }
         outcome => outcome?,
     };
-    let invite = Invite::create(&keys, &network, &[], &[], clock::unix(), invite::LIFETIME)?;
+    // The mailboxes of the last run go on keeping messages while the node is away.
+    let store = store::open_to_read(&config.data_dir, keys.storage());
+    let relays = store.ok().and_then(|store| node::stored_mailboxes(&*store).ok()).unwrap_or_default();
+    let mailboxes = node::mailboxes(&keys, &relays);
+    let invite = Invite::create(&keys, &network, &[], &mailboxes, clock::unix(), invite::LIFETIME)?;
     eprintln!(
-        "note: no node is running, so the invite (for the network `{}`) names no address or mailbox",
-        network.name
+        "note: no node is running, so the invite (for the network `{}`) names no address, and {} mailboxes",
+        network.name,
+        mailboxes.len()
     );
     Ok(Identity { peer_id: keys.node_id().to_string(), addresses: Vec::new(), invite: invite.to_string() })
 }

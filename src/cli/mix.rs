@@ -126,14 +126,19 @@ fn send(context: &Context, arguments: Send) -> Result<(), CliError> {
         let (state, packets, again) = (&sent.state, sent.packets, sent.retransmissions);
         format!("{state} after {} ms: {packets} packets over {} hops, {again} sent again\n", sent.latency_ms, sent.hops)
     })?;
-    if sent.state == "failed" {
-        let reason = sent.reason.unwrap_or_else(|| "no reason given".into());
-        return Err(CliError::failed(
+    // Only time makes a message fail that was accepted for sending.
+    let reason = sent.reason.unwrap_or_else(|| "no reason given".into());
+    match sent.state.as_str() {
+        "failed" => Err(CliError::timed_out(
             format!("the message was not delivered: {reason}"),
-            "`fog status` shows whether the mixnet is ready",
-        ));
+            "`fog status` shows whether the mixnet is ready; `--timeout` gives it more time",
+        )),
+        "stored" if arguments.wait => Err(CliError::timed_out(
+            format!("a mailbox has the message, and its recipient did not fetch it: {reason}"),
+            "it will be delivered when the recipient is back; without `--wait` that counts as done",
+        )),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, CliError> {
