@@ -101,8 +101,8 @@ impl Inbox {
         (self.0.bytes.load(Ordering::Relaxed), self.0.max_bytes)
     }
 
-    /// Writes a message; `None` if there is no room for it. When the answer is good, [`Inbox::stored`] tells the readers.
-    pub(super) fn put(&self, delivery: Delivery, now: UnixMillis) -> Option<Committed> {
+    /// Writes a message, and says how long it is; `None` if there is no room for it. [`Inbox::stored`] is told how that ended.
+    pub(super) fn put(&self, delivery: Delivery, now: UnixMillis) -> Option<(Committed, u64)> {
         let Delivery { message: id, from, body, created } = delivery;
         let entry = codec::encode(&Entry { id, from, body, received: now, read: None }, MAX_ENTRY).ok()?;
         let size = entry.len() as u64;
@@ -113,12 +113,16 @@ impl Inbox {
         batch.put(Table::Inbox, key(now, &id), entry).put(Table::Seen, id.0, created.to_be_bytes());
         let committed = self.0.writer.submit(batch, Durability::Synced).ok()?;
         self.0.bytes.fetch_add(size, Ordering::Relaxed);
-        Some(committed)
+        Some((committed, size))
     }
 
-    /// A message is stored.
-    pub(super) fn stored(&self) {
-        self.0.arrived.send_modify(|count| *count += 1);
+    /// A message of `size` bytes is stored: readers are told. Or it could not be: its room is free again.
+    pub(super) fn stored(&self, size: u64, ok: bool) {
+        if ok {
+            self.0.arrived.send_modify(|count| *count += 1);
+        } else {
+            self.0.bytes.fetch_sub(size, Ordering::Relaxed);
+        }
     }
 
     /// The messages not yet read, with `all` also those read in the last week; oldest first. They are marked read.
@@ -127,18 +131,19 @@ impl Inbox {
         let store = Arc::clone(&self.0.store);
         let rows = tokio::task::spawn_blocking(move || store.scan(Table::Inbox, &[])).await;
         let rows = rows.map_err(|error| failure(&error))?.map_err(|error| failure(&error))?;
-        let (mut batch, mut freed, mut messages) = (Batch::new(), 0, Vec::new());
+        let (mut batch, mut before, mut after, mut messages) = (Batch::new(), 0, 0, Vec::new());
         for (key, value) in rows {
             let Ok(mut entry) = codec::decode::<Entry>(&value, MAX_ENTRY) else { continue };
             match entry.read {
                 None => {
                     entry.read = Some(now);
                     let marked = codec::encode(&entry, MAX_ENTRY).map_err(|error| failure(&error))?;
+                    (before, after) = (before + value.len() as u64, after + marked.len() as u64);
                     batch.put(Table::Inbox, key, marked);
                     messages.push(received(entry));
                 }
                 Some(read) if now.since(read) >= KEEP_READ => {
-                    freed += value.len() as u64;
+                    before += value.len() as u64;
                     batch.delete(Table::Inbox, key);
                 }
                 Some(_) if all => messages.push(received(entry)),
@@ -149,7 +154,8 @@ impl Inbox {
             let busy = || Failure::failed("the store is busy", "try again in a moment");
             let committed = self.0.writer.submit(batch, Durability::Synced).map_err(|_| busy())?;
             committed.await.map_err(|error| failure(&error))?.map_err(|error| failure(&error))?;
-            self.0.bytes.fetch_sub(freed, Ordering::Relaxed);
+            self.0.bytes.fetch_add(after, Ordering::Relaxed);
+            self.0.bytes.fetch_sub(before, Ordering::Relaxed);
         }
         Ok(messages)
     }
@@ -199,7 +205,7 @@ mod tests {
     }
 
     async fn put(inbox: &Inbox, delivery: Delivery, at: UnixMillis) {
-        inbox.put(delivery, at).unwrap().await.unwrap().unwrap();
+        inbox.put(delivery, at).unwrap().0.await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -52,8 +52,8 @@ const SLOT_PACKET: u64 = 2048;
 /// The store has answered.
 #[derive(Debug)]
 pub(super) enum Stored {
-    /// A message that arrived.
-    Message(MessageId, bool),
+    /// A message that arrived, of this size.
+    Message(MessageId, u64, bool),
     /// Mailbox entries.
     Entries(u64, bool),
 }
@@ -200,10 +200,8 @@ impl EventLoop {
     pub(super) fn on_stored(&mut self, stored: Stored) {
         let mix = &mut self.swarm.behaviour_mut().mix;
         match stored {
-            Stored::Message(message, ok) => {
-                if ok {
-                    self.mixnet.inbox.stored();
-                }
+            Stored::Message(message, size, ok) => {
+                self.mixnet.inbox.stored(size, ok);
                 mix.accepted(message, ok);
             }
             Stored::Entries(token, ok) => mix.persisted(token, ok),
@@ -212,10 +210,10 @@ impl EventLoop {
 
     fn store_message(&mut self, delivery: Delivery) {
         let message = delivery.message;
-        let Some(committed) = self.mixnet.inbox.put(delivery, clock::now().unix) else {
+        let Some((committed, size)) = self.mixnet.inbox.put(delivery, clock::now().unix) else {
             return self.swarm.behaviour_mut().mix.accepted(message, false);
         };
-        self.answer(committed, move |ok| Stored::Message(message, ok));
+        self.answer(committed, move |ok| Stored::Message(message, size, ok));
     }
 
     fn store_entries(&mut self, token: u64, writes: Vec<Write>) {

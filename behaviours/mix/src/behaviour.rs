@@ -23,6 +23,7 @@ use crate::{
         Write,
         endpoint::{Delivery, Output, Ping, Send, SendError, SentNews},
     },
+    event::Event,
     handler::{Handler, Report, Shared},
     ids::{node_id, peer_id},
     mailbox_exchange::{Inner, MailboxExchange, Told},
@@ -37,31 +38,6 @@ use crate::{
 
 /// While so many requests wait for the engine, peers' requests are refused. Our own are few, and none of them may be lost.
 const BUSY: usize = 256;
-
-/// What the node is told.
-#[derive(Debug)]
-pub enum Event {
-    /// A message has arrived: store it, then call [`Behaviour::accepted`].
-    Deliver(Delivery),
-    /// News of a message that was sent.
-    Sent(SentNews),
-    /// A message is not sent.
-    SendRefused(MessageId, SendError),
-    /// The ping with this number is not sent.
-    PingRefused(u64, SendError),
-    /// The end of the ping with this number: its round trip, or `None` if it was lost.
-    Pong(u64, Option<Duration>),
-    /// Store mailbox entries, then call [`Behaviour::persisted`] with this number.
-    Persist(u64, Vec<Write>),
-    /// The mailboxes that this node uses have changed: store them, and name them in invites.
-    Mailboxes(Vec<NodeId>),
-    /// The public mix keys have changed: publish them.
-    Keys(Vec<(Epoch, [u8; 32])>),
-    /// The mixnet's threads have ended, which they never do by themselves: the node must stop.
-    Stopped,
-    /// A peer sent far more packets than it may, and is being disconnected.
-    Flooding(NodeId),
-}
 
 /// The mixnet in a swarm.
 pub struct Behaviour {

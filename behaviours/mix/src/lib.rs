@@ -6,6 +6,8 @@
 pub mod behaviour;
 pub mod core;
 #[cfg(feature = "libp2p")]
+mod event;
+#[cfg(feature = "libp2p")]
 mod handler;
 #[cfg(feature = "libp2p")]
 mod ids;
@@ -18,6 +20,8 @@ pub mod runtime;
 pub mod wire;
 
 #[cfg(feature = "libp2p")]
-pub use behaviour::{Behaviour, Event};
+pub use behaviour::Behaviour;
+#[cfg(feature = "libp2p")]
+pub use event::Event;
 #[cfg(feature = "libp2p")]
 pub use ids::{node_id, peer_id};

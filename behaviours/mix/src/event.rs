@@ -1,0 +1,35 @@
+//! What the mixnet tells the node that it is part of.
+
+use std::time::Duration;
+
+use fog_base::{Epoch, MessageId, NodeId};
+
+use crate::core::{
+    Write,
+    endpoint::{Delivery, SendError, SentNews},
+};
+
+/// What the node is told.
+#[derive(Debug)]
+pub enum Event {
+    /// A message has arrived: store it, then call [`crate::Behaviour::accepted`].
+    Deliver(Delivery),
+    /// News of a message that was sent.
+    Sent(SentNews),
+    /// A message is not sent.
+    SendRefused(MessageId, SendError),
+    /// The ping with this number is not sent.
+    PingRefused(u64, SendError),
+    /// The end of the ping with this number: its round trip, or `None` if it was lost.
+    Pong(u64, Option<Duration>),
+    /// Store mailbox entries, then call [`crate::Behaviour::persisted`] with this number.
+    Persist(u64, Vec<Write>),
+    /// The mailboxes that this node uses have changed: store them, and name them in invites.
+    Mailboxes(Vec<NodeId>),
+    /// The public mix keys have changed: publish them.
+    Keys(Vec<(Epoch, [u8; 32])>),
+    /// The mixnet's threads have ended, which they never do by themselves: the node must stop.
+    Stopped,
+    /// A peer sent far more packets than it may, and is being disconnected.
+    Flooding(NodeId),
+}
