@@ -49,7 +49,8 @@ impl Check {
     pub fn attempt(name: &str, attempt: impl FnOnce() -> Result<Self, crate::Error>) -> Self {
         let began = Instant::now();
         let check = attempt().unwrap_or_else(|error| Self::failed(name, error.to_string()));
-        check.with("seconds", round(began.elapsed()))
+        let seconds = round(began.elapsed());
+        if seconds > 0.0 { check.with("seconds", seconds) } else { check }
     }
 
     /// With a figure.

@@ -4,10 +4,9 @@ use std::{
     collections::VecDeque,
     sync::{Arc, mpsc::TrySendError},
     task::{Context, Poll},
-    time::Duration,
 };
 
-use fog_base::{Epoch, MessageId, NetworkId, NodeId, relay::PathSelector};
+use fog_base::{MessageId, NetworkId, relay::PathSelector};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
@@ -19,10 +18,7 @@ use libp2p::{
 };
 
 use crate::{
-    core::{
-        Write,
-        endpoint::{Delivery, Output, Ping, Send, SendError, SentNews},
-    },
+    core::endpoint::{Output, Ping, Send},
     event::Event,
     handler::{Handler, Report, Shared},
     ids::{node_id, peer_id},

@@ -16,15 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ed25519_dalek::SigningKey;
 use fog_base::{
-    BoundedQueue, DropCounters, Epoch, EpochSchedule, MessageId, NetworkId, NodeId, Now,
-    relay::{NoPath, PathRequest, PathSelector, Role},
+    BoundedQueue, DropCounters, Epoch, MessageId, NetworkId, NodeId, Now,
+    relay::{PathRequest, PathSelector, Role},
 };
 use fog_sphinx::{MixPublicKey, Surb};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use zeroize::Zeroizing;
 
 pub use self::types::{Config, Delivery, Output, Ping, Restored, Secrets, Send, SendError, SentNews, SentState};
 use self::{
@@ -35,7 +33,6 @@ use self::{
 use super::{
     PacketBuf,
     cover::{Cover, LoopMonitor, SendClock},
-    delay::Delays,
     mailbox::{Claim, Slot},
     outgoing::{Address, Outgoing, Standing},
     reassembly::{Limits, Reassembly},
