@@ -12,8 +12,11 @@ use crate::wire::{Bitmap, Form, fragment_count, fragment_range};
 
 /// Fragments of one message that may be unacknowledged at one time.
 const WINDOW: usize = 128;
-/// A fragment in a mailbox is sent again, for a fresh reply block, when it was not acknowledged for this long; doubling.
-const STORED_RETRY: Duration = Duration::from_secs(60);
+/// When everything is stored or acknowledged and acceptance is missing, one fragment leaves again after this, doubling: it brings the
+/// recipient a fresh reply block, and its answer tells what is missing.
+const PROBE: Duration = Duration::from_secs(4);
+/// What a recipient that answers still has not got after this many probes is sent again: its mailbox has lost it.
+const PATIENT_PROBES: u32 = 2;
 /// A loss means a dead relay more often than a full one: each wait is at most 2³ times the first.
 const MAX_DOUBLINGS: u32 = 3;
 /// The longest pause between two transmissions of a fragment.
@@ -34,7 +37,7 @@ pub struct Address {
 enum State {
     Unsent,
     InFlight { due: Instant, relays: Vec<NodeId> },
-    Stored { due: Instant },
+    Stored,
     Acknowledged,
 }
 
@@ -76,6 +79,8 @@ pub struct Outgoing {
     acknowledged: usize,
     retransmissions: u64,
     incarnation: Option<[u8; 8]>,
+    probes: u32,
+    probe_at: Option<Instant>,
     delivered: bool,
 }
 
@@ -105,6 +110,8 @@ impl Outgoing {
             acknowledged: 0,
             retransmissions: 0,
             incarnation: None,
+            probes: 0,
+            probe_at: None,
             delivered: false,
         }
     }
@@ -144,16 +151,27 @@ impl Outgoing {
 
     /// The fragment to send at `now`: one whose time ran out, or the next one within the window.
     pub fn next(&self, now: Instant) -> Option<u16> {
-        let due = |f: &Fragment| match &f.state {
-            State::InFlight { due, .. } | State::Stored { due } => *due <= now,
-            State::Unsent | State::Acknowledged => false,
-        };
+        let due = |f: &Fragment| matches!(&f.state, State::InFlight { due, .. } if *due <= now);
         let unsent = |f: &Fragment| f.state == State::Unsent;
         let position = self.fragments.iter().position(due).or_else(|| {
             let open = self.in_flight < WINDOW;
             open.then(|| self.fragments.iter().position(unsent)).flatten()
         });
-        position.and_then(|i| u16::try_from(i).ok())
+        let probe = || self.probe_at.filter(|at| *at <= now).and_then(|_| self.probe());
+        position.or_else(probe).and_then(|i| u16::try_from(i).ok())
+    }
+
+    /// The fragment to ask with once nothing is on its way: one that the recipient may lack, or any.
+    fn probe(&self) -> Option<usize> {
+        let at_rest = |f: &Fragment| matches!(f.state, State::Stored | State::Acknowledged);
+        if !self.fragments.iter().all(at_rest) {
+            return None;
+        }
+        self.fragments.iter().rposition(|f| f.state == State::Stored).or_else(|| self.fragments.len().checked_sub(1))
+    }
+
+    fn probe_later(&mut self, now: Instant) {
+        self.probe_at = Some(now + (PROBE * 2u32.saturating_pow(self.probes.min(10))).min(MAX_RETRY));
     }
 
     /// When there will be something to send, if nothing else happens: `now` if there already is.
@@ -162,10 +180,11 @@ impl Outgoing {
             return Some(now);
         }
         let due = |f: &Fragment| match &f.state {
-            State::InFlight { due, .. } | State::Stored { due } => Some(*due),
-            State::Unsent | State::Acknowledged => None,
+            State::InFlight { due, .. } => Some(*due),
+            State::Unsent | State::Stored | State::Acknowledged => None,
         };
-        self.fragments.iter().filter_map(due).min()
+        let probe = self.probe().and(self.probe_at);
+        self.fragments.iter().filter_map(due).chain(probe).min()
     }
 
     /// The relays of the path that fragment `index` was lost on, if it was in flight.
@@ -179,6 +198,10 @@ impl Outgoing {
     /// Fragment `index` has left over `relays`; without an answer within `wait` (which grows with each attempt) it leaves again.
     pub fn sent(&mut self, index: u16, relays: Vec<NodeId>, now: Instant, wait: Duration) {
         let Some(fragment) = self.fragments.get_mut(usize::from(index)) else { return };
+        if matches!(fragment.state, State::Stored | State::Acknowledged) {
+            self.probes += 1;
+            self.probe_at = None;
+        }
         if !matches!(fragment.state, State::InFlight { .. }) {
             self.in_flight += 1;
         }
@@ -206,21 +229,14 @@ impl Outgoing {
         let Some(fragment) = self.fragments.get_mut(usize::from(index)) else { return };
         if matches!(fragment.state, State::InFlight { .. }) {
             self.in_flight = self.in_flight.saturating_sub(1);
-            let backoff = 1u32.checked_shl(fragment.attempts.saturating_sub(1).min(10)).unwrap_or(u32::MAX);
-            fragment.state = State::Stored { due: now + (STORED_RETRY * backoff).min(MAX_RETRY) };
+            fragment.state = State::Stored;
+            self.probe_later(now);
         }
     }
 
     /// The recipient says what it has. A recipient that restarted has forgotten the fragments of an unfinished message: then what
     /// it acknowledged before is sent again.
-    pub fn acknowledged_by(
-        &mut self,
-        incarnation: [u8; 8],
-        accepted: bool,
-        fragments: &Bitmap,
-        now: Instant,
-        probe: Duration,
-    ) {
+    pub fn acknowledged_by(&mut self, incarnation: [u8; 8], accepted: bool, fragments: &Bitmap, now: Instant) {
         if accepted {
             self.delivered = true;
             self.acknowledged = self.fragments.len();
@@ -231,23 +247,21 @@ impl Outgoing {
             let has = u16::try_from(i).is_ok_and(|i| fragments.has(i));
             if has && fragment.state != State::Acknowledged {
                 fragment.state = State::Acknowledged;
-            } else if !has && restarted && fragment.state == State::Acknowledged {
+            } else if !has
+                && (restarted && fragment.state == State::Acknowledged
+                    || self.probes >= PATIENT_PROBES && fragment.state == State::Stored)
+            {
                 fragment.state = State::Unsent;
             }
         }
         self.in_flight = self.fragments.iter().filter(|f| matches!(f.state, State::InFlight { .. })).count();
         self.acknowledged = self.fragments.iter().filter(|f| f.state == State::Acknowledged).count();
-        // All fragments are there, and acceptance is still missing: ask again with a fragment if it does not come.
-        if self.acknowledged == self.fragments.len()
-            && let Some(last) = self.fragments.last_mut()
-        {
-            last.state = State::Stored { due: now + probe };
-        }
+        self.probe_later(now);
     }
 
     /// How it stands.
     pub fn standing(&self) -> Standing {
-        let safe = |f: &Fragment| matches!(f.state, State::Stored { .. } | State::Acknowledged);
+        let safe = |f: &Fragment| matches!(f.state, State::Stored | State::Acknowledged);
         if self.delivered {
             Standing::Delivered
         } else if self.form == Form::Slot && self.fragments.iter().all(safe) {
@@ -289,7 +303,7 @@ mod tests {
         assert_eq!(send_all(&mut m, now), WINDOW);
         let mut bitmap = Bitmap::none(300);
         (0..10).for_each(|i| bitmap.set(i));
-        m.acknowledged_by([1; 8], false, &bitmap, now, WAIT);
+        m.acknowledged_by([1; 8], false, &bitmap, now);
         assert_eq!((send_all(&mut m, now), m.acknowledged()), (10, 10));
         assert_eq!(m.standing(), Standing::Underway);
     }
@@ -323,9 +337,16 @@ mod tests {
         m.stored(0, now);
         assert_eq!(m.standing(), Standing::Underway);
         m.stored(1, now);
-        assert_eq!((m.standing(), m.next(now + WAIT * 50)), (Standing::Stored, None));
-        assert_eq!(m.next(now + STORED_RETRY), Some(0), "a fresh reply block for a recipient that was away");
-        m.acknowledged_by([1; 8], true, &Bitmap::all(2), now, WAIT);
+        assert_eq!((m.standing(), m.next(now + PROBE / 2)), (Standing::Stored, None));
+        assert_eq!(
+            m.next(now + PROBE),
+            Some(1),
+            "one fragment, with a fresh reply block for a recipient that was away"
+        );
+        m.sent(1, relays(1), now + PROBE, WAIT);
+        m.stored(1, now + PROBE);
+        assert_eq!((m.next(now + PROBE * 2), m.next(now + PROBE * 3)), (None, Some(1)), "later each time");
+        m.acknowledged_by([1; 8], true, &Bitmap::all(2), now);
         assert_eq!(m.standing(), Standing::Delivered);
     }
 
@@ -337,10 +358,10 @@ mod tests {
         let mut bitmap = Bitmap::none(3);
         bitmap.set(0);
         bitmap.set(1);
-        m.acknowledged_by([1; 8], false, &bitmap, now, WAIT);
+        m.acknowledged_by([1; 8], false, &bitmap, now);
         let mut after = Bitmap::none(3);
         after.set(2);
-        m.acknowledged_by([2; 8], false, &after, now, WAIT);
+        m.acknowledged_by([2; 8], false, &after, now);
         assert_eq!((m.acknowledged(), send_all(&mut m, now)), (1, 2));
     }
 
@@ -352,8 +373,8 @@ mod tests {
         let mut newer = Bitmap::none(3);
         newer.set(0);
         newer.set(1);
-        m.acknowledged_by([1; 8], false, &newer, now, WAIT);
-        m.acknowledged_by([1; 8], false, &Bitmap::none(3), now, WAIT);
+        m.acknowledged_by([1; 8], false, &newer, now);
+        m.acknowledged_by([1; 8], false, &Bitmap::none(3), now);
         assert_eq!(m.acknowledged(), 2);
     }
 
@@ -362,7 +383,7 @@ mod tests {
         let now = Instant::now();
         let mut m = message(10, Form::Deliver, now);
         send_all(&mut m, now);
-        m.acknowledged_by([1; 8], false, &Bitmap::all(1), now, WAIT);
-        assert_eq!((m.standing(), m.next(now), m.next(now + WAIT)), (Standing::Underway, None, Some(0)));
+        m.acknowledged_by([1; 8], false, &Bitmap::all(1), now);
+        assert_eq!((m.standing(), m.next(now), m.next(now + PROBE)), (Standing::Underway, None, Some(0)));
     }
 }

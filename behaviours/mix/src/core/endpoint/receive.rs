@@ -1,7 +1,5 @@
 //! What arrives: bodies and replies, from the relay part of this node or from its mailbox.
 
-use std::time::Duration;
-
 use ed25519_dalek::{Signature, VerifyingKey};
 use fog_base::{DropReason, MessageId, NodeId, Now, time::CLOCK_TOLERANCE};
 use fog_sphinx::{BODY_LEN, PAYLOAD_LEN, Surb, TAG_LEN};
@@ -252,10 +250,9 @@ impl Endpoint {
                 if message == sent =>
             {
                 self.late.sample(elapsed.saturating_sub(block.predicted));
-                let probe = self.late.allowance() + Duration::from_secs(1);
                 if let Some(outgoing) = self.messages.get_mut(&message) {
                     self.suspects.answered(outgoing.lost_path(index), now.mono);
-                    outgoing.acknowledged_by(incarnation, accepted, &fragments, now.mono, probe);
+                    outgoing.acknowledged_by(incarnation, accepted, &fragments, now.mono);
                     self.report_standing(message);
                 }
             }
