@@ -247,7 +247,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut process = sleeper(dir.path());
         let (pid, started) = (process.pid(), process.started());
-        assert!(Process::find(pid, started, dir.path()).is_some());
+        // Until the new process has begun its program, it has the command line of this one.
+        let found = || Process::find(pid, started, dir.path()).is_some();
+        assert!((0..500).any(|_| found() || {
+            std::thread::sleep(Duration::from_millis(10));
+            false
+        }));
         assert!(Process::find(pid, started + 100, dir.path()).is_none(), "a later process with the same pid");
         assert!(Process::find(pid, started, Path::new("/elsewhere")).is_none(), "a process of somebody else");
         process.kill();

@@ -104,14 +104,15 @@ async fn five_nodes_in_a_line_come_to_one_snapshot_by_exchange_alone() {
     for i in 1..swarms.len() {
         dial(&mut swarms, i - 1, i);
     }
-    let mut persisted = 0;
+    let persisted = std::cell::Cell::new(0);
+    // They may agree while an order to keep a descriptor is still on its way out of a swarm.
     drive(
         &mut swarms,
-        |_, event| persisted += usize::from(matches!(event, Event::Persist { .. })),
-        |swarms| agree(swarms, 5),
+        |_, event| persisted.set(persisted.get() + usize::from(matches!(event, Event::Persist { .. }))),
+        |swarms| agree(swarms, 5) && persisted.get() >= 25,
     )
     .await;
-    assert!(persisted >= 25, "each node keeps each of the five descriptors; {persisted} were kept");
+    assert_eq!(roots(&swarms).len(), 5, "each of the five keeps each of the five descriptors");
 }
 
 #[tokio::test]
