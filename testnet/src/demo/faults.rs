@@ -129,7 +129,7 @@ pub(super) fn second_process(stage: &Stage) -> Result<Check, Error> {
 /// In a network without an attacker, nothing is ever malformed, forged or damaged. What was dropped for other reasons (the relay that was
 /// killed) is told.
 pub(super) fn nothing_damaged(stage: &mut Stage) -> Result<Check, Error> {
-    // Not `replayed`: a mailbox that was killed may use a reply block a second time.
+    // Not `replayed`: a node that was killed answers a reply block again when its mailbox pushes the same packet again.
     const NEVER: [&str; 4] = ["malformed", "unknown_version", "bad_mac", "bad_payload"];
     let statuses = stage.testnet.statuses().map_err(Error::Plan)?;
     let mut wrong = Vec::new();
