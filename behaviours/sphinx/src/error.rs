@@ -20,23 +20,6 @@ pub enum Reject {
     BadPayload,
 }
 
-/// Why 32 bytes are not the public mix key of a relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
-pub enum KeyError {
-    /// The u-coordinate lies on the quadratic twist.
-    #[error("the key lies on the twist of the curve")]
-    Twist,
-    /// The u-coordinate is not reduced modulo 2^255 - 19, or bit 255 is set.
-    #[error("the key is not canonically encoded")]
-    NonCanonical,
-    /// The point has an order that divides 8.
-    #[error("the key has low order")]
-    LowOrder,
-    /// The point is not in the subgroup of prime order.
-    #[error("the key has a torsion component")]
-    Torsion,
-}
-
 /// Why a packet or a reply block could not be built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 pub enum BuildError {

@@ -3,11 +3,11 @@
 use core::fmt;
 use core::hash::{Hash, Hasher};
 
-use curve25519_dalek::EdwardsPoint;
+use fog_x25519::GroupPoint;
 use rand::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{KeyError, x25519};
+use crate::KeyError;
 
 /// The private half of a mix key. Erased when dropped; `Debug` shows nothing of it.
 #[derive(Zeroize, ZeroizeOnDrop)]
@@ -36,8 +36,7 @@ impl MixSecretKey {
     /// The public half.
     #[must_use]
     pub fn public(&self) -> MixPublicKey {
-        let point = x25519::public_key(&self.0);
-        MixPublicKey { bytes: point.to_montgomery().to_bytes(), point }
+        MixPublicKey(GroupPoint::public_key(&self.0))
     }
 
     pub(crate) const fn secret(&self) -> &[u8; 32] {
@@ -53,10 +52,7 @@ impl fmt::Debug for MixSecretKey {
 
 /// The public half of a mix key: a point of the prime-order subgroup, canonically encoded.
 #[derive(Clone, Copy)]
-pub struct MixPublicKey {
-    bytes: [u8; 32],
-    point: EdwardsPoint,
-}
+pub struct MixPublicKey(GroupPoint);
 
 impl MixPublicKey {
     /// Decodes and validates a key. It costs about one scalar multiplication: do it when a descriptor arrives, not
@@ -65,23 +61,23 @@ impl MixPublicKey {
     /// # Errors
     /// Whatever is not the one encoding of a point of prime order is refused, with the reason.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
-        Ok(Self { bytes: *bytes, point: x25519::decode_public_key(bytes)? })
+        GroupPoint::decode(bytes).map(Self)
     }
 
     /// The encoding, as descriptors carry it.
     #[must_use]
     pub const fn to_bytes(&self) -> [u8; 32] {
-        self.bytes
+        self.0.to_bytes()
     }
 
-    pub(crate) const fn point(&self) -> &EdwardsPoint {
-        &self.point
+    pub(crate) const fn point(&self) -> &GroupPoint {
+        &self.0
     }
 }
 
 impl PartialEq for MixPublicKey {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.to_bytes() == other.to_bytes()
     }
 }
 
@@ -89,14 +85,14 @@ impl Eq for MixPublicKey {}
 
 impl Hash for MixPublicKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.bytes.hash(state);
+        self.to_bytes().hash(state);
     }
 }
 
 impl fmt::Debug for MixPublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MixPublicKey(")?;
-        for byte in self.bytes {
+        for byte in self.to_bytes() {
             write!(f, "{byte:02x}")?;
         }
         f.write_str(")")

@@ -11,9 +11,9 @@ mod relay;
 mod sender;
 mod surb;
 mod wide_block;
-mod x25519;
 
-pub use error::{BuildError, KeyError, Reject};
+pub use error::{BuildError, Reject};
+pub use fog_x25519::PointError as KeyError;
 pub use keys::{MixPublicKey, MixSecretKey};
 pub use layout::{
     BODY_LEN, HEADER_LEN, MAX_HOPS, PACKET_LEN, PAYLOAD_LEN, PacketBytes, SURB_LEN, TAG_LEN, VERSION, body, payload,
@@ -22,8 +22,8 @@ pub use layout::{
 #[doc(hidden)]
 pub use relay::symmetric_part;
 pub use relay::{Opened, Unwrapped, open, open_batch, process_batch};
-pub use sender::{DelaySeeds, Hop, LastHop, Route, build};
-pub use surb::{SURB_KEYS_LEN, Surb, SurbKeys, build_surb};
+pub use sender::{DelaySeeds, Hop, LastHop, Order, Route, build, build_batch};
+pub use surb::{SURB_KEYS_LEN, Surb, SurbKeys, SurbOrder, build_surb, build_surbs};
 
 #[cfg(test)]
 mod tests;

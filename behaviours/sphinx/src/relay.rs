@@ -7,8 +7,9 @@
 
 use core::fmt;
 
+use fog_x25519::{x25519, x25519_one_scalar};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use crate::header::{self, Command, RoutingBlock};
 use crate::kdf::{CheckKeys, HopKeys};
@@ -16,13 +17,12 @@ use crate::layout::{
     ALPHA_AT, ALPHA_LEN, BETA_AT, BETA_LEN, GAMMA_AT, HOP_LEN, MAC_LEN, PACKET_LEN, PAYLOAD_LEN, PREFIX_LEN,
     PacketBytes, TAG_LEN, field, peek, set_field,
 };
-use crate::x25519::{self, Point};
 use crate::{MixSecretKey, Reject, wide_block};
 
 /// A packet whose header was made for this key and is unchanged. Erased when dropped.
 pub struct Opened {
     keys: CheckKeys,
-    alpha: Point,
+    alpha: [u8; ALPHA_LEN],
     prefix: [u8; PREFIX_LEN],
     beta: [u8; BETA_LEN],
 }
@@ -44,7 +44,9 @@ impl Opened {
     pub fn process(self, packet: &mut PacketBytes) -> Result<Unwrapped, Reject> {
         let peeled = self.peel(packet)?;
         if let Some(blinding) = peeled.blinding {
-            set_field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet, &x25519::single(&blinding.0, &self.alpha));
+            let mut alpha = [self.alpha];
+            x25519(&[*blinding], &mut alpha);
+            set_field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet, &alpha[0]);
         }
         Ok(peeled.unwrapped)
     }
@@ -79,7 +81,7 @@ impl Opened {
             Command::Reply => Unwrapped::Reply { surb_id: block.tail, delay_seed },
             Command::SlotReply => Unwrapped::SlotReply { slot: block.id, surb_id: block.tail, delay_seed },
         };
-        let blinding = (block.command == Command::Forward).then(|| Blinding(*keys.blinding()));
+        let blinding = (block.command == Command::Forward).then(|| Zeroizing::new(*keys.blinding()));
         Ok(Peeled { unwrapped, blinding })
     }
 }
@@ -93,11 +95,8 @@ impl fmt::Debug for Opened {
 struct Peeled {
     unwrapped: Unwrapped,
     /// Present if the packet goes on.
-    blinding: Option<Blinding>,
+    blinding: Option<Zeroizing<[u8; 32]>>,
 }
-
-#[derive(Zeroize, zeroize::ZeroizeOnDrop)]
-struct Blinding([u8; 32]);
 
 /// What to do with a processed packet. The delay seed is known to the sender and to this hop alone; every delay is
 /// drawn from it.
@@ -162,63 +161,65 @@ impl fmt::Debug for Unwrapped {
 /// [`Reject::UnknownVersion`], [`Reject::Malformed`] for a low-order α, else [`Reject::BadMac`].
 pub fn open(packet: &PacketBytes, key: &MixSecretKey) -> Result<Opened, Reject> {
     peek(packet)?;
-    let alpha = Point::decode(field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet));
-    let mut shared = x25519::single(key.secret(), &alpha);
-    let opened = verify(packet, alpha, &shared);
-    shared.zeroize();
-    opened
+    let alpha = *field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet);
+    let mut shared = Zeroizing::new([alpha]);
+    x25519_one_scalar(key.secret(), &mut *shared);
+    verify(packet, alpha, &shared[0])
 }
 
-/// [`open`] for many packets under one key; cheaper per packet. Overwrites `out`: one result per packet, in order.
-pub fn open_batch(packets: &[&PacketBytes], key: &MixSecretKey, out: &mut Vec<Result<Opened, Reject>>) {
-    // A packet of another version costs nothing more, and its place in the batch is skipped.
-    let points: Vec<Result<Point, Reject>> = packets
-        .iter()
-        .map(|packet| peek(*packet).map(|_| Point::decode(field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet))))
-        .collect();
-    let mut shared = Vec::with_capacity(points.len());
-    x25519::one_secret(key.secret(), points.iter().filter_map(|point| point.as_ref().ok()), &mut shared);
-    let mut secrets = shared.iter();
+/// [`open`] for many packets under one key; cheaper per packet, most so in multiples of eight. A packet of another version
+/// costs as much as any: [`peek`] first. Overwrites `out`: one result per packet, in order.
+pub fn open_batch<'a>(
+    packets: impl IntoIterator<Item = &'a PacketBytes, IntoIter: Clone>,
+    key: &MixSecretKey,
+    out: &mut Vec<Result<Opened, Reject>>,
+) {
+    let packets = packets.into_iter();
+    let alphas = || packets.clone().map(|packet| *field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet));
+    let mut shared = Zeroizing::new(alphas().collect::<Vec<_>>());
+    x25519_one_scalar(key.secret(), &mut shared);
     out.clear();
-    out.extend(packets.iter().zip(&points).map(|(packet, point)| {
-        let alpha = (*point)?;
-        verify(packet, alpha, secrets.next().ok_or(Reject::Malformed)?)
+    out.extend(packets.clone().zip(alphas()).zip(shared.iter()).map(|((packet, alpha), shared)| {
+        peek(packet)?;
+        verify(packet, alpha, shared)
     }));
-    shared.zeroize();
 }
 
-/// [`Opened::process`] for many packets; cheaper per packet. The `n`th opened header belongs to the `n`th packet.
-/// Overwrites `out`: one result per packet, in order.
-pub fn process_batch(
-    opened: impl IntoIterator<Item = Opened>,
-    packets: &mut [&mut PacketBytes],
+/// [`Opened::process`] for many packets; cheaper per packet, most so in multiples of eight. The `n`th opened header
+/// belongs to the `n`th packet. Overwrites `out`: one result per packet, in order.
+pub fn process_batch<'a>(
+    opened: impl IntoIterator<Item = (Opened, &'a mut PacketBytes), IntoIter: ExactSizeIterator>,
     out: &mut Vec<Result<Unwrapped, Reject>>,
 ) {
-    let mut blindings: Vec<(usize, Blinding, Point)> = Vec::with_capacity(packets.len());
+    let opened = opened.into_iter();
+    // Room for all of them: a vector that grows leaves copies of secrets behind.
+    let mut blindings = Zeroizing::new(Vec::with_capacity(opened.len()));
+    let mut forwards = Vec::with_capacity(opened.len());
+    let mut alphas = Vec::with_capacity(opened.len());
     out.clear();
-    for (index, (opened, packet)) in opened.into_iter().zip(packets.iter_mut()).enumerate() {
-        out.push(opened.peel(packet).map(|peeled| {
-            blindings.extend(peeled.blinding.map(|blinding| (index, blinding, opened.alpha)));
-            peeled.unwrapped
-        }));
-    }
-    let mut alphas = Vec::with_capacity(blindings.len());
-    x25519::many_secrets(blindings.iter().map(|(_, blinding, alpha)| (&blinding.0, alpha)), &mut alphas);
-    for ((index, ..), alpha) in blindings.iter().zip(&alphas) {
-        if let Some(packet) = packets.get_mut(*index) {
-            set_field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet, alpha);
+    out.extend(opened.map(|(opened, packet)| {
+        let peeled = opened.peel(packet)?;
+        if let Some(blinding) = peeled.blinding {
+            blindings.push(*blinding);
+            alphas.push(opened.alpha);
+            forwards.push(packet);
         }
+        Ok(peeled.unwrapped)
+    }));
+    x25519(&blindings, &mut alphas);
+    for (packet, alpha) in forwards.into_iter().zip(&alphas) {
+        set_field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet, alpha);
     }
 }
 
-fn verify(packet: &PacketBytes, alpha: Point, shared: &[u8; 32]) -> Result<Opened, Reject> {
+fn verify(packet: &PacketBytes, alpha: [u8; ALPHA_LEN], shared: &[u8; 32]) -> Result<Opened, Reject> {
     if bool::from(shared.ct_eq(&[0; 32])) {
         return Err(Reject::Malformed);
     }
     let keys = CheckKeys::derive(shared);
     let prefix = *field::<0, PREFIX_LEN, PACKET_LEN>(packet);
     let beta = *field::<BETA_AT, BETA_LEN, PACKET_LEN>(packet);
-    let gamma = header::mac(keys.mac(), &prefix, field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet), &beta);
+    let gamma = header::mac(keys.mac(), &prefix, &alpha, &beta);
     if bool::from(gamma.ct_eq(field::<GAMMA_AT, MAC_LEN, PACKET_LEN>(packet))) {
         Ok(Opened { keys, alpha, prefix, beta })
     } else {
@@ -229,8 +230,8 @@ fn verify(packet: &PacketBytes, alpha: Point, shared: &[u8; 32]) -> Result<Opene
 /// All that a relay computes for a packet whose shared secret is known: everything but multiplications. For benches.
 #[doc(hidden)]
 pub fn symmetric_part(shared_secret: &[u8; 32], packet: &mut PacketBytes) -> Result<Unwrapped, Reject> {
-    let unused = Point::Twist(curve25519_dalek::MontgomeryPoint([0; 32]));
-    Ok(verify(packet, unused, shared_secret)?.peel(packet)?.unwrapped)
+    let alpha = *field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet);
+    Ok(verify(packet, alpha, shared_secret)?.peel(packet)?.unwrapped)
 }
 
 /// The 16 zero bytes in front of the body, in constant time.

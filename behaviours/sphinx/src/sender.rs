@@ -3,6 +3,7 @@
 use core::fmt;
 use core::ops::Deref;
 
+use fog_x25519::{GroupPoint, GroupScalar, agree};
 use rand::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -12,7 +13,6 @@ use crate::layout::{
     ALPHA_AT, BETA_AT, BETA_LEN, BODY_LEN, GAMMA_AT, HEADER_LEN, HOP_LEN, MAC_LEN, MAX_HOPS, PACKET_LEN, PAYLOAD_LEN,
     PREFIX_LEN, PacketBytes, TAG_LEN, VERSION, set_field,
 };
-use crate::x25519::{self, SenderScalar};
 use crate::{BuildError, MixPublicKey, wide_block};
 
 /// One hop of a path.
@@ -89,6 +89,21 @@ impl fmt::Debug for DelaySeeds {
     }
 }
 
+/// A packet to build.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// The hops, from the first to the last.
+    pub path: &'a [Hop],
+    /// The epoch of their keys.
+    pub epoch: u32,
+    /// What the last hop does with it.
+    pub last: LastHop,
+    /// What it carries.
+    pub body: &'a [u8; BODY_LEN],
+    /// Where it is written.
+    pub packet: &'a mut PacketBytes,
+}
+
 /// Builds a packet that carries `body` along `path`, into `packet`.
 ///
 /// # Errors
@@ -101,13 +116,22 @@ pub fn build(
     rng: &mut impl CryptoRng,
     packet: &mut PacketBytes,
 ) -> Result<Route, BuildError> {
-    let built = BuiltHeader::new(path, epoch, last.forward_block(), rng)?;
-    let mut payload = tagged(body);
-    for keys in built.hops.iter().rev() {
-        wide_block::encrypt(keys.payload(), &mut payload);
+    let header = Draft::new(path, epoch, last.forward_block(), rng)?.build();
+    Ok(header.wrap(body, packet))
+}
+
+/// [`build`] for many packets; cheaper per packet, most so in multiples of four. Takes its randomness as so many calls of
+/// [`build`] in a row would.
+///
+/// # Errors
+/// If a path has no hop or more than [`MAX_HOPS`]; then no packet is built.
+pub fn build_batch(orders: &mut [Order<'_>], rng: &mut impl CryptoRng) -> Result<Vec<Route>, BuildError> {
+    let mut drafts = Vec::with_capacity(orders.len());
+    for order in &*orders {
+        drafts.push(Draft::new(order.path, order.epoch, order.last.forward_block(), rng)?);
     }
-    assemble(&built.header, &payload, packet);
-    Ok(built.route)
+    let headers = build_headers(drafts);
+    Ok(headers.into_iter().zip(orders).map(|(header, order)| header.wrap(order.body, order.packet)).collect())
 }
 
 /// The zero tag and the body.
@@ -130,9 +154,31 @@ pub(crate) struct BuiltHeader {
 }
 
 impl BuiltHeader {
+    /// The packet of this header that carries `body`.
+    fn wrap(self, body: &[u8; BODY_LEN], packet: &mut PacketBytes) -> Route {
+        let mut payload = tagged(body);
+        for keys in self.hops.iter().rev() {
+            wide_block::encrypt(keys.payload(), &mut payload);
+        }
+        assemble(&self.header, &payload, packet);
+        self.route
+    }
+}
+
+/// A header to build, and its randomness.
+pub(crate) struct Draft<'a> {
+    path: &'a [Hop],
+    first: [u8; 32],
+    epoch: u32,
+    last: RoutingBlock,
+    padding: [u8; BETA_LEN],
+    secrets: PathSecrets,
+}
+
+impl<'a> Draft<'a> {
     /// Takes 32 bytes of randomness for the ephemeral secret, then 49 for each hop that the path lacks to the longest.
     pub(crate) fn new(
-        path: &[Hop],
+        path: &'a [Hop],
         epoch: u32,
         last: RoutingBlock,
         rng: &mut impl CryptoRng,
@@ -143,11 +189,23 @@ impl BuiltHeader {
         };
         let mut ephemeral = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *ephemeral);
-        let secrets = PathSecrets::derive(path, *ephemeral);
+        let mut padding = [0; BETA_LEN];
+        rng.fill_bytes(padding.split_at_mut((MAX_HOPS - path.len()) * HOP_LEN).0);
+        Ok(Self { path, first, epoch, last, padding, secrets: PathSecrets::new(&ephemeral) })
+    }
 
+    /// The header alone; many together are cheaper ([`build_headers`]).
+    pub(crate) fn build(mut self) -> BuiltHeader {
+        derive_secrets(core::slice::from_mut(&mut self));
+        self.assemble()
+    }
+
+    /// The header, once the secrets of every hop are derived.
+    fn assemble(self) -> BuiltHeader {
+        let Self { path, first, epoch, last, padding, secrets } = self;
         let mut prefix = [VERSION; PREFIX_LEN];
         set_field::<1, 4, PREFIX_LEN>(&mut prefix, &epoch.to_be_bytes());
-        let mut beta = last_beta(&secrets.hops, last, rng);
+        let mut beta = last_beta(&secrets.hops, last, &padding);
         let mut gamma = [0; MAC_LEN];
         let mut alpha = [0; 32];
         // From the last hop to the first: hide the block, then prove it. `inner` is the hop that was done before.
@@ -174,19 +232,25 @@ impl BuiltHeader {
         for (seed, keys) in delay_seeds.seeds.iter_mut().zip(&secrets.hops) {
             *seed = *keys.delay_seed();
         }
-        Ok(Self { header, hops: secrets.hops, route: Route { first, delay_seeds } })
+        BuiltHeader { header, hops: secrets.hops, route: Route { first, delay_seeds } }
     }
+}
+
+/// Builds many headers, their multiplications together.
+pub(crate) fn build_headers(mut drafts: Vec<Draft<'_>>) -> Vec<BuiltHeader> {
+    derive_secrets(&mut drafts);
+    drafts.into_iter().map(Draft::assemble).collect()
 }
 
 /// β of the last hop: its block and random padding, hidden; then the filler, which its stream must leave as the hops
 /// before it produce it.
-fn last_beta(hops: &[HopKeys], last: RoutingBlock, rng: &mut impl CryptoRng) -> [u8; BETA_LEN] {
+fn last_beta(hops: &[HopKeys], last: RoutingBlock, padding: &[u8; BETA_LEN]) -> [u8; BETA_LEN] {
     let filler_len = hops.len().saturating_sub(1).min(MAX_HOPS - 1) * HOP_LEN;
     let mut beta = [0; BETA_LEN];
     set_field::<0, HOP_LEN, BETA_LEN>(&mut beta, &last.to_bytes());
     let (head, tail) = beta.split_at_mut(BETA_LEN - filler_len);
     // Zeros here would tell the last hop how long the path was (Kuhn, Beck, Strufe, arXiv 1910.13772).
-    rng.fill_bytes(head.split_at_mut(HOP_LEN).1);
+    head.iter_mut().skip(HOP_LEN).zip(padding).for_each(|(byte, random)| *byte = *random);
     if let Some(keys) = hops.last() {
         header::mask(keys.stream(), head);
     }
@@ -212,30 +276,54 @@ fn filler(hops: &[HopKeys]) -> [u8; BETA_LEN + HOP_LEN] {
     filler
 }
 
-/// α and the keys of every hop. One multiplication with the base point and one with the hop's key each, one inversion
-/// for all α.
+/// α and the keys of every hop, as far as they are derived.
 struct PathSecrets {
+    /// The ephemeral secret, times every blinding factor so far. Reducing it modulo ℓ is sound, as the base point and every
+    /// mix key lie in the subgroup of order ℓ.
+    scalar: GroupScalar,
     alphas: Vec<[u8; 32]>,
     checks: Vec<CheckKeys>,
     hops: Vec<HopKeys>,
 }
 
 impl PathSecrets {
-    fn derive(path: &[Hop], ephemeral: [u8; 32]) -> Self {
-        let mut scalar = SenderScalar::new(ephemeral);
+    fn new(ephemeral: &[u8; 32]) -> Self {
         // With the capacity of the longest path nothing secret is ever moved and left behind.
-        let mut alphas = Vec::with_capacity(MAX_HOPS);
-        let mut checks = Vec::with_capacity(MAX_HOPS);
-        let mut hops = Vec::with_capacity(MAX_HOPS);
-        for hop in path {
-            alphas.push(scalar.alpha());
-            let shared = Zeroizing::new(scalar.shared(hop.key.point()));
-            let check = CheckKeys::derive(&shared);
-            let keys = HopKeys::derive(&check);
-            scalar.blind(*keys.blinding());
-            checks.push(check);
-            hops.push(keys);
+        Self {
+            scalar: GroupScalar::clamped(ephemeral),
+            alphas: Vec::with_capacity(MAX_HOPS),
+            checks: Vec::with_capacity(MAX_HOPS),
+            hops: Vec::with_capacity(MAX_HOPS),
         }
-        Self { alphas: x25519::encode(&alphas).collect(), checks, hops }
+    }
+
+    /// Takes in the α of the next hop and the secret that is shared with it.
+    fn push(&mut self, alpha: [u8; 32], shared: &[u8; 32]) {
+        let check = CheckKeys::derive(shared);
+        let keys = HopKeys::derive(&check);
+        self.scalar.multiply_clamped(keys.blinding());
+        self.alphas.push(alpha);
+        self.checks.push(check);
+        self.hops.push(keys);
+    }
+}
+
+/// Derives the secrets of all drafts hop by hop: two multiplications each, with the base point and with the hop's key.
+fn derive_secrets(drafts: &mut [Draft<'_>]) {
+    let mut shared = Zeroizing::new(vec![[0; 32]; drafts.len()]);
+    for hop in 0..MAX_HOPS {
+        let mut secrets: Vec<GroupScalar> = Vec::with_capacity(drafts.len());
+        let mut keys: Vec<GroupPoint> = Vec::with_capacity(drafts.len());
+        for (draft, hop) in drafts.iter().filter_map(|draft| Some((draft, draft.path.get(hop)?))) {
+            secrets.push(draft.secrets.scalar.clone());
+            keys.push(*hop.key.point());
+        }
+        let mut alphas = vec![[0; 32]; secrets.len()];
+        let (shared, _) = shared.split_at_mut(secrets.len());
+        agree(&secrets, &keys, &mut alphas, shared);
+        let longer = drafts.iter_mut().filter(|draft| draft.path.len() > hop);
+        for (draft, (alpha, shared)) in longer.zip(alphas.into_iter().zip(shared)) {
+            draft.secrets.push(alpha, shared);
+        }
     }
 }

@@ -130,7 +130,7 @@ proptest! {
             .collect();
 
         let mut opened = vec![Err(Reject::Malformed)];
-        open_batch(&packets.iter().collect::<Vec<_>>(), &net.keys[0], &mut opened);
+        open_batch(&packets, &net.keys[0], &mut opened);
         let refused: Vec<_> = opened.iter().map(|opened| opened.as_ref().err().copied()).collect();
         let (mut good, expected): (Vec<&mut PacketBytes>, Vec<&PacketBytes>) = packets
             .iter_mut()
@@ -139,7 +139,8 @@ proptest! {
             .filter_map(|(pair, refused)| refused.is_none().then_some(pair))
             .unzip();
         let mut processed = Vec::new();
-        process_batch(opened.into_iter().flatten(), &mut good, &mut processed);
+        let opened: Vec<_> = opened.into_iter().flatten().collect();
+        process_batch(opened.into_iter().zip(good.iter_mut().map(|packet| &mut **packet)), &mut processed);
         prop_assert!(good.iter().zip(expected).all(|(packet, expected)| *packet == expected));
         let mut processed = processed.into_iter();
         let batch: Vec<_> = refused
@@ -147,6 +148,39 @@ proptest! {
             .map(|refused| refused.map_or_else(|| processed.next().unwrap(), Err))
             .collect();
         prop_assert_eq!(batch, single);
+    }
+
+    #[test]
+    fn a_crowd_is_built_as_so_many_single_packets(seed: u64, hops in prop::collection::vec(1..=MAX_HOPS, 0..12)) {
+        let mut net = net(seed, MAX_HOPS);
+        let body = net.body();
+        let last = |n: usize| {
+            let reference = [n.to_le_bytes()[0]; 16];
+            if n.is_multiple_of(2) { LastHop::Deliver { reference } } else { LastHop::Slot { slot: [7; 32], reference } }
+        };
+        let mut alone = net.rng.clone();
+        let mut packets = vec![[0; PACKET_LEN]; hops.len()];
+        let mut orders: Vec<_> = hops
+            .iter()
+            .zip(&mut packets)
+            .enumerate()
+            .map(|(n, (hops, packet))| Order { path: &net.path[..*hops], epoch: 7, last: last(n), body: &body, packet })
+            .collect();
+        let routes = build_batch(&mut orders, &mut net.rng).unwrap();
+        let surb_orders: Vec<_> =
+            hops.iter().enumerate().map(|(n, hops)| SurbOrder { path: &net.path[..*hops], epoch: 7, last: last(n) }).collect();
+        let surbs = build_surbs(&surb_orders, &mut net.rng).unwrap();
+        prop_assert_eq!((routes.len(), surbs.len()), (hops.len(), hops.len()));
+
+        let mut expected = [0; PACKET_LEN];
+        for (n, (packet, route)) in packets.iter().zip(&routes).enumerate() {
+            let single = build(&net.path[..hops[n]], 7, &last(n), &body, &mut alone, &mut expected).unwrap();
+            prop_assert_eq!((&single, &expected), (route, packet));
+        }
+        for (n, (surb, keys, route)) in surbs.iter().enumerate() {
+            let single = build_surb(&net.path[..hops[n]], 7, &last(n), &mut alone).unwrap();
+            prop_assert_eq!((single.0.to_bytes(), &single.1, &single.2), (surb.to_bytes(), keys, route));
+        }
     }
 }
 
@@ -159,6 +193,10 @@ fn a_path_has_one_to_five_hops() {
         let refused = build(path, 0, &last, &[0; BODY_LEN], &mut net.rng, &mut packet);
         assert_eq!(refused, Err(BuildError::PathLength(path.len())));
         assert!(build_surb(path, 0, &last, &mut net.rng).is_err());
+        let good = SurbOrder { path: &net.path[..1], epoch: 0, last };
+        assert!(build_surbs(&[good, SurbOrder { path, ..good }], &mut net.rng).is_err());
+        let order = Order { path, epoch: 0, last, body: &[0; BODY_LEN], packet: &mut packet };
+        assert!(build_batch(&mut [order], &mut net.rng).is_err());
     }
 }
 

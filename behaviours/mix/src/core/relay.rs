@@ -134,8 +134,7 @@ impl Processor {
         done: &mut Done,
     ) {
         let mut results = Vec::with_capacity(batch.len());
-        let packets: Vec<_> = batch.iter().map(|arrival| &*arrival.packet).collect();
-        open_batch(&packets, &key.secret, &mut results);
+        open_batch(batch.iter().map(|arrival| &*arrival.packet), &key.secret, &mut results);
         let mut opened: Vec<(Opened, Arrival)> = Vec::with_capacity(batch.len());
         for (result, arrival) in results.into_iter().zip(batch) {
             match result {
@@ -145,8 +144,7 @@ impl Processor {
         }
         let (headers, mut arrivals) = first_time(key, log, opened, drops, done);
         let mut results = Vec::with_capacity(arrivals.len());
-        let mut packets: Vec<_> = arrivals.iter_mut().map(|arrival| &mut *arrival.packet).collect();
-        process_batch(headers, &mut packets, &mut results);
+        process_batch(headers.into_iter().zip(arrivals.iter_mut().map(|arrival| &mut *arrival.packet)), &mut results);
         for (result, arrival) in results.into_iter().zip(arrivals) {
             match result {
                 Ok(unwrapped) => match self.outcome(key, unwrapped, arrival) {

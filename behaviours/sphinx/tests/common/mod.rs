@@ -81,11 +81,11 @@ pub fn fuzz_unwrap(data: &[u8]) {
     }
 
     let mut opened = Vec::new();
-    open_batch(&[&packet, &packet], &key, &mut opened);
+    open_batch([&packet, &packet], &key, &mut opened);
     let mut copies = [packet; 2];
     let mut processed = Vec::new();
-    let [first, second] = &mut copies;
-    process_batch(opened.into_iter().flatten(), &mut [first, second], &mut processed);
+    let opened: Vec<_> = opened.into_iter().flatten().collect();
+    process_batch(opened.into_iter().zip(&mut copies), &mut processed);
     for (unwrapped, copy) in processed.iter().zip(&copies) {
         assert_eq!(unwrapped.as_ref().ok(), result.as_ref().ok().map(|(_, unwrapped)| unwrapped));
         assert!(unwrapped.is_err() || *copy == single);
