@@ -8,7 +8,7 @@ use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
 
 use crate::Reject;
-use crate::kdf::Keyed;
+use crate::hmac::Keyed;
 use crate::layout::{ALPHA_LEN, BETA_LEN, HOP_LEN, MAC_LEN, PREFIX_LEN, field, set_field};
 
 /// What a hop is told to do with the packet.

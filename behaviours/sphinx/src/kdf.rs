@@ -5,71 +5,40 @@
 
 use std::sync::LazyLock;
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
-use zeroize::{Zeroize, Zeroizing};
-
+use crate::hmac::Keyed;
 use crate::layout::field;
+use crate::secret::Secret;
 
-const SALT: &[u8] = b"fog-sphinx-v1";
+const SALT: &[u8; 13] = b"fog-sphinx-v1";
 const INFO_CHECK: &[u8] = b"check";
 const INFO_HOP: &[u8] = b"hop";
 
-/// HMAC-SHA256 that has taken in its key.
-#[derive(Clone)]
-pub(crate) struct Keyed(Hmac<Sha256>);
-
 impl Keyed {
-    /// The key has at most 64 bytes (all of ours do), so this cannot fail.
-    pub(crate) fn new(key: &[u8]) -> Self {
-        debug_assert!(key.len() <= 64);
-        let mut block = [0; 64];
-        for (to, from) in block.iter_mut().zip(key) {
-            *to = *from;
-        }
-        let keyed = Self(Hmac::new((&block).into()));
-        block.zeroize();
-        keyed
-    }
-
-    pub(crate) fn hmac<const PARTS: usize>(&self, parts: [&[u8]; PARTS]) -> [u8; 32] {
-        let mut mac = self.0.clone();
-        for part in parts {
-            mac.update(part);
-        }
-        mac.finalize().into_bytes().into()
-    }
-
     /// HKDF-Expand to `N` bytes, under the pseudorandom key that this was made from.
-    pub(crate) fn expand<const N: usize>(&self, info: &[u8]) -> Zeroizing<[u8; N]> {
+    pub(crate) fn expand<const N: usize>(&self, info: &[u8]) -> Secret<N> {
         const { assert!(N <= 255 * 32) };
-        let mut okm = Zeroizing::new([0; N]);
-        let mut block = [0; 32];
+        let mut okm = Secret::new([0; N]);
         let mut before: &[u8] = &[];
         for (counter, chunk) in (1..=u8::MAX).zip(okm.chunks_mut(32)) {
-            block = self.hmac([before, info, &[counter]]);
-            for (to, from) in chunk.iter_mut().zip(&block) {
+            let block = Secret::new(self.hmac([before, info, &[counter]]));
+            for (to, from) in chunk.iter_mut().zip(block.iter()) {
                 *to = *from;
             }
             before = chunk;
         }
-        block.zeroize();
         okm
     }
 }
 
 /// HKDF-Extract, and the pseudorandom key taken in. `salt` is what was made from the salt.
 pub(crate) fn extract(salt: &Keyed, secret: &[u8]) -> Keyed {
-    let mut prk = salt.hmac([secret]);
-    let keyed = Keyed::new(&prk);
-    prk.zeroize();
-    keyed
+    Keyed::new(&*Secret::new(salt.hmac([secret])))
 }
 
 /// What a relay needs in order to refuse a packet. The pseudorandom key waits for [`HopKeys::derive`].
 pub(crate) struct CheckKeys {
     prk: Keyed,
-    okm: Zeroizing<[u8; 48]>,
+    okm: Secret<48>,
 }
 
 impl CheckKeys {
@@ -90,7 +59,7 @@ impl CheckKeys {
 }
 
 /// What a relay needs in order to pass a packet on. Erased when dropped.
-pub(crate) struct HopKeys(Zeroizing<[u8; 128]>);
+pub(crate) struct HopKeys(Secret<128>);
 
 impl HopKeys {
     pub(crate) fn derive(check: &CheckKeys) -> Self {

@@ -4,10 +4,12 @@
 
 mod error;
 mod header;
+mod hmac;
 mod kdf;
 mod keys;
 mod layout;
 mod relay;
+mod secret;
 mod sender;
 mod surb;
 mod wide_block;

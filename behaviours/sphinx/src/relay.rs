@@ -17,6 +17,7 @@ use crate::layout::{
     ALPHA_AT, ALPHA_LEN, BETA_AT, BETA_LEN, GAMMA_AT, HOP_LEN, MAC_LEN, PACKET_LEN, PAYLOAD_LEN, PREFIX_LEN,
     PacketBytes, TAG_LEN, field, peek, set_field,
 };
+use crate::secret::Secret;
 use crate::{MixSecretKey, Reject, wide_block};
 
 /// A packet whose header was made for this key and is unchanged. Erased when dropped.
@@ -81,7 +82,7 @@ impl Opened {
             Command::Reply => Unwrapped::Reply { surb_id: block.tail, delay_seed },
             Command::SlotReply => Unwrapped::SlotReply { slot: block.id, surb_id: block.tail, delay_seed },
         };
-        let blinding = (block.command == Command::Forward).then(|| Zeroizing::new(*keys.blinding()));
+        let blinding = (block.command == Command::Forward).then(|| Secret::new(*keys.blinding()));
         Ok(Peeled { unwrapped, blinding })
     }
 }
@@ -95,7 +96,7 @@ impl fmt::Debug for Opened {
 struct Peeled {
     unwrapped: Unwrapped,
     /// Present if the packet goes on.
-    blinding: Option<Zeroizing<[u8; 32]>>,
+    blinding: Option<Secret<32>>,
 }
 
 /// What to do with a processed packet. The delay seed is known to the sender and to this hop alone; every delay is

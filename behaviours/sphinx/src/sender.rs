@@ -13,6 +13,7 @@ use crate::layout::{
     ALPHA_AT, BETA_AT, BETA_LEN, BODY_LEN, GAMMA_AT, HEADER_LEN, HOP_LEN, MAC_LEN, MAX_HOPS, PACKET_LEN, PAYLOAD_LEN,
     PREFIX_LEN, PacketBytes, TAG_LEN, VERSION, set_field,
 };
+use crate::secret::Secret;
 use crate::{BuildError, MixPublicKey, wide_block};
 
 /// One hop of a path.
@@ -135,8 +136,8 @@ pub fn build_batch(orders: &mut [Order<'_>], rng: &mut impl CryptoRng) -> Result
 }
 
 /// The zero tag and the body.
-pub(crate) fn tagged(body: &[u8; BODY_LEN]) -> Zeroizing<[u8; PAYLOAD_LEN]> {
-    let mut payload = Zeroizing::new([0; PAYLOAD_LEN]);
+pub(crate) fn tagged(body: &[u8; BODY_LEN]) -> Secret<PAYLOAD_LEN> {
+    let mut payload = Secret::new([0; PAYLOAD_LEN]);
     set_field::<TAG_LEN, BODY_LEN, PAYLOAD_LEN>(&mut payload, body);
     payload
 }
@@ -187,7 +188,7 @@ impl<'a> Draft<'a> {
             [first, ..] if path.len() <= MAX_HOPS => first.id,
             _ => return Err(BuildError::PathLength(path.len())),
         };
-        let mut ephemeral = Zeroizing::new([0; 32]);
+        let mut ephemeral = Secret::new([0; 32]);
         rng.fill_bytes(&mut *ephemeral);
         let mut padding = [0; BETA_LEN];
         rng.fill_bytes(padding.split_at_mut((MAX_HOPS - path.len()) * HOP_LEN).0);

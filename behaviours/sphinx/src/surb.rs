@@ -11,6 +11,7 @@ use crate::layout::{
     BODY_LEN, HEADER_LEN, MAX_HOPS, PAYLOAD_LEN, PREFIX_LEN, PacketBytes, SURB_LEN, VERSION, field, set_field,
 };
 use crate::relay::check_tag;
+use crate::secret::Secret;
 use crate::sender::{BuiltHeader, Draft, assemble, build_headers, tagged};
 use crate::{BuildError, Hop, LastHop, Reject, Route, wide_block};
 
@@ -78,9 +79,9 @@ pub fn build_surbs(
 }
 
 /// The header, and the payload key, whose randomness follows the header's.
-fn draft<'a>(order: &SurbOrder<'a>, rng: &mut impl CryptoRng) -> Result<(Draft<'a>, Zeroizing<[u8; 32]>), BuildError> {
+fn draft<'a>(order: &SurbOrder<'a>, rng: &mut impl CryptoRng) -> Result<(Draft<'a>, Secret<32>), BuildError> {
     let draft = Draft::new(order.path, order.epoch, order.last.reply_block(), rng)?;
-    let mut key = Zeroizing::new([0; 32]);
+    let mut key = Secret::new([0; 32]);
     rng.fill_bytes(&mut *key);
     Ok((draft, key))
 }

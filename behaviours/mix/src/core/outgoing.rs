@@ -151,14 +151,22 @@ impl Outgoing {
 
     /// The fragment to send at `now`: one whose time ran out, or the next one within the window.
     pub fn next(&self, now: Instant) -> Option<u16> {
-        let due = |f: &Fragment| matches!(&f.state, State::InFlight { due, .. } if *due <= now);
-        let unsent = |f: &Fragment| f.state == State::Unsent;
-        let position = self.fragments.iter().position(due).or_else(|| {
-            let open = self.in_flight < WINDOW;
-            open.then(|| self.fragments.iter().position(unsent)).flatten()
-        });
         let probe = || self.probe_at.filter(|at| *at <= now).and_then(|_| self.probe());
-        position.or_else(probe).and_then(|i| u16::try_from(i).ok())
+        self.sendable(now).next().or_else(probe).and_then(|i| u16::try_from(i).ok())
+    }
+
+    /// The fragments that [`next`](Self::next) will name, one after the other, as far as is known at `now`; at most `max`.
+    pub fn upcoming(&self, now: Instant, max: usize) -> Vec<u16> {
+        self.sendable(now).take(max).filter_map(|i| u16::try_from(i).ok()).collect()
+    }
+
+    fn sendable(&self, now: Instant) -> impl Iterator<Item = usize> {
+        let due = move |f: &Fragment| matches!(&f.state, State::InFlight { due, .. } if *due <= now);
+        let unsent = |f: &Fragment| f.state == State::Unsent;
+        let room = WINDOW.saturating_sub(self.in_flight);
+        let numbered = || self.fragments.iter().enumerate();
+        let due = numbered().filter(move |(_, f)| due(f));
+        due.chain(numbered().filter(move |(_, f)| unsent(f)).take(room)).map(|(i, _)| i)
     }
 
     /// The fragment to ask with once nothing is on its way: one that the recipient may lack, or any.

