@@ -302,7 +302,7 @@ impl Config {
 
 /// `FOG_…` variables that no key has: most likely misspelt.
 pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
-    let others = ["FOG_CONFIG", crate::keys::PASSPHRASE_VARIABLE];
+    let others = ["FOG_CONFIG", crate::keys::PASSPHRASE_VARIABLE, fog_x25519::Backend::VARIABLE];
     let known =
         |name: &str| others.contains(&name) || KEYS.iter().any(|key| !key.name.contains('.') && key.variable() == name);
     names.filter(|name| name.starts_with("FOG_") && !known(name)).collect()

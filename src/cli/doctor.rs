@@ -70,6 +70,7 @@ pub(super) fn run(context: &Context) -> Result<(), CliError> {
         ports(config, status.is_some()),
         multicast(),
         clocks(&config.data_dir, status.as_ref()),
+        processor(),
     ];
     context.out.value(&checks, |checks| {
         let rows = checks.each_ref().map(|c| {
@@ -89,6 +90,14 @@ fn running(context: &Context) -> Result<Option<Status>, CliError> {
         Ok(status) => Ok(Some(status)),
         Err(error) if error.is_no_node() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// What multiplies: a relay's speed depends on it more than on anything else.
+fn processor() -> Check {
+    match fog_x25519::Backend::from_env() {
+        Ok(backend) => good("processor", format!("X25519 by `{}`", backend.name())),
+        Err(error) => bad("processor", error.to_string(), "unset FOG_X25519: the fastest is chosen then"),
     }
 }
 

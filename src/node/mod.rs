@@ -85,6 +85,8 @@ pub fn start(
     network: Network,
     shutdown: CancellationToken,
 ) -> anyhow::Result<RunningNode> {
+    let x25519 = fog_x25519::Backend::from_env()?;
+    tracing::info!(backend = x25519.name(), "X25519");
     let keys = Arc::new(keys);
     let (writer, flushed) = Writer::start(Arc::clone(&store)).context("the store's writer cannot be started")?;
     let inbox = mixnet::open_inbox(&config, &store, &writer)?;

@@ -12,7 +12,7 @@ use std::{
 use fog_testnet::until;
 use rand::{RngExt as _, SeedableRng};
 
-use super::support::{Alone, PATIENCE, fog, ok, run_in};
+use super::support::{Alone, PATIENCE, fog, ok, run, run_in};
 
 #[test]
 fn a_node_keeps_its_identity_over_restarts_and_its_files_are_private() {
@@ -191,6 +191,21 @@ fn a_backup_restores_the_identity_elsewhere_and_only_with_its_passphrase() {
     run(&elsewhere, &right, &["restore", &backup]).json();
     assert_eq!(run(&elsewhere, &right, &["id"]).json()["peer_id"], node.node_file()["peer_id"]);
     run(&elsewhere, &right, &["restore", &backup]).refused(1).says("keys");
+}
+
+/// What was asked for is never replaced by something else, and every backend serves a node.
+#[test]
+fn the_x25519_backend_can_be_forced_and_must_exist() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let dir = scratch.path().join("data");
+    drop(Alone::start_in(&dir));
+    let forced = |name: &str, args: &[&str]| {
+        run(Command::new("env").arg(format!("FOG_X25519={name}")).arg(fog()).arg("--data-dir").arg(&dir).args(args))
+    };
+    forced("abacus", &["run", "--no-mdns"]).refused(1).says("FOG_X25519=abacus").says("dalek");
+    let checks = forced("dalek", &["--json", "doctor"]).json();
+    let processor = checks.as_array().and_then(|all| all.iter().find(|check| check["check"] == "processor"));
+    assert!(processor.is_some_and(|check| check["detail"].to_string().contains("dalek")), "{checks}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Packets that are built together. With two multiplications each they fill eight lanes.
-const CROWD: usize = 4;
+pub(super) const CROWD: usize = 4;
 /// What is built ahead leaves within about this, or it would be old when it leaves.
 const AHEAD: Duration = Duration::from_secs(1);
 /// Fragments that wait for their ticks; beyond, each is built when it leaves.
@@ -113,8 +113,8 @@ pub(super) struct Built {
 /// What was built ahead.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
-    drops: Vec<Built>,
-    fragments: BTreeMap<(MessageId, u16), Built>,
+    pub(super) drops: Vec<Built>,
+    pub(super) fragments: BTreeMap<(MessageId, u16), Built>,
 }
 
 impl Ready {

@@ -7,6 +7,8 @@
 
 pub mod claims;
 mod crowd;
+#[cfg(test)]
+mod crowd_tests;
 mod receive;
 mod rtt;
 mod send;
