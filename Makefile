@@ -12,7 +12,7 @@ NAME ?=
 N ?= 8
 FUZZ_SECONDS ?= 600
 
-.PHONY: help demo test bench fuzz setup fmt lint build
+.PHONY: help demo test bench fuzz miri setup fmt lint build
 
 help: ## what can be made
 	@echo 'make <target>'
@@ -31,6 +31,9 @@ bench: setup ## compare with the rivals; writes bench-results.json [NAME=sphinx_
 
 fuzz: setup ## run each fuzz target for ten minutes (needs nightly and cargo-fuzz) [NAME=…] [FUZZ_SECONDS=600]
 	./scripts/fuzz.sh $(FUZZ_SECONDS) $(NAME)
+
+miri: setup ## look for undefined behaviour in fog-x25519 (needs nightly with miri; about ten minutes)
+	./scripts/miri.sh
 
 # `--test tidy` is there for its dev-dependencies: with them, features (and so libp2p and a hundred other crates) are those of
 # `make test`, and nothing is compiled twice.

@@ -70,7 +70,7 @@ pub(super) fn run(context: &Context) -> Result<(), CliError> {
         ports(config, status.is_some()),
         multicast(),
         clocks(&config.data_dir, status.as_ref()),
-        processor(),
+        processor(status.as_ref()),
     ];
     context.out.value(&checks, |checks| {
         let rows = checks.each_ref().map(|c| {
@@ -93,11 +93,22 @@ fn running(context: &Context) -> Result<Option<Status>, CliError> {
     }
 }
 
-/// What multiplies: a relay's speed depends on it more than on anything else.
-fn processor() -> Check {
-    match fog_x25519::Backend::from_env() {
-        Ok(backend) => good("processor", format!("X25519 by `{}`", backend.name())),
-        Err(error) => bad("processor", error.to_string(), "unset FOG_X25519: the fastest is chosen then"),
+/// What multiplies: a relay's speed depends on it more than on anything else. A running node is asked; its environment may differ.
+fn processor(status: Option<&Status>) -> Check {
+    const NAME: &str = "processor";
+    let used = match status {
+        Some(status) => status.x25519.clone(),
+        None => match fog_x25519::Backend::from_env() {
+            Ok(backend) => backend.name().into(),
+            Err(error) => return bad(NAME, error.to_string(), "unset FOG_X25519: the fastest is chosen then"),
+        },
+    };
+    match fog_x25519::Backend::available().next() {
+        Some(fastest) if fastest.name() != used => {
+            let found = format!("X25519 by `{used}`, though this processor has `{}`", fastest.name());
+            bad(NAME, found, "start the node without FOG_X25519: the fastest is chosen then")
+        }
+        _ => good(NAME, format!("X25519 by `{used}`")),
     }
 }
 

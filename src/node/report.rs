@@ -36,6 +36,8 @@ pub struct Status {
     pub certified: bool,
     /// What a false relay costs: `none` or `stake`.
     pub sybil_resistance: String,
+    /// What multiplies points: `ifma`, `avx2` or `dalek`.
+    pub x25519: String,
     /// The mixnet.
     pub mix: MixStatus,
     /// Resident memory.

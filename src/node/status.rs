@@ -51,6 +51,7 @@ impl EventLoop {
             roles_waiting: names(!is_published),
             certified: snapshot.is_some_and(Snapshot::is_certified),
             sybil_resistance: "none".into(),
+            x25519: fog_x25519::Backend::current().name().into(),
             mix: self.mix_status(),
             memory_bytes: platform::resident_memory(),
             limits: self.limits(),

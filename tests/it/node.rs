@@ -203,9 +203,15 @@ fn the_x25519_backend_can_be_forced_and_must_exist() {
         run(Command::new("env").arg(format!("FOG_X25519={name}")).arg(fog()).arg("--data-dir").arg(&dir).args(args))
     };
     forced("abacus", &["run", "--no-mdns"]).refused(1).says("FOG_X25519=abacus").says("dalek");
-    let checks = forced("dalek", &["--json", "doctor"]).json();
-    let processor = checks.as_array().and_then(|all| all.iter().find(|check| check["check"] == "processor"));
-    assert!(processor.is_some_and(|check| check["detail"].to_string().contains("dalek")), "{checks}");
+    let ended = forced("dalek", &["--json", "doctor"]);
+    let checks: Vec<serde_json::Value> = serde_json::from_str(&ended.stdout).expect("JSON");
+    let processor = checks.iter().find(|check| check["check"] == "processor");
+    assert!(processor.is_some_and(|check| check["detail"].to_string().contains("dalek")), "{checks:?}");
+    // A running node is asked, whatever the environment of the question.
+    let node = Alone::start_in(&dir);
+    assert_ne!(node.run(&["--json", "status"]).json()["x25519"], "");
+    let ended = forced("abacus", &["--json", "doctor"]);
+    assert!(!ended.stdout.contains("abacus"), "{ended:?}");
 }
 
 #[test]

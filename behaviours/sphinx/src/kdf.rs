@@ -32,7 +32,7 @@ impl Keyed {
 
 /// HKDF-Extract, and the pseudorandom key taken in. `salt` is what was made from the salt.
 pub(crate) fn extract(salt: &Keyed, secret: &[u8]) -> Keyed {
-    Keyed::new(&*Secret::new(salt.hmac([secret])))
+    Keyed::new(&Secret::new(salt.hmac([secret])))
 }
 
 /// What a relay needs in order to refuse a packet. The pseudorandom key waits for [`HopKeys::derive`].

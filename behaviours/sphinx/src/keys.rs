@@ -51,7 +51,7 @@ impl fmt::Debug for MixSecretKey {
 }
 
 /// The public half of a mix key: a point of the prime-order subgroup, canonically encoded.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct MixPublicKey(GroupPoint);
 
 impl MixPublicKey {
@@ -86,15 +86,5 @@ impl Eq for MixPublicKey {}
 impl Hash for MixPublicKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.to_bytes().hash(state);
-    }
-}
-
-impl fmt::Debug for MixPublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MixPublicKey(")?;
-        for byte in self.to_bytes() {
-            write!(f, "{byte:02x}")?;
-        }
-        f.write_str(")")
     }
 }

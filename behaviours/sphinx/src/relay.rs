@@ -45,9 +45,10 @@ impl Opened {
     pub fn process(self, packet: &mut PacketBytes) -> Result<Unwrapped, Reject> {
         let peeled = self.peel(packet)?;
         if let Some(blinding) = peeled.blinding {
-            let mut alpha = [self.alpha];
-            x25519(&[*blinding], &mut alpha);
-            set_field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet, &alpha[0]);
+            let mut alphas = [self.alpha];
+            x25519(&[*blinding], &mut alphas);
+            let [alpha] = &alphas;
+            set_field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet, alpha);
         }
         Ok(peeled.unwrapped)
     }
@@ -165,7 +166,8 @@ pub fn open(packet: &PacketBytes, key: &MixSecretKey) -> Result<Opened, Reject> 
     let alpha = *field::<ALPHA_AT, ALPHA_LEN, PACKET_LEN>(packet);
     let mut shared = Zeroizing::new([alpha]);
     x25519_one_scalar(key.secret(), &mut *shared);
-    verify(packet, alpha, &shared[0])
+    let [shared] = &*shared;
+    verify(packet, alpha, shared)
 }
 
 /// [`open`] for many packets under one key; cheaper per packet, most so in multiples of eight. A packet of another version

@@ -1,7 +1,7 @@
 //! Building a packet: one header for the whole path, then the payload in one layer per hop.
 
-use core::fmt;
 use core::ops::Deref;
+use core::{fmt, mem};
 
 use fog_x25519::{GroupPoint, GroupScalar, agree};
 use rand::CryptoRng;
@@ -91,7 +91,6 @@ impl fmt::Debug for DelaySeeds {
 }
 
 /// A packet to build.
-#[derive(Debug)]
 pub struct Order<'a> {
     /// The hops, from the first to the last.
     pub path: &'a [Hop],
@@ -103,6 +102,12 @@ pub struct Order<'a> {
     pub body: &'a [u8; BODY_LEN],
     /// Where it is written.
     pub packet: &'a mut PacketBytes,
+}
+
+impl fmt::Debug for Order<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Order").field("path", &self.path).field("epoch", &self.epoch).finish_non_exhaustive()
+    }
 }
 
 /// Builds a packet that carries `body` along `path`, into `packet`.
@@ -202,11 +207,11 @@ impl<'a> Draft<'a> {
     }
 
     /// The header, once the secrets of every hop are derived.
-    fn assemble(self) -> BuiltHeader {
+    fn assemble(&mut self) -> BuiltHeader {
         let Self { path, first, epoch, last, padding, secrets } = self;
         let mut prefix = [VERSION; PREFIX_LEN];
         set_field::<1, 4, PREFIX_LEN>(&mut prefix, &epoch.to_be_bytes());
-        let mut beta = last_beta(&secrets.hops, last, &padding);
+        let mut beta = last_beta(&secrets.hops, *last, padding);
         let mut gamma = [0; MAC_LEN];
         let mut alpha = [0; 32];
         // From the last hop to the first: hide the block, then prove it. `inner` is the hop that was done before.
@@ -233,14 +238,16 @@ impl<'a> Draft<'a> {
         for (seed, keys) in delay_seeds.seeds.iter_mut().zip(&secrets.hops) {
             *seed = *keys.delay_seed();
         }
-        BuiltHeader { header, hops: secrets.hops, route: Route { first, delay_seeds } }
+        let route = Route { first: *first, delay_seeds };
+        BuiltHeader { header, hops: mem::take(&mut secrets.hops), route }
     }
 }
 
 /// Builds many headers, their multiplications together.
 pub(crate) fn build_headers(mut drafts: Vec<Draft<'_>>) -> Vec<BuiltHeader> {
     derive_secrets(&mut drafts);
-    drafts.into_iter().map(Draft::assemble).collect()
+    // In place: what is moved out of a vector stays in its memory, and these scalars are erased there.
+    drafts.iter_mut().map(Draft::assemble).collect()
 }
 
 /// β of the last hop: its block and random padding, hidden; then the filler, which its stream must leave as the hops
@@ -289,7 +296,7 @@ struct PathSecrets {
 
 impl PathSecrets {
     fn new(ephemeral: &[u8; 32]) -> Self {
-        // With the capacity of the longest path nothing secret is ever moved and left behind.
+        // With the capacity of the longest path nothing secret is moved within the heap and left behind.
         Self {
             scalar: GroupScalar::clamped(ephemeral),
             alphas: Vec::with_capacity(MAX_HOPS),
@@ -314,10 +321,10 @@ fn derive_secrets(drafts: &mut [Draft<'_>]) {
     let mut shared = Zeroizing::new(vec![[0; 32]; drafts.len()]);
     for hop in 0..MAX_HOPS {
         let mut secrets: Vec<GroupScalar> = Vec::with_capacity(drafts.len());
-        let mut keys: Vec<GroupPoint> = Vec::with_capacity(drafts.len());
+        let mut keys: Vec<&GroupPoint> = Vec::with_capacity(drafts.len());
         for (draft, hop) in drafts.iter().filter_map(|draft| Some((draft, draft.path.get(hop)?))) {
             secrets.push(draft.secrets.scalar.clone());
-            keys.push(*hop.key.point());
+            keys.push(hop.key.point());
         }
         let mut alphas = vec![[0; 32]; secrets.len()];
         let (shared, _) = shared.split_at_mut(secrets.len());

@@ -9,9 +9,6 @@ use crate::dalek;
 #[cfg(target_arch = "x86_64")]
 use crate::lanes;
 
-/// The variable that forces a backend, for tests: one of the names that [`Backend::name`] returns.
-const VARIABLE: &str = "FOG_X25519";
-
 /// One way to compute X25519. All give the same results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backend(Kind);
@@ -25,7 +22,7 @@ pub(crate) enum Kind {
 
 /// The backend that was asked for does not exist here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{VARIABLE}={asked}: no such backend on this processor, which has: {}", names(.has))]
+#[error("{variable}={asked}: no such backend on this processor, which has: {}", names(.has), variable = Backend::VARIABLE)]
 pub struct NoBackend {
     asked: String,
     has: Vec<Backend>,
@@ -36,6 +33,9 @@ fn names(backends: &[Backend]) -> String {
 }
 
 impl Backend {
+    /// The environment variable that forces a backend, for tests: one of the names that [`name`](Self::name) returns.
+    pub const VARIABLE: &str = "FOG_X25519";
+
     /// Those that this processor can run, the fastest first.
     pub fn available() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
@@ -45,13 +45,13 @@ impl Backend {
         lanes.chain([Kind::Dalek]).map(Self)
     }
 
-    /// The fastest, or the one that the environment variable `FOG_X25519` names. A program asks before it needs it.
+    /// The fastest, or the one that the environment variable [`VARIABLE`](Self::VARIABLE) names. A program asks before it needs it.
     ///
     /// # Errors
     /// If the variable names none that this processor can run.
     pub fn from_env() -> Result<Self, NoBackend> {
-        match std::env::var(VARIABLE) {
-            Ok(asked) if !asked.is_empty() => Self::named(&asked),
+        match std::env::var_os(Self::VARIABLE) {
+            Some(asked) if !asked.is_empty() => Self::named(&asked.to_string_lossy()),
             _ => Ok(Self::available().next().unwrap_or(Self(Kind::Dalek))),
         }
     }
@@ -103,7 +103,11 @@ impl Backend {
     fn x25519_each<'a>(self, scalar: impl Fn(usize) -> &'a [u8; 32], points: &mut [[u8; 32]]) {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Kind::Lanes(lanes) => lanes.multiply(|i| clamp_integer(*scalar(i)), points),
+            Kind::Lanes(lanes) => {
+                let (group, rest) = points.split_at_mut(lanes.worth(points.len()));
+                lanes.multiply(|i| clamp_integer(*scalar(i)), group);
+                dalek::x25519(|i| scalar(group.len() + i), rest);
+            }
             Kind::Dalek => dalek::x25519(scalar, points),
         }
     }

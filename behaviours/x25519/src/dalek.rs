@@ -5,7 +5,7 @@
 //! point alone, which is public. Either way the result is RFC 7748's, bit for bit.
 
 use curve25519_dalek::{EdwardsPoint, MontgomeryPoint, edwards::CompressedEdwardsY};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::field;
 
@@ -16,38 +16,30 @@ pub(crate) fn x25519<'a>(scalar: impl Fn(usize) -> &'a [u8; 32], points: &mut [[
     for (n, group) in points.chunks_mut(GROUP).enumerate() {
         let mut u = [[0; 32]; GROUP];
         group.iter().zip(&mut u).for_each(|(point, u)| *u = *point);
-        let y = field::y_from_u(u);
+        let y = field::y_from_u(&u);
         let mut products = [EdwardsPoint::default(); GROUP];
         let mut on_curve = [false; GROUP];
         for (i, point) in group.iter_mut().enumerate() {
             let scalar = *scalar(n * GROUP + i);
-            // Of the two points with this y either will do: the products have the same u.
-            let edwards = if is_minus_one(point) { None } else { CompressedEdwardsY(y[i]).decompress() };
-            if let Some(edwards) = edwards {
+            // Of the two points with this y either will do: the products have the same u. And -1, on the twist, to which
+            // no y belongs, gets y = 0: a point of order four, as -1 is, and so with the same product, 0.
+            if let Some(edwards) = CompressedEdwardsY(y[i]).decompress() {
                 products[i] = edwards.mul_clamped(scalar);
                 on_curve[i] = true;
             } else {
                 *point = MontgomeryPoint(*point).mul_clamped(scalar).to_bytes();
             }
         }
-        let u = to_montgomery(&mut products);
-        for ((point, u), _) in group.iter_mut().zip(u).zip(on_curve).filter(|(_, on_curve)| *on_curve) {
+        let u = Zeroizing::new(to_montgomery(&mut products));
+        for ((point, u), _) in group.iter_mut().zip(*u).zip(on_curve).filter(|(_, on_curve)| *on_curve) {
             *point = u;
         }
     }
 }
 
-/// Whether u = -1, the one coordinate on the twist that the map to the Edwards form does not know. It has one encoding.
-fn is_minus_one(u: &[u8; 32]) -> bool {
-    let [lowest, middle @ .., highest] = u;
-    *lowest == 0xec && middle.iter().all(|byte| *byte == 0xff) && highest & 0x7f == 0x7f
-}
-
 /// The u-coordinates of all, for two inversions; erases the points.
 pub(crate) fn to_montgomery<const N: usize>(points: &mut [EdwardsPoint; N]) -> [[u8; 32]; N] {
-    let mut y = EdwardsPoint::compress_batch(points).map(|y| y.to_bytes());
+    let y = Zeroizing::new(EdwardsPoint::compress_batch(points).map(|y| y.to_bytes()));
     points.zeroize();
-    let u = field::u_from_y(y);
-    y.zeroize();
-    u
+    field::u_from_y(&y)
 }

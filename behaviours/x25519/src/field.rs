@@ -107,16 +107,16 @@ fn invert_all<const N: usize>(numbers: &mut [Field; N]) {
 }
 
 /// Edwards y-coordinates to Montgomery u-coordinates: u = (1 + y) / (1 - y), and 0 for y = 1 (the neutral element).
-pub(crate) fn u_from_y<const N: usize>(y: [[u8; 32]; N]) -> [[u8; 32]; N] {
+pub(crate) fn u_from_y<const N: usize>(y: &[[u8; 32]; N]) -> [[u8; 32]; N] {
     convert(y, |y| (Field::ONE.add(y), Field::ONE.sub(y)))
 }
 
 /// Montgomery u-coordinates to Edwards y-coordinates: y = (u - 1) / (u + 1), and 0 for u = -1, which has no such y.
-pub(crate) fn y_from_u<const N: usize>(u: [[u8; 32]; N]) -> [[u8; 32]; N] {
+pub(crate) fn y_from_u<const N: usize>(u: &[[u8; 32]; N]) -> [[u8; 32]; N] {
     convert(u, |u| (u.sub(Field::ONE), u.add(Field::ONE)))
 }
 
-fn convert<const N: usize>(from: [[u8; 32]; N], fraction: impl Fn(Field) -> (Field, Field)) -> [[u8; 32]; N] {
+fn convert<const N: usize>(from: &[[u8; 32]; N], fraction: impl Fn(Field) -> (Field, Field)) -> [[u8; 32]; N] {
     let mut numerators = [Field::ONE; N];
     let mut denominators = [Field::ONE; N];
     for (i, bytes) in from.iter().enumerate() {
@@ -170,9 +170,15 @@ mod tests {
         assert_eq!(numbers.map(|number| encode51(number.0)), [0u8, 1, 0].map(|n| big::bytes(n.into())));
     }
 
-    /// n / d, and 0 for d = 0, by Fermat's theorem.
-    fn fraction(n: BigUint, d: BigUint) -> [u8; 32] {
-        big::bytes(n * d.modpow(&(modulus() - 2u8), &modulus()))
+    fn is_fraction(result: [u8; 32], n: BigUint, d: BigUint) -> bool {
+        let quotient = BigUint::from_bytes_le(&result);
+        let zero = &d % modulus() == BigUint::ZERO;
+        quotient < modulus()
+            && if zero {
+                quotient == BigUint::ZERO
+            } else {
+                (quotient * d + modulus() - n % modulus()) % modulus() == BigUint::ZERO
+            }
     }
 
     #[test]
@@ -185,12 +191,14 @@ mod tests {
                 true => *special.choose(&mut rng).unwrap(),
                 false => rng.random(),
             });
-            // Bit 255 is ignored.
-            let number = |bytes: [u8; 32]| BigUint::from_bytes_le(&bytes) % (BigUint::from(1u8) << 255) + modulus();
-            let expected = from.map(|y| fraction(1u8 + number(y), 1u8 + 2u8 * modulus() - number(y) % modulus()));
-            assert_eq!(u_from_y(from), expected);
-            let expected = from.map(|u| fraction(number(u) - 1u8, number(u) + 1u8));
-            assert_eq!(y_from_u(from), expected);
+            // Bit 255 is ignored; 2p keeps differences positive.
+            let number = |bytes: [u8; 32]| BigUint::from_bytes_le(&bytes) % (BigUint::from(1u8) << 255);
+            for (result, y) in u_from_y(&from).into_iter().zip(from.map(number)) {
+                assert!(is_fraction(result, 1u8 + &y, 1u8 + 2u8 * modulus() - &y), "{y}");
+            }
+            for (result, u) in y_from_u(&from).into_iter().zip(from.map(number)) {
+                assert!(is_fraction(result, &u + modulus() - 1u8, &u + 1u8), "{u}");
+            }
         }
     }
 }

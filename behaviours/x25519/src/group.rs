@@ -8,7 +8,7 @@ use curve25519_dalek::{
 };
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{BASE_POINT, Backend, backend::Kind, dalek};
+use crate::{Backend, backend::Kind, dalek};
 
 /// Why 32 bytes are not a public key of the prime-order subgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -105,7 +105,7 @@ impl fmt::Debug for GroupScalar {
 ///
 /// # Panics
 /// If the four slices differ in length.
-pub fn agree(secrets: &[GroupScalar], keys: &[GroupPoint], public: &mut [[u8; 32]], shared: &mut [[u8; 32]]) {
+pub fn agree(secrets: &[GroupScalar], keys: &[&GroupPoint], public: &mut [[u8; 32]], shared: &mut [[u8; 32]]) {
     Backend::current().agree(secrets, keys, public, shared);
 }
 
@@ -117,7 +117,13 @@ impl Backend {
     ///
     /// # Panics
     /// If the four slices differ in length.
-    pub fn agree(self, secrets: &[GroupScalar], keys: &[GroupPoint], public: &mut [[u8; 32]], shared: &mut [[u8; 32]]) {
+    pub fn agree(
+        self,
+        secrets: &[GroupScalar],
+        keys: &[&GroupPoint],
+        public: &mut [[u8; 32]],
+        shared: &mut [[u8; 32]],
+    ) {
         let lengths = [keys.len(), public.len(), shared.len()];
         assert!(lengths.iter().all(|length| *length == secrets.len()), "as many secrets as keys and results");
         let results = public.chunks_mut(GROUP).zip(shared.chunks_mut(GROUP));
@@ -130,12 +136,12 @@ impl Backend {
     }
 
     /// Per secret: the product with the base point, the product with its key.
-    fn agree_group(self, secrets: &[GroupScalar], keys: &[GroupPoint]) -> [[u8; 32]; 2 * GROUP] {
+    fn agree_group(self, secrets: &[GroupScalar], keys: &[&GroupPoint]) -> [[u8; 32]; 2 * GROUP] {
         let pairs = secrets.iter().zip(keys).enumerate();
         match self.kind() {
             #[cfg(target_arch = "x86_64")]
             Kind::Lanes(lanes) => {
-                let mut points = [BASE_POINT; 2 * GROUP];
+                let mut points = [crate::BASE_POINT; 2 * GROUP];
                 pairs.for_each(|(i, (_, key))| points[2 * i + 1] = key.u);
                 lanes.multiply(|i| secrets[i / 2].0.to_bytes(), &mut points[..2 * secrets.len()]);
                 points

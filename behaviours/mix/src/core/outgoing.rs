@@ -36,7 +36,7 @@ pub struct Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Unsent,
-    InFlight { due: Instant, relays: Vec<NodeId> },
+    InFlight { due: Instant, relays: Vec<NodeId>, lost: bool },
     Stored,
     Acknowledged,
 }
@@ -195,11 +195,22 @@ impl Outgoing {
         self.fragments.iter().filter_map(due).chain(probe).min()
     }
 
-    /// The relays of the path that fragment `index` was lost on, if it was in flight.
-    pub fn lost_path(&self, index: u16) -> &[NodeId] {
+    /// The relays of the path that fragment `index` is on, if it is in flight.
+    pub fn path(&self, index: u16) -> &[NodeId] {
         match self.fragments.get(usize::from(index)).map(|f| &f.state) {
             Some(State::InFlight { relays, .. }) => relays,
             _ => &[],
+        }
+    }
+
+    /// The fragment is to leave again: the relays of the path that it was lost on. Told once for each time that it was sent.
+    pub fn lose(&mut self, index: u16) -> Vec<NodeId> {
+        match self.fragments.get_mut(usize::from(index)).map(|f| &mut f.state) {
+            Some(State::InFlight { relays, lost: lost @ false, .. }) => {
+                *lost = true;
+                relays.clone()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -218,13 +229,13 @@ impl Outgoing {
         }
         let backoff = 1u32.checked_shl(fragment.attempts.min(MAX_DOUBLINGS)).unwrap_or(u32::MAX);
         fragment.attempts += 1;
-        fragment.state = State::InFlight { due: now + (wait * backoff).min(MAX_RETRY), relays };
+        fragment.state = State::InFlight { due: now + (wait * backoff).min(MAX_RETRY), relays, lost: false };
     }
 
     /// The path's first hop cannot be reached: what was sent to it leaves again at once.
     pub fn unreachable(&mut self, first: &NodeId, now: Instant) {
         for fragment in &mut self.fragments {
-            if let State::InFlight { due, relays } = &mut fragment.state
+            if let State::InFlight { due, relays, .. } = &mut fragment.state
                 && relays.first() == Some(first)
             {
                 *due = now;
@@ -323,7 +334,7 @@ mod tests {
         assert_eq!(send_all(&mut m, now), 1);
         assert_eq!(m.poll_timeout(now), Some(now + WAIT));
         assert_eq!(m.next(now + WAIT / 2), None);
-        assert_eq!(m.lost_path(0), relays(0));
+        assert_eq!((m.lose(0), m.lose(0), m.path(0)), (relays(0), Vec::new(), &relays(0)[..]));
         assert_eq!(send_all(&mut m, now + WAIT), 1);
         assert_eq!((m.poll_timeout(now), m.retransmissions()), (Some(now + WAIT * 3), 1));
     }

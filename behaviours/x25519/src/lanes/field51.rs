@@ -169,13 +169,9 @@ macro_rules! field51 {
         /// The canonical encoding of each lane.
         $(#[$feature])?
         pub(super) fn encode(a: Field) -> [[u8; 32]; LANES] {
-            let limbs = [store(a.0[0]), store(a.0[1]), store(a.0[2]), store(a.0[3]), store(a.0[4])];
-            let mut out = [[0; 32]; LANES];
-            for (lane, bytes) in out.iter_mut().enumerate() {
-                *bytes = crate::bytes::encode51([
-                    limbs[0][lane], limbs[1][lane], limbs[2][lane], limbs[3][lane], limbs[4][lane],
-                ]);
-            }
+            let mut limbs = [store(a.0[0]), store(a.0[1]), store(a.0[2]), store(a.0[3]), store(a.0[4])];
+            let out = core::array::from_fn(|lane| crate::bytes::encode51(limbs.map(|limb| limb[lane])));
+            zeroize::Zeroize::zeroize(&mut limbs);
             out
         }
     };

@@ -11,7 +11,7 @@ use num_bigint::BigUint;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-use super::{field51::field51, interval};
+use super::{field26::field26, field51::field51, interval};
 use crate::big::{self, modulus};
 
 const LANES: usize = 1;
@@ -94,6 +94,18 @@ fn madd_high(sum: Vector, a: Vector, b: Vector) -> Vector {
     Vector { bounds, element: big::bytes(sum.number() + upper_half(a, b)) }
 }
 
+fn shift_left<const N: u32>(a: Vector) -> Vector {
+    Vector { bounds: interval::shift_left::<N>(a.bounds), element: big::bytes(a.number() << N) }
+}
+
+fn mul32(a: Vector, b: Vector) -> Vector {
+    Vector { bounds: interval::mul32(a.bounds, b.bounds), element: big::bytes(a.number() * b.number()) }
+}
+
+fn mul_low32(a: Vector, b: Vector) -> Vector {
+    Vector { bounds: interval::mul_low32(a.bounds, b.bounds), element: big::bytes(a.number() * b.number()) }
+}
+
 fn select64(mask: Mask, a: Vector, b: Vector) -> Vector {
     if mask { b } else { a }
 }
@@ -114,8 +126,18 @@ mod radix51 {
     field51!();
 }
 
+mod radix26 {
+    use super::*;
+
+    field26!();
+}
+
 mod tests {
-    use super::{super::LIMB51_MAX, radix51::Field, *};
+    use super::{
+        super::{LIMB26_MAX, LIMB51_MAX, LOOSE26_MAX},
+        radix51::Field,
+        *,
+    };
 
     /// Limbs of which only the bounds are known.
     fn any<const N: usize>(random: &mut ChaCha20Rng, limbs: [u64; N]) -> [Vector; N] {
@@ -132,6 +154,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "minutes, and no arithmetic but that of big integers")]
     fn the_operations_over_radix_51_are_right() {
         let mut random = ChaCha20Rng::seed_from_u64(1);
         for _ in 0..2 {
@@ -145,6 +168,41 @@ mod tests {
             assert_eq!(radix51::select(false, a, b).0, a.0);
             assert_eq!(radix51::select(true, a, b).0, b.0);
         }
+    }
+
+    fn value26(field: radix26::Field) -> BigUint {
+        value(field.0, |i| (51 * i).div_ceil(2))
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "minutes, and no arithmetic but that of big integers")]
+    fn the_operations_over_radix_26_are_right() {
+        let mut random = ChaCha20Rng::seed_from_u64(3);
+        let mut any26 = |limbs: [u64; 2]| radix26::Field(any(&mut random, core::array::from_fn(|i| limbs[i % 2])));
+        for _ in 0..2 {
+            let (a, b) = (any26(LIMB26_MAX), any26(LIMB26_MAX));
+            let (x, y) = (value26(a), value26(b));
+            assert_eq!(value26(radix26::add(a, b)), (&x + &y) % modulus());
+            assert_eq!(value26(radix26::sub(a, b)), (&x + modulus() - &y) % modulus());
+            assert_eq!(radix26::select(false, a, b).0, a.0);
+            assert_eq!(radix26::select(true, a, b).0, b.0);
+
+            let (c, d) = (any26(LOOSE26_MAX), any26(LOOSE26_MAX));
+            let (z, w) = (value26(c), value26(d));
+            assert_eq!(value26(radix26::mul(c, d)), (&z * &w) % modulus());
+            assert_eq!(value26(radix26::square(c)), (&z * &z) % modulus());
+            assert_eq!(value26(radix26::mul_121666_add(c, b)), (&z * 121_666u32 + &y) % modulus());
+        }
+    }
+
+    #[test]
+    fn bytes_and_radix_26_have_the_same_value() {
+        for n in [BigUint::ZERO, BigUint::from(9u8), modulus() - 1u8, unknown(&BigUint::ZERO, 0)] {
+            let field = radix26::decode(&[big::bytes(n.clone())]);
+            assert_eq!(value26(field), n % modulus());
+            assert_eq!(radix26::encode(field), [big::bytes(value26(field))]);
+        }
+        assert_eq!(value26(radix26::small(7)), BigUint::from(7u8));
     }
 
     #[test]

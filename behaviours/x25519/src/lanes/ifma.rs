@@ -59,3 +59,23 @@ fn store_unaligned(vector: Vector) -> [u64; LANES] {
 
 field51!(#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]);
 ladder!(#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]);
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Ifma, *};
+
+    /// Miri knows AVX-512 but not IFMA: of this file it can run what is `unsafe`, and only that.
+    #[test]
+    #[expect(unsafe_code)]
+    fn words_are_loaded_and_stored() {
+        #[target_feature(enable = "avx512f")]
+        fn there_and_back(words: [u64; LANES]) -> [u64; LANES] {
+            store_unaligned(load_unaligned(&words))
+        }
+        let words = core::array::from_fn(|i| i as u64 + 1);
+        if Ifma::detect().is_some() {
+            // SAFETY: the processor has AVX-512F.
+            assert_eq!(unsafe { there_and_back(words) }, words);
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //!
 //! It proves nothing about values: for those see [`identity`](super::identity).
 
-use super::{field51::field51, ladder::ladder};
+use super::{field26::field26, field51::field51, ladder::ladder};
 
 /// Lane 0 holds the least and lane 1 the greatest of what a lane may hold.
 pub(super) const LANES: usize = 2;
@@ -66,14 +66,30 @@ pub(super) fn mul_low(a: Vector, b: Vector) -> Vector {
 
 pub(super) fn madd_low(sum: Vector, a: Vector, b: Vector) -> Vector {
     let (min, max) = product52(a, b);
-    let low =
-        if max >> 52 == 0 { Vector { min: min as u64, max: max as u64 } } else { Vector { min: 0, max: LOW_52 } };
+    let low = if max >> 52 == 0 { Vector { min: min as u64, max: max as u64 } } else { Vector { min: 0, max: LOW_52 } };
     add64(sum, low)
 }
 
 pub(super) fn madd_high(sum: Vector, a: Vector, b: Vector) -> Vector {
     let (min, max) = product52(a, b);
     add64(sum, Vector { min: (min >> 52) as u64, max: (max >> 52) as u64 })
+}
+
+pub(super) fn shift_left<const N: u32>(a: Vector) -> Vector {
+    assert!(a.max.leading_zeros() >= N, "bits may be lost: {a:x?}");
+    Vector { min: a.min << N, max: a.max << N }
+}
+
+/// All of the product of two operands of at most 32 bits.
+pub(super) fn mul32(a: Vector, b: Vector) -> Vector {
+    assert!(a.max >> 32 == 0 && b.max >> 32 == 0, "an operand may have more than 32 bits: {a:x?}, {b:x?}");
+    Vector { min: a.min * b.min, max: a.max * b.max }
+}
+
+pub(super) fn mul_low32(a: Vector, b: Vector) -> Vector {
+    let product = mul32(a, b);
+    assert!(product.max >> 32 == 0, "products of at most 32 bits: {product:x?}");
+    product
 }
 
 pub(super) fn select64(_: Mask, a: Vector, b: Vector) -> Vector {
@@ -108,11 +124,22 @@ mod radix51 {
     ladder!();
 }
 
+mod radix26 {
+    use super::*;
+
+    field26!();
+    ladder!();
+}
+
 mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha20Rng;
 
-    use super::{super::LIMB51_MAX, radix51::Field, *};
+    use super::{
+        super::{LIMB26_MAX, LIMB51_MAX, LOOSE26_MAX},
+        radix51::Field,
+        *,
+    };
 
     /// What the operations make of any elements whose limbs are at most `limb`.
     fn results(limb: u64) -> [Field; 5] {
@@ -151,10 +178,56 @@ mod tests {
         assert!(results(smaller).into_iter().any(|result| !is_reduced(result, smaller)));
     }
 
+    /// Any element over radix 2^25.5 with such even and odd limbs.
+    fn any26(limbs: [u64; 2]) -> radix26::Field {
+        radix26::Field(core::array::from_fn(|i| Vector::up_to(limbs[i % 2])))
+    }
+
+    fn is_within(field: radix26::Field, limbs: [u64; 2]) -> bool {
+        field.0.into_iter().zip(any26(limbs).0).all(|(vector, limit)| vector.within(limit))
+    }
+
+    /// What the operations that carry make of any elements within a bound; one operand is always reduced.
+    fn products26(loose: [u64; 2]) -> [radix26::Field; 3] {
+        [
+            radix26::mul(any26(loose), any26(loose)),
+            radix26::square(any26(loose)),
+            radix26::mul_121666_add(any26(loose), any26(LIMB26_MAX)),
+        ]
+    }
+
+    #[test]
+    fn loose_elements_make_reduced_elements_over_radix_26() {
+        for (number, result) in products26(LOOSE26_MAX).into_iter().enumerate() {
+            assert!(is_within(result, LIMB26_MAX), "operation {number}: {:x?}", result.0);
+        }
+        let reduced = || any26(LIMB26_MAX);
+        assert!(is_within(radix26::add(reduced(), reduced()), LOOSE26_MAX));
+        assert!(is_within(radix26::sub(reduced(), reduced()), LOOSE26_MAX));
+        assert!(is_within(radix26::decode(&[[0; 32], [0xff; 32]]), LIMB26_MAX));
+        assert!(is_within(radix26::small(1), LIMB26_MAX));
+    }
+
+    /// The bounds are not looser than they must be, and the test above can fail.
+    #[test]
+    fn the_next_smaller_bounds_do_not_hold_over_radix_26() {
+        for (parity, bits) in [26, 25].into_iter().enumerate() {
+            let excess = LIMB26_MAX[parity] - (1 << bits);
+            let mut smaller = LIMB26_MAX;
+            smaller[parity] -= excess / 2;
+            assert!(excess.is_power_of_two());
+            assert!(products26(LOOSE26_MAX).into_iter().any(|result| !is_within(result, smaller)), "parity {parity}");
+        }
+        // A sum of loose elements is one too many.
+        let twice = LOOSE26_MAX.map(|limb| 2 * limb);
+        assert!(std::panic::catch_unwind(|| products26(twice)).is_err());
+    }
+
     #[test]
     fn no_step_of_the_ladder_wraps() {
         let anything = [[0; 32], [0xff; 32]];
         radix51::multiply(&anything, &mut anything.clone());
+        radix26::multiply(&anything, &mut anything.clone());
     }
 
     #[test]
@@ -167,6 +240,10 @@ mod tests {
         assert!(panics(|| madd_low(splat(0), Vector::up_to(1 << 52), splat(0))));
         assert!(panics(|| madd_high(splat(0), splat(0), Vector::up_to(1 << 52))));
         assert!(panics(|| madd_low(Vector::up_to(u64::MAX - LOW_52 + 1), Vector::up_to(LOW_52), splat(3))));
+        assert!(panics(|| shift_left::<3>(Vector::up_to(1 << 61))));
+        assert!(panics(|| mul32(Vector::up_to(1 << 32), splat(0))));
+        assert!(panics(|| mul32(splat(0), Vector::up_to(1 << 32))));
+        assert!(panics(|| mul_low32(Vector::up_to(1 << 16), Vector::up_to(1 << 16))));
         assert_eq!(add64(most, least), most);
         assert_eq!(sub64(Vector { min: 5, max: 9 }, Vector::up_to(5)), Vector::up_to(9));
     }
@@ -195,6 +272,10 @@ mod tests {
             contains(shift_right::<13>(sum), s >> 13);
             contains(madd_low(sum, a, b), s + (product as u64 & LOW_52));
             contains(madd_high(sum, a, b), s + (product >> 52) as u64);
+            contains(shift_left::<2>(sum), s << 2);
+            if a.max >> 32 == 0 && b.max >> 32 == 0 {
+                contains(mul32(a, b), x * y);
+            }
             contains(select64(Mask, a, b), x);
             contains(select64(Mask, a, b), y);
             if a.min >= b.max {

@@ -2,23 +2,36 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod field26;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod field51;
+#[cfg(test)]
+mod identity;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
 #[cfg(test)]
-mod identity;
-#[cfg(test)]
 mod interval;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod ladder;
 #[cfg(test)]
 mod model;
 
+#[cfg(target_arch = "x86_64")]
 use zeroize::Zeroizing;
 
 /// What a limb of [`field51`] may hold between operations: `interval` proves that it does not exceed this.
 #[cfg(test)]
 const LIMB51_MAX: u64 = (1 << 51) + (1 << 10);
+
+/// What the even and the odd limbs of a reduced element of [`field26`] may hold: `interval` proves that they do not exceed
+/// this.
+#[cfg(test)]
+const LIMB26_MAX: [u64; 2] = [(1 << 26) + (1 << 11), (1 << 25) + (1 << 11)];
+
+/// What those of a loose element may hold: three times 2^26 and 2^25, for a difference to which 2p was added.
+#[cfg(test)]
+const LOOSE26_MAX: [u64; 2] = [LIMB26_MAX[0] + (2 << 26), LIMB26_MAX[1] + (2 << 25)];
 
 /// The vectors that this processor has, by the proof that it has them.
 #[cfg(target_arch = "x86_64")]
@@ -39,6 +52,14 @@ impl Lanes {
         match self {
             Self::Ifma(_) => "ifma",
             Self::Avx2(_) => "avx2",
+        }
+    }
+
+    /// Of `n` points, how many to multiply here. What is left is faster one by one: with AVX2 a group of one point is.
+    pub(crate) const fn worth(self, n: usize) -> usize {
+        match self {
+            Self::Avx2(_) if n % avx2::LANES == 1 => n - 1,
+            Self::Ifma(_) | Self::Avx2(_) => n,
         }
     }
 

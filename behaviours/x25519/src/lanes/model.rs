@@ -1,9 +1,9 @@
 //! Lanes that are plain integers: the texts of the fields and of the ladder, on any machine and under Miri. Where a
 //! processor would wrap, or would multiply only the low bits of a number, the model panics.
 
-use super::{field51::field51, ladder::ladder};
+use super::{field26::field26, field51::field51, ladder::ladder};
 
-pub(super) const LANES: usize = 4;
+const LANES: usize = 4;
 
 type Vector = [u64; LANES];
 type Mask = [bool; LANES];
@@ -52,6 +52,21 @@ fn madd_high(sum: Vector, a: Vector, b: Vector) -> Vector {
     add64(sum, each(a, b, |a, b| (product52(a, b) >> 52) as u64))
 }
 
+fn shift_left<const N: u32>(a: Vector) -> Vector {
+    a.map(|a| a.checked_mul(1 << N).expect("bits that are not lost"))
+}
+
+fn mul32(a: Vector, b: Vector) -> Vector {
+    each(a, b, |a, b| {
+        assert!(a >> 32 == 0 && b >> 32 == 0, "an operand has more than 32 bits: {a:x}, {b:x}");
+        a * b
+    })
+}
+
+fn mul_low32(a: Vector, b: Vector) -> Vector {
+    mul32(a, b).map(|product| u32::try_from(product).expect("a product of at most 32 bits").into())
+}
+
 fn select64(mask: Mask, a: Vector, b: Vector) -> Vector {
     each(mask, each(a, b, |a, b| (a, b)), |second, (a, b)| if second { b } else { a })
 }
@@ -83,20 +98,30 @@ mod radix51 {
     ladder!();
 }
 
+mod radix26 {
+    use super::*;
+
+    field26!();
+    ladder!();
+}
+
 mod tests {
     use curve25519_dalek::{MontgomeryPoint, Scalar, scalar::clamp_integer};
     use num_bigint::BigUint;
     use rand::{RngExt, SeedableRng, seq::IndexedRandom};
     use rand_chacha::ChaCha20Rng;
 
-    use super::{super::LIMB51_MAX, *};
+    use super::{
+        super::{LIMB26_MAX, LIMB51_MAX, LOOSE26_MAX},
+        *,
+    };
     use crate::big::{self, modulus};
 
     type Lanes = [[u8; 32]; LANES];
 
     fn agrees_with_dalek(multiply: fn(&Lanes, &mut Lanes)) {
         let mut rng = ChaCha20Rng::seed_from_u64(51);
-        for _ in 0..if cfg!(miri) { 1 } else { 500 } {
+        for _ in 0..500 {
             let points: Lanes = rng.random();
             let clamped = rng.random::<Lanes>().map(clamp_integer);
             let mut products = points;
@@ -111,8 +136,15 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "minutes; of the ladder Miri runs the backend `avx2`")]
     fn the_ladder_over_radix_51_agrees_with_dalek() {
         agrees_with_dalek(radix51::multiply);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "minutes; of the ladder Miri runs the backend `avx2`")]
+    fn the_ladder_over_radix_26_agrees_with_dalek() {
+        agrees_with_dalek(radix26::multiply);
     }
 
     /// The numbers in the lanes, modulo p.
@@ -142,6 +174,42 @@ mod tests {
             check(radix51::mul(a, b), &|x, y| x * y);
             check(radix51::square(a), &|x, _| x * x);
             check(radix51::mul_121666_add(a, b), &|x, y| x * 121_666u32 + y);
+        }
+    }
+
+    fn values26(field: radix26::Field) -> [BigUint; LANES] {
+        core::array::from_fn(|lane| {
+            let limbs = field.0.iter().enumerate();
+            limbs.map(|(i, limb)| BigUint::from(limb[lane]) << (51 * i).div_ceil(2)).sum::<BigUint>() % modulus()
+        })
+    }
+
+    #[test]
+    fn the_operations_over_radix_26_are_right_at_their_bounds() {
+        let mut rng = ChaCha20Rng::seed_from_u64(26);
+        let mut any = |most: [u64; 2]| {
+            let mut limb = |most: u64| *[0, 1, most / 3, most / 2, most - 1, most].choose(&mut rng).unwrap();
+            radix26::Field(core::array::from_fn(|i| [(); LANES].map(|()| limb(most[i % 2]))))
+        };
+        let all = |limbs: [u64; 2]| radix26::Field(core::array::from_fn(|i| splat(limbs[i % 2])));
+        let mut cases = vec![[all(LIMB26_MAX), all(LOOSE26_MAX), all(LOOSE26_MAX)], [all([0; 2]); 3]];
+        let random = if cfg!(miri) { 5 } else { 5_000 };
+        cases.extend((0..random).map(|_| [any(LIMB26_MAX), any(LOOSE26_MAX), any(LOOSE26_MAX)]));
+        for [reduced, a, b] in cases {
+            let check = |result: radix26::Field, expected: &dyn Fn(usize) -> BigUint| {
+                let expected: [_; LANES] = core::array::from_fn(|lane| expected(lane) % modulus());
+                assert_eq!(values26(result), expected, "{:x?} {:x?} {:x?}", reduced.0, a.0, b.0);
+                assert_eq!(radix26::encode(result), expected.map(big::bytes), "{:x?} {:x?}", a.0, b.0);
+            };
+            let (r, x, y) = (values26(reduced), values26(a), values26(b));
+            let product = radix26::mul(a, b);
+            let p = values26(product);
+            check(product, &|i| &x[i] * &y[i]);
+            check(radix26::square(a), &|i| &x[i] * &x[i]);
+            check(radix26::mul_121666_add(a, reduced), &|i| &x[i] * 121_666u32 + &r[i]);
+            check(radix26::add(reduced, product), &|i| &r[i] + &p[i]);
+            check(radix26::sub(reduced, product), &|i| &r[i] + modulus() - &p[i]);
+            check(radix26::sub(product, reduced), &|i| &p[i] + modulus() - &r[i]);
         }
     }
 }

@@ -1,17 +1,21 @@
-//! Building packets several at a time. A multiplication costs a third in a crowd ([`fog_sphinx::build_batch`]), so what will
-//! leave at the next ticks anyway, drop packets and the fragments of one message, is built together and waits here.
+//! Building packets several at a time. A multiplication costs much less in a crowd ([`fog_sphinx::build_batch`]), so what the next
+//! ticks will carry anyway, drop packets and fragments, is built together and waits here.
 //!
-//! Nothing is remembered of a packet before it leaves: a packet that was built and is not needed any more is forgotten.
+//! Nothing is remembered of a packet before it leaves: one that was built and is not needed any more is forgotten.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use fog_base::{Epoch, MessageId, NodeId, Now, relay::RelayHop};
-use fog_sphinx::{
-    BODY_LEN, Hop, LastHop, Order, PACKET_LEN, SURB_LEN, Surb, SurbKeys, SurbOrder, build_batch, build_surbs,
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
 };
+
+use fog_base::{
+    DropReason, Epoch, MessageId, NodeId, Now,
+    relay::{PathSelector, RelayHop},
+};
+use fog_sphinx::{BODY_LEN, Hop, LastHop, Order, Route, SURB_LEN, Surb, SurbKeys, SurbOrder, build_batch, build_surbs};
 use rand::RngExt;
 
-use super::{Endpoint, send::Prepared};
+use super::{Endpoint, Output, send::new_packet};
 use crate::{
     core::{PacketBuf, relay::predicted, seal, surbs::Purpose},
     wire::{Content, Form, Fragment, fragment_count},
@@ -19,10 +23,8 @@ use crate::{
 
 /// Packets that are built together. With two multiplications each they fill eight lanes.
 pub(super) const CROWD: usize = 4;
-/// What is built ahead leaves within about this, or it would be old when it leaves.
-const AHEAD: Duration = Duration::from_secs(1);
-/// Fragments that wait for their ticks; beyond, each is built when it leaves.
-const MAX_READY: usize = 256;
+/// What was built longer ago does not leave: its relays may be suspected by now, and its mailbox another.
+pub(super) const AHEAD: Duration = Duration::from_secs(1);
 
 /// A path on which a packet leaves, and what its last hop is told.
 pub(super) struct Way {
@@ -35,6 +37,7 @@ pub(super) struct Way {
 /// What a packet is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Matter {
+    Reply,
     Drop,
     Loop([u8; 16]),
     Ping(u64),
@@ -45,17 +48,17 @@ impl Matter {
     /// What the answer to it will mean, if it asks for one.
     fn answer(self) -> Option<Purpose> {
         match self {
-            Self::Drop | Self::Loop(_) => None,
+            Self::Reply | Self::Drop | Self::Loop(_) => None,
             Self::Ping(id) => Some(Purpose::Pong(id)),
             Self::Fragment(id, index) => Some(Purpose::Ack(id, index)),
         }
     }
 
-    /// What a mailbox's receipt for it will mean.
+    /// What a mailbox's receipt for it will mean, if that is of any use.
     fn receipt(self) -> Option<Purpose> {
         match self {
             Self::Fragment(id, index) => Some(Purpose::Stored(id, index)),
-            Self::Drop | Self::Loop(_) | Self::Ping(_) => None,
+            Self::Reply | Self::Drop | Self::Loop(_) | Self::Ping(_) => None,
         }
     }
 }
@@ -80,11 +83,33 @@ struct BackWay {
 
 /// A reply block that is not given out yet.
 struct ReplyBlock {
-    surb: Surb,
+    surb: [u8; SURB_LEN],
     keys: SurbKeys,
     id: [u8; 16],
     predicted: Duration,
     relays: Vec<NodeId>,
+}
+
+/// The blocks that a packet carries: for an answer, and for a mailbox's receipt.
+struct Blocks {
+    answer: Option<ReplyBlock>,
+    receipt: Option<ReplyBlock>,
+}
+
+/// A packet of which only the layers are missing.
+struct Sealed {
+    plan: Plan,
+    blocks: Blocks,
+    path: Vec<Hop>,
+    body: Box<[u8; BODY_LEN]>,
+    packet: PacketBuf,
+}
+
+impl Sealed {
+    fn order(&mut self) -> Order<'_> {
+        let Self { plan: Plan { way, .. }, path, body, packet, .. } = self;
+        Order { path, epoch: way.epoch.0, last: way.last, body, packet }
+    }
 }
 
 /// What is remembered of a reply block once its packet leaves.
@@ -104,77 +129,107 @@ pub(super) struct Built {
     packet: PacketBuf,
     matter: Matter,
     epoch: Epoch,
+    pub(super) at: Instant,
     /// From here to there.
     there: Duration,
+    /// There and back.
     relays: Vec<NodeId>,
     expected: Vec<Expected>,
 }
 
+impl Built {
+    /// An answer by somebody's reply block: nothing is expected of it.
+    pub(super) fn reply(first: NodeId, packet: PacketBuf, epoch: Epoch, now: Now) -> Self {
+        let (there, relays, expected) = (Duration::ZERO, vec![first], Vec::new());
+        Self { first, packet, matter: Matter::Reply, epoch, at: now.mono, there, relays, expected }
+    }
+
+    fn is_fresh(&self, epoch: Epoch, now: Now) -> bool {
+        self.epoch == epoch && now.mono.saturating_duration_since(self.at) <= AHEAD
+    }
+
+    /// Whether all its relays are known.
+    fn is_known(&self, paths: &dyn PathSelector) -> bool {
+        self.relays.iter().all(|relay| paths.relay(self.epoch, *relay).is_some())
+    }
+}
+
 /// What was built ahead.
 #[derive(Debug, Default)]
-pub(super) struct Ready {
+pub(super) struct Ahead {
+    /// With full cover, the packet of the next tick.
+    pub(super) next: Option<Built>,
     pub(super) drops: Vec<Built>,
     pub(super) fragments: BTreeMap<(MessageId, u16), Built>,
 }
 
-impl Ready {
-    /// Forgets all.
-    pub(super) fn clear(&mut self) {
-        self.drops.clear();
-        self.fragments.clear();
+impl Ahead {
+    fn keep(&mut self, keep: impl Fn(&Built) -> bool) {
+        self.next = self.next.take().filter(&keep);
+        self.drops.retain(&keep);
+        self.fragments.retain(|_, built| keep(built));
+    }
+
+    /// Forgets what goes over relays that are no longer known.
+    pub(super) fn set_paths(&mut self, paths: &dyn PathSelector) {
+        self.keep(|built| built.is_known(paths));
     }
 
     /// Forgets what would leave by `first`.
     pub(super) fn unreachable(&mut self, first: NodeId) {
-        self.drops.retain(|built| built.first != first);
-        self.fragments.retain(|_, built| built.first != first);
+        self.keep(|built| built.first != first);
     }
 
-    /// Forgets the fragments of a message.
+    /// Forgets the fragments of a message. That of the next tick leaves: with full cover no tick stays empty.
     pub(super) fn ended(&mut self, message: &MessageId) {
         self.fragments.retain(|(of, _), _| of != message);
     }
 }
 
 impl Endpoint {
-    /// A drop packet that leaves now.
-    pub(super) fn drop_packet(&mut self, now: Now) -> Option<Prepared> {
+    pub(super) fn drop_packet(&mut self, now: Now) -> Option<Built> {
         let epoch = self.config.schedule.for_sending(now.unix);
-        self.ready.drops.retain(|built| built.epoch == epoch);
-        if self.ready.drops.is_empty() {
+        self.ahead.drops.retain(|built| built.is_fresh(epoch, now));
+        if self.ahead.drops.is_empty() {
             let plans = (0..self.crowd()).filter_map(|_| self.plan_drop(epoch, now)).collect();
-            self.ready.drops = self.build(plans, now);
+            self.ahead.drops = self.build(plans, now);
         }
-        let built = self.ready.drops.pop()?;
-        Some(self.leave(built, now))
+        self.ahead.drops.pop()
     }
 
-    /// A fragment that leaves now.
-    pub(super) fn fragment_packet(&mut self, id: MessageId, index: u16, now: Now) -> Option<Prepared> {
+    pub(super) fn fragment_packet(&mut self, id: MessageId, index: u16, now: Now) -> Option<Built> {
         self.last_served = id;
         let epoch = self.config.schedule.for_sending(now.unix);
-        self.ready.fragments.retain(|_, built| built.epoch == epoch);
-        if !self.ready.fragments.contains_key(&(id, index)) {
-            let room = MAX_READY.saturating_sub(self.ready.fragments.len());
-            let mut coming = self.messages.get(&id)?.upcoming(now.mono, self.crowd().min(room));
-            if !coming.contains(&index) {
-                coming = vec![index];
-            }
-            let plans = coming.into_iter().filter_map(|index| self.plan_fragment(id, index, now)).collect();
+        self.ahead.fragments.retain(|_, built| built.is_fresh(epoch, now));
+        if !self.ahead.fragments.contains_key(&(id, index)) {
+            let coming = self.coming_fragments((id, index), self.crowd(), now);
+            let plans = coming.into_iter().filter_map(|(id, index)| self.plan_fragment(id, index, now)).collect();
             for built in self.build(plans, now) {
                 if let Matter::Fragment(id, index) = built.matter {
-                    self.ready.fragments.insert((id, index), built);
+                    self.ahead.fragments.insert((id, index), built);
                 }
             }
         }
-        let built = self.ready.fragments.remove(&(id, index))?;
-        Some(self.leave(built, now))
+        self.ahead.fragments.remove(&(id, index))
     }
 
-    /// A packet of its own kind that leaves now.
-    pub(super) fn single_packet(&mut self, plan: Plan, now: Now) -> Option<Prepared> {
-        let built = self.build(vec![plan], now).pop()?;
-        Some(self.leave(built, now))
+    /// `first`, and the fragments that the ticks after it will carry and that are not built yet: the messages take turns.
+    fn coming_fragments(&self, first: (MessageId, u16), count: usize, now: Now) -> Vec<(MessageId, u16)> {
+        let missing = |id: MessageId, indices: Vec<u16>| -> Vec<_> {
+            let all = indices.into_iter().map(|index| (id, index));
+            all.filter(|fragment| *fragment != first && !self.ahead.fragments.contains_key(fragment)).collect()
+        };
+        let known = count + self.ahead.fragments.len() + 1;
+        let turns = self.messages_in_turn(now).map(|(id, message)| missing(*id, message.upcoming(now.mono, known)));
+        // So many messages at most have a turn in the crowd.
+        let lists: Vec<_> = turns.filter(|list| !list.is_empty()).take(count).collect();
+        let in_turn = (0..count).flat_map(|round| lists.iter().filter_map(move |list| list.get(round).copied()));
+        std::iter::once(first).chain(in_turn).take(count).collect()
+    }
+
+    /// A packet that nothing else is built with.
+    pub(super) fn single_packet(&mut self, plan: Plan, now: Now) -> Option<Built> {
+        self.build(vec![plan], now).pop()
     }
 
     /// How many packets the clock lets leave soon enough to be built now.
@@ -184,8 +239,8 @@ impl Endpoint {
     }
 
     /// The packet leaves: from now on its answers are expected.
-    fn leave(&mut self, built: Built, now: Now) -> Prepared {
-        let Built { first, packet, matter, epoch, there, relays, expected } = built;
+    pub(super) fn leave(&mut self, built: Built, now: Now) {
+        let Built { first, packet, matter, epoch, there, relays, expected, .. } = built;
         let expires = self.deadline_of(epoch, now);
         let mut back = Duration::ZERO;
         for Expected { id, keys, purpose, back: way_back } in expected {
@@ -204,77 +259,77 @@ impl Endpoint {
                     message.sent(index, relays, now.mono, wait);
                 }
             }
-            Matter::Drop | Matter::Ping(_) => {}
+            Matter::Reply | Matter::Drop | Matter::Ping(_) => {}
         }
-        Prepared { first, packet, cover: matches!(matter, Matter::Drop | Matter::Loop(_)) }
+        let cover = matches!(matter, Matter::Drop | Matter::Loop(_));
+        self.outputs.push_back(Output::Send { first, packet, cover });
     }
 
     /// Builds all that can be built.
     fn build(&mut self, plans: Vec<Plan>, now: Now) -> Vec<Built> {
-        // Per packet: the block for its answer, if it asks for one, then the block for a mailbox's receipt. Every packet for a
-        // slot asks for a receipt, cover too: the mailbox cannot tell them apart.
-        let mut planned = Vec::with_capacity(plans.len());
-        let mut back_ways = Vec::new();
+        #[cfg(test)]
+        {
+            self.built += plans.len();
+        }
+        let mut sealed = self.sealed(plans, now);
+        let mut orders: Vec<_> = sealed.iter_mut().map(Sealed::order).collect();
+        let Ok(routes) = build_batch(&mut orders, &mut self.rng) else {
+            self.drops.count(DropReason::NoRoute);
+            return Vec::new();
+        };
+        let built = |(sealed, route): (Sealed, Route)| {
+            let Sealed { plan: Plan { way, matter, .. }, blocks, packet, .. } = sealed;
+            let there = self.predict(&route.delay_seeds, &way.relays, &way.last);
+            let back = blocks.answer.iter().flat_map(|block| block.relays.iter().copied());
+            let relays = way.relays.iter().map(|relay| relay.id).chain(back).collect();
+            let expected = expected(matter, blocks);
+            let (first, epoch, at) = (NodeId(route.first), way.epoch, now.mono);
+            Built { first, packet, matter, epoch, at, there, relays, expected }
+        };
+        sealed.into_iter().zip(routes).map(built).collect()
+    }
+
+    /// Makes the reply blocks, all together, and seals what carries them.
+    fn sealed(&mut self, plans: Vec<Plan>, now: Now) -> Vec<Sealed> {
+        let (mut planned, mut back_ways) = (Vec::with_capacity(plans.len()), Vec::new());
         for plan in plans {
             let answer = plan.matter.answer().map(|_| self.back_way(&plan.way, plan.hops, now));
+            // Every packet for a slot asks for a receipt, cover too: the mailbox cannot tell them apart.
             let slot = plan.way.form == Form::Slot;
             let receipt = slot.then(|| self.back_way(&plan.way, plan.way.relays.len(), now));
-            let wanted = usize::from(answer.is_some()) + usize::from(receipt.is_some());
-            let made: Vec<_> = answer.into_iter().chain(receipt).flatten().collect();
-            if made.len() == wanted {
-                back_ways.extend(made);
-                planned.push((plan, wanted));
+            let asks = (answer.is_some(), receipt.is_some());
+            if let Some(found) = answer.into_iter().chain(receipt).collect::<Option<Vec<_>>>() {
+                back_ways.extend(found);
+                planned.push((plan, asks));
             }
         }
-        let mut blocks = self.reply_blocks(&back_ways).into_iter();
+        let mut made = self.reply_blocks(&back_ways).into_iter();
         let mut sealed = Vec::with_capacity(planned.len());
-        for (plan, wanted) in planned {
-            let blocks: Vec<_> = blocks.by_ref().take(wanted).collect();
+        for (plan, (answer, receipt)) in planned {
+            let mut next = |asked: bool| if asked { made.next() } else { None };
+            let blocks = Blocks { answer: next(answer), receipt: next(receipt) };
             if let (Some(body), Some(path)) = (self.body(&plan, &blocks), self.sphinx_path(&plan.way.relays)) {
-                sealed.push((plan, blocks, body, path));
+                sealed.push(Sealed { plan, blocks, path, body, packet: new_packet() });
             }
         }
-        let mut packets: Vec<PacketBuf> = sealed.iter().map(|_| Box::new([0; PACKET_LEN])).collect();
-        let mut orders: Vec<_> = sealed
-            .iter()
-            .zip(&mut packets)
-            .map(|((plan, _, body, path), packet)| Order {
-                path,
-                epoch: plan.way.epoch.0,
-                last: plan.way.last,
-                body,
-                packet,
-            })
-            .collect();
-        // Paths have one to five hops; it could fail for no other reason.
-        let routes = build_batch(&mut orders, &mut self.rng).unwrap_or_default();
-        let built = sealed.into_iter().zip(packets).zip(routes);
-        built
-            .map(|(((plan, blocks, _, _), packet), route)| {
-                let Plan { way, matter, .. } = plan;
-                let there = self.predict(&route.delay_seeds, &way.relays, &way.last);
-                let on_way = way.relays.iter().map(|relay| relay.id);
-                let relays = on_way.chain(blocks.first().into_iter().flat_map(|b| b.relays.clone())).collect();
-                let expected = expected(matter, blocks);
-                Built { first: NodeId(route.first), packet, matter, epoch: way.epoch, there, relays, expected }
-            })
-            .collect()
+        sealed
     }
 
     /// What the packet carries, sealed, with its reply blocks in it.
-    fn body(&mut self, plan: &Plan, blocks: &[ReplyBlock]) -> Option<Box<[u8; BODY_LEN]>> {
+    fn body(&mut self, plan: &Plan, blocks: &Blocks) -> Option<Box<[u8; BODY_LEN]>> {
         let form = plan.way.form;
-        let answer = plan.matter.answer().and_then(|_| blocks.first()).map(|block| block.surb.to_bytes());
-        let content = match (plan.matter, &answer) {
-            (Matter::Drop, _) => Content::Drop,
-            (Matter::Loop(id), _) => Content::Loop { id },
-            (Matter::Ping(_), surb) => Content::Ping { surb: surb.as_ref()? },
-            (Matter::Fragment(id, index), surb) => {
+        let surb = blocks.answer.as_ref().map(|block| &block.surb);
+        let content = match plan.matter {
+            Matter::Reply => return None,
+            Matter::Drop => Content::Drop,
+            Matter::Loop(id) => Content::Loop { id },
+            Matter::Ping(_) => Content::Ping { surb: surb? },
+            Matter::Fragment(id, index) => {
                 let message = self.messages.get(&id)?;
                 let (created, length) = (message.created, message.length());
                 let count = fragment_count(length as usize, form);
-                let (surb, data) = (surb.as_ref()?, message.data(index));
-                Content::Fragment(Fragment { message: id, created, length, index, count, surb, data })
+                let data = message.data(index);
+                Content::Fragment(Fragment { message: id, created, length, index, count, surb: surb?, data })
             }
         };
         let mut body = Box::new([0u8; BODY_LEN]);
@@ -284,7 +339,7 @@ impl Endpoint {
         content.write(sealed.get_mut(32..content_end)?).ok()?;
         seal::seal(sealed, &plan.seal_key, &self.config.network, &mut self.rng).ok()?;
         if form == Form::Slot {
-            body.get_mut(..SURB_LEN)?.copy_from_slice(&blocks.last()?.surb.to_bytes());
+            body.get_mut(..SURB_LEN)?.copy_from_slice(&blocks.receipt.as_ref()?.surb);
         }
         Some(body)
     }
@@ -301,12 +356,15 @@ impl Endpoint {
         Some(BackWay { relays, path, last, epoch: way.epoch, id })
     }
 
-    fn reply_blocks(&mut self, ways: &[BackWay]) -> Vec<ReplyBlock> {
-        let orders: Vec<_> =
-            ways.iter().map(|way| SurbOrder { path: &way.path, epoch: way.epoch.0, last: way.last }).collect();
-        let made = build_surbs(&orders, &mut self.rng).unwrap_or_default();
-        let block = |(way, (surb, keys, route)): (&BackWay, (Surb, SurbKeys, fog_sphinx::Route))| ReplyBlock {
-            surb,
+    fn reply_blocks<'a>(&mut self, ways: &'a [BackWay]) -> Vec<ReplyBlock> {
+        let order = |way: &'a BackWay| SurbOrder { path: &way.path, epoch: way.epoch.0, last: way.last };
+        let orders: Vec<_> = ways.iter().map(order).collect();
+        let Ok(made) = build_surbs(&orders, &mut self.rng) else {
+            self.drops.count(DropReason::NoRoute);
+            return Vec::new();
+        };
+        let block = |(way, (surb, keys, route)): (&'a BackWay, (Surb, SurbKeys, Route))| ReplyBlock {
+            surb: surb.to_bytes(),
             keys,
             id: way.id,
             predicted: self.predict(&route.delay_seeds, &way.relays, &way.last),
@@ -330,15 +388,13 @@ impl Endpoint {
     }
 }
 
-/// What the answers will mean: of the blocks, the answer's stands first and the receipt's last.
-fn expected(matter: Matter, blocks: Vec<ReplyBlock>) -> Vec<Expected> {
-    // The receipt for cover and pings is of no use.
-    let purposes = matter.answer().into_iter().chain(matter.receipt());
-    let expect = |(purpose, block): (Purpose, ReplyBlock)| Expected {
-        id: block.id,
-        keys: block.keys,
-        purpose,
-        back: block.predicted,
+/// What the answers will mean.
+fn expected(matter: Matter, blocks: Blocks) -> Vec<Expected> {
+    let answer = matter.answer().zip(blocks.answer);
+    let receipt = matter.receipt().zip(blocks.receipt);
+    let expect = |(purpose, block): (Purpose, ReplyBlock)| {
+        let ReplyBlock { id, keys, predicted: back, .. } = block;
+        Expected { id, keys, purpose, back }
     };
-    purposes.zip(blocks).map(expect).collect()
+    answer.into_iter().chain(receipt).map(expect).collect()
 }

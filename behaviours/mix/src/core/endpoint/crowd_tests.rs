@@ -89,9 +89,13 @@ impl Sender {
     }
 
     fn message(&mut self, length: usize) {
+        self.send(MessageId([5; 16]), length);
+    }
+
+    fn send(&mut self, id: MessageId, length: usize) {
         let seal_key = seal::public_key(&Zeroizing::new([1; 32])).unwrap();
         let to = Address { node: NodeId([9; 32]), seal_key, mailboxes: Vec::new() };
-        let (id, body, timeout) = (MessageId([5; 16]), vec![0; length], Duration::from_secs(600));
+        let (body, timeout) = (vec![0; length], Duration::from_secs(600));
         self.endpoint.send(Send { id, to, body, hops: None, anonymous: true, timeout }, self.now).unwrap();
     }
 
@@ -114,8 +118,8 @@ impl Sender {
         left
     }
 
-    fn ready(&self) -> usize {
-        self.endpoint.ready.drops.len() + self.endpoint.ready.fragments.len()
+    fn ahead(&self) -> usize {
+        self.endpoint.ahead.drops.len() + self.endpoint.ahead.fragments.len()
     }
 }
 
@@ -129,10 +133,42 @@ fn packets_are_built_ahead_and_leave_one_by_one() {
         let mut built_ahead = 0;
         for _ in 0..40 {
             sender.run(Duration::from_millis(5));
-            built_ahead = built_ahead.max(sender.ready());
+            built_ahead = built_ahead.max(sender.ahead());
         }
         assert_eq!(built_ahead, super::crowd::CROWD - 1, "{cover:?}");
     }
+}
+
+#[test]
+fn many_messages_share_a_crowd_and_nothing_old_leaves() {
+    for cover in [Cover::None, Cover::Full] {
+        let mut sender = Sender::new(cover);
+        for n in 0..100 {
+            sender.send(MessageId([n; 16]), 40_000);
+        }
+        let mut oldest = Duration::ZERO;
+        for _ in 0..2_000 {
+            sender.run(Duration::from_millis(5));
+            let ages = sender.endpoint.ahead.fragments.values().map(|built| sender.now.mono - built.at);
+            oldest = oldest.max(ages.max().unwrap_or_default());
+        }
+        assert!(oldest <= super::crowd::AHEAD + Duration::from_millis(200), "{oldest:?} {cover:?}");
+        let messages = sender.endpoint.ahead.fragments.keys().map(|(id, _)| id).collect::<BTreeSet<_>>().len();
+        assert_eq!(messages, sender.endpoint.ahead.fragments.len(), "each of another message: they take turns");
+    }
+}
+
+#[test]
+fn little_is_built_that_does_not_leave() {
+    let mut sender = Sender::new(Cover::None);
+    sender.message(200_000);
+    // Nobody answers, so in the end everything is due again and again.
+    let left = sender.run(Duration::from_secs(20)).len();
+    let built = sender.endpoint.built;
+    // What became due takes the turn of what was built ahead, and some of that grows old.
+    assert!(built <= left + left / 8, "{built} were built, {left} left");
+    let message = sender.endpoint.messages.values().next().unwrap();
+    assert!(message.retransmissions() > 100, "{}", message.retransmissions());
 }
 
 #[test]
@@ -154,30 +190,51 @@ fn nothing_that_was_built_for_an_epoch_leaves_in_the_next() {
 
 #[test]
 fn nothing_leaves_by_a_relay_that_cannot_be_reached_or_is_not_known_any_more() {
-    let mut sender = Sender::new(Cover::None);
-    sender.message(400_000);
     let gone = NodeId([4; 32]);
     let uses_it = |left: &[Left]| left.iter().any(|(_, first, _)| *first == gone);
-    assert!(uses_it(&sender.run(Duration::from_millis(500))));
-    sender.endpoint.unreachable(gone, sender.now);
-    let left = sender.run(Duration::from_millis(500));
-    assert!(left.len() > 10 && !uses_it(&left));
+    for cover in [Cover::None, Cover::Full] {
+        let mut sender = Sender::new(cover);
+        sender.message(400_000);
+        assert!(uses_it(&sender.run(Duration::from_millis(500))));
+        sender.endpoint.unreachable(gone, sender.now);
+        let left = sender.run(Duration::from_millis(500));
+        assert!(left.len() > 10 && !uses_it(&left), "{cover:?}");
 
-    let mut sender = Sender::new(Cover::None);
-    sender.message(400_000);
-    assert!(uses_it(&sender.run(Duration::from_secs(3))));
-    sender.endpoint.set_paths(relays((1..=9).filter(|n| *n != 4)));
-    let left = sender.run(Duration::from_secs(3));
-    assert!(left.len() > 50 && !uses_it(&left));
+        let mut sender = Sender::new(cover);
+        sender.message(400_000);
+        assert!(uses_it(&sender.run(Duration::from_secs(3))));
+        sender.endpoint.set_paths(relays((1..=9).filter(|n| *n != 4)));
+        let left = sender.run(Duration::from_secs(3));
+        assert!(left.len() > 50 && !uses_it(&left), "{cover:?}");
+    }
+}
+
+/// With full cover the packet of a tick leaves before the next one is built, which takes long.
+#[test]
+fn the_next_packet_is_built_after_the_last_one_has_left() {
+    let mut sender = Sender::new(Cover::Full);
+    sender.run(Duration::from_millis(100));
+    let mut ticks = 0;
+    while ticks < 20 {
+        sender.now = sender.now.plus(Duration::from_millis(1));
+        sender.endpoint.handle_timeout(sender.now);
+        if let Some(Output::Send { .. }) = sender.endpoint.poll_output() {
+            ticks += 1;
+            assert!(sender.endpoint.ahead.next.is_none());
+            assert_eq!(sender.endpoint.poll_timeout(sender.now.mono), Some(sender.now.mono), "at once, but later");
+            sender.endpoint.handle_timeout(sender.now);
+            assert!(sender.endpoint.ahead.next.is_some() && sender.endpoint.poll_output().is_none());
+        }
+    }
 }
 
 #[test]
 fn a_message_that_ends_leaves_nothing_behind() {
     let mut sender = Sender::new(Cover::None);
     sender.message(40_000);
-    while sender.ready() == 0 {
+    while sender.ahead() == 0 {
         sender.run(Duration::from_millis(1));
     }
     sender.endpoint.end_message(&MessageId([5; 16]));
-    assert_eq!(sender.ready(), 0);
+    assert_eq!(sender.ahead(), 0);
 }

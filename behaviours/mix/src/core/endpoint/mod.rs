@@ -1,9 +1,9 @@
 //! An endpoint: what a node sends and receives for itself, as opposed to what it relays for others.
 //!
 //! Applications hand in messages and pings; the endpoint cuts them into packets that leave on the send clock, and turns packets
-//! that arrive into messages, each handed to the application once. `send.rs` says what leaves, `crowd.rs` builds it, `receive.rs` takes
-//! packets in,
-//! `types.rs` says what goes in and comes out, [`claims`] keeps a mailbox for a node that is no relay, `rtt.rs` says when a packet is late and which relays to avoid.
+//! that arrive into messages, each handed to the application once. `send.rs` says what leaves, `crowd.rs` builds it, `receive.rs`
+//! takes packets in, `types.rs` says what goes in and comes out, [`claims`] keeps a mailbox for a node that is no relay, `rtt.rs`
+//! says when a packet is late and which relays to avoid.
 
 pub mod claims;
 mod crowd;
@@ -31,9 +31,8 @@ use rand_chacha::ChaCha20Rng;
 pub use self::types::{Config, Delivery, Output, Ping, Restored, Secrets, Send, SendError, SentNews, SentState};
 use self::{
     claims::Claims,
-    crowd::Ready,
+    crowd::Ahead,
     rtt::{LateEstimate, Suspects},
-    send::Prepared,
 };
 use super::{
     PacketBuf,
@@ -95,8 +94,11 @@ pub struct Endpoint {
     outputs: VecDeque<Output>,
     // sending
     clock: SendClock,
-    prepared: Option<Prepared>,
-    ready: Ready,
+    ahead: Ahead,
+    #[cfg(test)]
+    built: usize,
+    /// The packet of the next tick is to be built, now that the last one has left.
+    unprepared: bool,
     messages: BTreeMap<MessageId, Outgoing>,
     held: BTreeMap<MessageId, Instant>,
     stored_reported: BTreeSet<MessageId>,
@@ -147,8 +149,10 @@ impl Endpoint {
             drops,
             outputs: VecDeque::new(),
             clock: SendClock::new(config.send_per_second),
-            prepared: None,
-            ready: Ready::default(),
+            ahead: Ahead::default(),
+            #[cfg(test)]
+            built: 0,
+            unprepared: false,
             messages: BTreeMap::new(),
             held: BTreeMap::new(),
             stored_reported: BTreeSet::new(),
@@ -190,8 +194,7 @@ impl Endpoint {
     /// Paths are drawn from `paths` from now on.
     pub fn set_paths(&mut self, paths: Arc<dyn PathSelector + std::marker::Send + Sync>) {
         self.paths = paths;
-        // What was built ahead goes over paths of the old ones.
-        self.ready.clear();
+        self.ahead.set_paths(&*self.paths);
         // Validated keys are kept for the relays of a few epochs; a larger cache has outlived its relays.
         if self.keys.len() > 40_000 {
             self.keys.clear();
@@ -288,7 +291,7 @@ impl Endpoint {
     /// `first` cannot be reached: what was sent to it takes another path at once.
     pub fn unreachable(&mut self, first: NodeId, now: Now) {
         self.suspects.unreachable(first, now.mono);
-        self.ready.unreachable(first);
+        self.ahead.unreachable(first);
         self.messages.values_mut().for_each(|message| message.unreachable(&first, now.mono));
         self.run_clock(now);
     }
@@ -323,6 +326,7 @@ impl Endpoint {
             None => work.filter(|due| *due > now).or_else(|| work.map(|_| now + NO_PATH_RETRY)),
         };
         let others = [
+            self.unprepared.then_some(now),
             sending,
             work.filter(|due| *due > now),
             self.loops.poll_timeout(),
@@ -381,7 +385,7 @@ impl Endpoint {
 
     fn end_message(&mut self, id: &MessageId) {
         self.messages.remove(id);
-        self.ready.ended(id);
+        self.ahead.ended(id);
         self.held.remove(id);
         self.stored_reported.remove(id);
     }

@@ -241,7 +241,7 @@ impl Endpoint {
             }
             (Ok(ReplyBody::Stored), Purpose::Stored(message, index)) => {
                 if let Some(outgoing) = self.messages.get_mut(&message) {
-                    self.suspects.answered(outgoing.lost_path(index), now.mono);
+                    self.suspects.answered(outgoing.path(index), now.mono);
                     outgoing.stored(index, now.mono);
                     self.report_standing(message);
                 }
@@ -251,7 +251,7 @@ impl Endpoint {
             {
                 self.late.sample(elapsed.saturating_sub(block.predicted));
                 if let Some(outgoing) = self.messages.get_mut(&message) {
-                    self.suspects.answered(outgoing.lost_path(index), now.mono);
+                    self.suspects.answered(outgoing.path(index), now.mono);
                     outgoing.acknowledged_by(incarnation, accepted, &fragments, now.mono);
                     self.report_standing(message);
                 }

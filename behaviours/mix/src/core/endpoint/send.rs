@@ -9,11 +9,14 @@ use fog_sphinx::{LastHop, PACKET_LEN, Surb};
 use rand::RngExt;
 
 use super::{
-    Endpoint, Output, PacketBuf, PingJob, SendError,
-    crowd::{Matter, Plan, Way},
+    Endpoint, PacketBuf, PingJob, SendError,
+    crowd::{Built, Matter, Plan, Way},
 };
 use crate::{
-    core::{cover::Cover, outgoing::Address},
+    core::{
+        cover::Cover,
+        outgoing::{Address, Outgoing},
+    },
     wire::{Bitmap, Form, ReplyBody},
 };
 
@@ -27,35 +30,29 @@ enum Job {
     Drop,
 }
 
-/// A packet that leaves at the next tick.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) first: NodeId,
-    pub(super) packet: PacketBuf,
-    pub(super) cover: bool,
-}
-
 impl Endpoint {
     /// Lets the ticks that are due carry what waits.
     pub(super) fn run_clock(&mut self, now: Now) {
-        let always = self.config.cover == Cover::Full;
-        if always || self.has_work(now) {
+        let full = self.config.cover == Cover::Full;
+        if full || self.has_work(now) {
             self.clock.wake(now.mono, &mut self.rng);
         }
-        if always && self.prepared.is_none() {
-            self.prepared = self.prepare(now);
-        }
+        let mut left = false;
         while self.clock.tick(now.mono, &mut self.rng) {
-            // With full cover the packet was built before its tick, so that the time to build it, which differs, is not seen.
-            let prepared = if always { self.prepared.take() } else { self.prepare(now) };
-            if let Some(Prepared { first, packet, cover }) = prepared {
-                self.outputs.push_back(Output::Send { first, packet, cover });
+            let next = self.ahead.next.take();
+            if let Some(built) = next.or_else(|| self.prepare(now)) {
+                self.leave(built, now);
+                left = true;
             }
-            if always {
-                self.prepared = self.prepare(now);
-            } else if !self.has_work(now) {
+            if !full && !self.has_work(now) {
                 self.clock.sleep();
             }
+        }
+        // With full cover the packet of a tick is built before its tick, and after the packet of the tick before has left: the
+        // time that it takes differs, and must not be seen.
+        self.unprepared = full && self.ahead.next.is_none() && left;
+        if full && self.ahead.next.is_none() && !left {
+            self.ahead.next = self.prepare(now);
         }
     }
 
@@ -69,10 +66,14 @@ impl Endpoint {
 
     /// The next fragment, the messages taking turns.
     fn next_fragment(&self, now: Now) -> Option<(MessageId, u16)> {
+        self.messages_in_turn(now).find_map(|(id, message)| message.next(now.mono).map(|index| (*id, index)))
+    }
+
+    /// The messages that may be served, from the one whose turn it is.
+    pub(super) fn messages_in_turn(&self, now: Now) -> impl Iterator<Item = (&MessageId, &Outgoing)> {
         let after = (std::ops::Bound::Excluded(self.last_served), std::ops::Bound::Unbounded);
         let turns = self.messages.range(after).chain(self.messages.range(..=self.last_served));
-        let free = |id: &MessageId| self.held.get(id).is_none_or(|until| *until <= now.mono);
-        turns.filter(|(id, _)| free(id)).find_map(|(id, message)| message.next(now.mono).map(|index| (*id, index)))
+        turns.filter(move |(id, _)| self.held.get(id).is_none_or(|until| *until <= now.mono))
     }
 
     /// Answers and own traffic take turns, so that neither can starve the other.
@@ -104,20 +105,20 @@ impl Endpoint {
     }
 
     /// Builds the next packet: the first job that can become one, or with full cover a drop packet.
-    fn prepare(&mut self, now: Now) -> Option<Prepared> {
+    fn prepare(&mut self, now: Now) -> Option<Built> {
         // Each job that cannot be sent is gone or held back, so this ends.
         while let Some(job) = self.next_job(now) {
-            if let Some(prepared) = self.perform(job, now) {
-                return Some(prepared);
+            if let Some(built) = self.perform(job, now) {
+                return Some(built);
             }
         }
         (self.config.cover == Cover::Full).then(|| self.perform(Job::Drop, now)).flatten()
     }
 
-    fn perform(&mut self, job: Job, now: Now) -> Option<Prepared> {
+    fn perform(&mut self, job: Job, now: Now) -> Option<Built> {
         match job {
             Job::Ack(message) => self.acknowledgement(message, now),
-            Job::Pong(surb) => self.reply(*surb, &ReplyBody::Pong),
+            Job::Pong(surb) => self.reply(*surb, &ReplyBody::Pong, now),
             Job::Ping(ping) => self.ping_packet(&ping, now),
             Job::Loop => self.loop_packet(now),
             Job::Drop => self.drop_packet(now),
@@ -131,7 +132,7 @@ impl Endpoint {
         }
     }
 
-    fn reply(&mut self, surb: Surb, body: &ReplyBody) -> Option<Prepared> {
+    fn reply(&mut self, surb: Surb, body: &ReplyBody, now: Now) -> Option<Built> {
         let body = body.to_body().ok()?;
         let mut packet = new_packet();
         let epoch = Epoch(surb.epoch());
@@ -141,10 +142,10 @@ impl Endpoint {
             self.drops.count(DropReason::NoRoute);
             return None;
         }
-        Some(Prepared { first, packet, cover: false })
+        Some(Built::reply(first, packet, epoch, now))
     }
 
-    fn acknowledgement(&mut self, message: MessageId, now: Now) -> Option<Prepared> {
+    fn acknowledgement(&mut self, message: MessageId, now: Now) -> Option<Built> {
         let state = self.acks.get_mut(&message)?;
         state.queued = false;
         let schedule = self.config.schedule;
@@ -162,16 +163,16 @@ impl Endpoint {
             // Nothing is left of it: a new number tells its sender so.
             None => self.reassembly.fragments(&message).unwrap_or_else(|| (self.rng.random(), Bitmap::none(count))),
         };
-        self.reply(surb?, &ReplyBody::Ack { message, incarnation, accepted, count, fragments })
+        self.reply(surb?, &ReplyBody::Ack { message, incarnation, accepted, count, fragments }, now)
     }
 
-    fn ping_packet(&mut self, ping: &PingJob, now: Now) -> Option<Prepared> {
+    fn ping_packet(&mut self, ping: &PingJob, now: Now) -> Option<Built> {
         let way = self.way_to(&ping.to, ping.hops, None, now).ok()?;
         let plan = Plan { way, seal_key: ping.to.seal_key, hops: ping.hops, matter: Matter::Ping(ping.id) };
         self.single_packet(plan, now)
     }
 
-    fn loop_packet(&mut self, now: Now) -> Option<Prepared> {
+    fn loop_packet(&mut self, now: Now) -> Option<Built> {
         let epoch = self.config.schedule.for_sending(now.unix);
         let hops = self.config.hops;
         let (relays, last) = self.return_path(epoch, hops, &[], now).ok()?;
@@ -193,9 +194,9 @@ impl Endpoint {
     }
 
     pub(super) fn plan_fragment(&mut self, id: MessageId, index: u16, now: Now) -> Option<Plan> {
-        let message = self.messages.get(&id)?;
+        let message = self.messages.get_mut(&id)?;
         let (to, hops, form) = (message.to.clone(), message.hops, message.form);
-        let lost = message.lost_path(index).to_vec();
+        let lost = message.lose(index);
         self.suspects.lost(&lost, now.mono);
         let way = self.way_to(&to, hops, Some(form), now).ok()?;
         Some(Plan { way, seal_key: to.seal_key, hops, matter: Matter::Fragment(id, index) })
@@ -258,6 +259,6 @@ impl Endpoint {
     }
 }
 
-fn new_packet() -> PacketBuf {
+pub(super) fn new_packet() -> PacketBuf {
     Box::new([0; PACKET_LEN])
 }
