@@ -67,6 +67,7 @@ impl Backend {
     /// If that was an error: what was asked for is never replaced by something else.
     #[must_use]
     pub fn current() -> Self {
+        #[expect(clippy::panic, reason = "there is nothing that could be done instead: see above")]
         static CURRENT: LazyLock<Backend> =
             LazyLock::new(|| Backend::from_env().unwrap_or_else(|error| panic!("{error}")));
         *CURRENT
