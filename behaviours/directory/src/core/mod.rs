@@ -1,14 +1,21 @@
 //! The directory as pure decisions: no IO, no clock, no ambient randomness.
 
 pub mod address;
+pub mod alias;
+pub mod beacon;
+pub mod certificate;
 pub mod delay_vrf;
 pub mod descriptor;
 pub mod exchange;
+pub mod guards;
+pub mod lottery;
 pub mod path;
 pub mod publisher;
 pub mod relay_set;
 pub mod seating;
 pub mod snapshot;
+pub mod standing;
+pub mod weight;
 
 #[cfg(test)]
 pub(crate) mod testing;

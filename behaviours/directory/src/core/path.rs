@@ -1,21 +1,71 @@
-//! Paths through a snapshot: uniform over all that obey the rules (no relay twice, no two that one operator may hold).
+//! Paths through a snapshot: hops drawn by weight, under the rules (no relay twice, no two that one operator may hold).
 //!
-//! Drawing a whole path and drawing again when it breaks a rule is exactly uniform. Where the rules leave few paths, a search
-//! through a random order finds one if there is one.
+//! In a network with layers the hops before the last go through the layers 0, 1, 2 in this order (and again from 0, for
+//! longer paths); in an open network every mix may stand anywhere. Drawing a whole path, hop by hop and without regard
+//! to the rules, and drawing all of it again when it breaks one, gives each allowed path exactly its share: the product
+//! of its relays' weights. Where the rules leave few paths, a search finds one if there is one; it prefers heavy
+//! relays, but its shares are not exact.
 
 use fog_base::{
     Epoch, NodeId,
     relay::{NoPath, PathRequest, PathSelector, RelayHop, Role},
 };
-use rand::{Rng, RngExt, seq::SliceRandom};
+use rand::{Rng, RngExt};
 
-use super::snapshot::{Snapshot, SnapshotRelay};
+use super::{
+    alias::AliasTable,
+    lottery::LAYERS,
+    snapshot::{Snapshot, SnapshotRelay},
+};
 
 /// Whole paths that are drawn before the search.
 const DRAWS: usize = 64;
-/// Relays that the search looks at before it gives up: enough for every small network; a large one in which this is not enough has too
-/// few unrelated relays to be of use.
+/// Relays that the search looks at before it gives up: enough for every small network; a large one in which this is not
+/// enough has too few unrelated relays to be of use.
 const SEARCH_STEPS: usize = 20_000;
+
+/// The relays that one middle hop may be drawn from.
+#[derive(Debug, PartialEq, Eq)]
+struct Pool {
+    /// Their places in the snapshot.
+    relays: Vec<usize>,
+    table: Option<AliasTable>,
+}
+
+/// What middle hops are drawn from: one pool for each layer, or one for all in an open network.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Pools(Vec<Pool>);
+
+impl Pools {
+    /// From the relays of a snapshot. Those without weight carry nothing; if any mix has a layer, those without one do
+    /// not either.
+    pub(super) fn new(relays: &[SnapshotRelay]) -> Self {
+        let is_mix = |relay: &SnapshotRelay| relay.weight > 0 && relay.descriptor.facts().roles.has(Role::Mix);
+        let mixes: Vec<_> = relays.iter().enumerate().filter(|(_, relay)| is_mix(relay)).collect();
+        let layers: Vec<_> = if mixes.iter().any(|(_, relay)| relay.layer.is_some()) {
+            (0..LAYERS).map(Some).collect()
+        } else {
+            vec![None]
+        };
+        let pool = |layer| {
+            let members = mixes.iter().filter(|(_, relay)| relay.layer == layer);
+            let weights: Vec<_> = members.clone().map(|(_, relay)| relay.weight).collect();
+            Pool { relays: members.map(|(at, _)| *at).collect(), table: AliasTable::new(&weights) }
+        };
+        Self(layers.into_iter().map(pool).collect())
+    }
+
+    /// The pools of a path's first hops.
+    fn first(&self, hops: usize) -> impl Iterator<Item = &Pool> {
+        self.0.iter().cycle().take(hops)
+    }
+}
+
+impl Pool {
+    fn draw<'a>(&self, snapshot: &'a Snapshot, rng: &mut dyn Rng) -> Option<&'a SnapshotRelay> {
+        snapshot.relays().get(*self.relays.get(self.table.as_ref()?.draw(rng))?)
+    }
+}
 
 impl PathSelector for Snapshot {
     fn path(&self, request: &PathRequest<'_>, rng: &mut dyn Rng) -> Result<Vec<RelayHop>, NoPath> {
@@ -55,62 +105,86 @@ struct Draw<'a> {
 impl<'a> Draw<'a> {
     /// The hops before the last, or how many can stand on one path at most.
     fn middle_hops(&self, avoid: &[NodeId], rng: &mut dyn Rng) -> Result<Vec<&'a SnapshotRelay>, usize> {
-        if self.snapshot.mix_count() > 0 {
-            for _ in 0..DRAWS {
-                if let Some(hops) = self.draw(avoid, rng) {
-                    return Ok(hops);
-                }
+        let mut hops = Vec::with_capacity(self.middle + 1);
+        for _ in 0..DRAWS {
+            if self.draw(avoid, &mut hops, rng) {
+                return Ok(hops);
             }
         }
         self.search(avoid, rng)
     }
 
-    fn draw(&self, avoid: &[NodeId], rng: &mut dyn Rng) -> Option<Vec<&'a SnapshotRelay>> {
-        let mut hops = Vec::with_capacity(self.middle + 1);
-        for _ in 0..self.middle {
-            let relay = self.snapshot.mix_at(rng.random_range(0..self.snapshot.mix_count()))?;
-            if !self.is_allowed(relay, avoid) || !self.fits(relay, &hops) {
-                return None;
+    /// Draws a path into `hops`, and says whether it obeys the rules.
+    fn draw(&self, avoid: &[NodeId], hops: &mut Vec<&'a SnapshotRelay>, rng: &mut dyn Rng) -> bool {
+        hops.clear();
+        for pool in self.snapshot.pools().first(self.middle) {
+            match pool.draw(self.snapshot, rng) {
+                Some(relay) if self.is_allowed(relay, avoid) && self.fits(relay, hops) => hops.push(relay),
+                _ => return false,
             }
-            hops.push(relay);
         }
-        Some(hops)
+        true
     }
 
     fn is_allowed(&self, relay: &SnapshotRelay, avoid: &[NodeId]) -> bool {
         let id = relay.hop.id;
-        id != self.last.hop.id && !self.exclude.contains(&id) && !avoid.contains(&id) && !relay.is_related_to(self.last)
+        fit(relay, self.last) && !self.exclude.contains(&id) && !avoid.contains(&id)
     }
 
     fn fits(&self, relay: &SnapshotRelay, hops: &[&SnapshotRelay]) -> bool {
-        hops.iter().all(|hop| hop.hop.id != relay.hop.id && !hop.is_related_to(relay))
+        hops.iter().all(|hop| fit(hop, relay))
     }
 
-    /// Depth first through a random order of the relays that are allowed.
+    /// Depth first, each hop through its pool in a random order in which heavy relays tend to come first.
     fn search(&self, avoid: &[NodeId], rng: &mut dyn Rng) -> Result<Vec<&'a SnapshotRelay>, usize> {
-        let mut relays: Vec<_> = self.snapshot.mixes().filter(|relay| self.is_allowed(relay, avoid)).collect();
-        relays.shuffle(rng);
-        let (mut chosen, mut deepest, mut steps) = (Vec::with_capacity(self.middle), 0, 0);
-        let mut at = 0;
+        let pools = &self.snapshot.pools().0;
+        let orders: Vec<_> = pools.iter().map(|pool| self.random_order(pool, avoid, rng)).collect();
+        // Of each hop chosen so far, the relay and its place in the order of its pool.
+        let mut chosen: Vec<(usize, &SnapshotRelay)> = Vec::with_capacity(self.middle);
+        let (mut deepest, mut steps, mut at) = (0, 0, 0);
         while chosen.len() < self.middle {
             steps += 1;
-            let hops: Vec<_> = chosen.iter().filter_map(|i: &usize| relays.get(*i).copied()).collect();
-            match relays.get(at) {
-                Some(relay) if steps < SEARCH_STEPS => {
-                    if self.fits(relay, &hops) {
-                        chosen.push(at);
-                        deepest = deepest.max(chosen.len());
-                    }
-                    at += 1;
+            let order = orders.get(chosen.len() % orders.len().max(1)).ok_or(deepest)?;
+            match order.get(at) {
+                Some(_) if steps >= SEARCH_STEPS => return Err(deepest),
+                Some(relay) if chosen.iter().all(|(_, hop)| fit(hop, relay)) => {
+                    chosen.push((at, relay));
+                    deepest = deepest.max(chosen.len());
+                    at = first_place(&chosen, orders.len());
                 }
-                Some(_) => return Err(deepest),
-                None => at = chosen.pop().ok_or(deepest)? + 1,
+                Some(_) => at += 1,
+                None => at = chosen.pop().ok_or(deepest)?.0 + 1,
             }
         }
-        Ok(chosen.into_iter().filter_map(|i| relays.get(i).copied()).collect())
+        Ok(chosen.into_iter().map(|(_, relay)| relay).collect())
     }
+
+    /// The allowed relays of `pool` in the order of exponential variables with their weights as rates: as if each next
+    /// one were drawn by weight from those that are left (Efraimidis and Spirakis, 2006).
+    fn random_order(&self, pool: &Pool, avoid: &[NodeId], rng: &mut dyn Rng) -> Vec<&'a SnapshotRelay> {
+        let relays = pool.relays.iter().filter_map(|at| self.snapshot.relays().get(*at));
+        let allowed = relays.filter(|relay| self.is_allowed(relay, avoid));
+        let mut order: Vec<_> = allowed.map(|relay| (-rng.random::<f64>().ln() / relay.weight as f64, relay)).collect();
+        order.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        order.into_iter().map(|(_, relay)| relay).collect()
+    }
+}
+
+/// Where the search for the hop after `chosen` starts: hops of one pool are chosen in its order, as their exchange
+/// would be no new path to try.
+fn first_place(chosen: &[(usize, &SnapshotRelay)], pools: usize) -> usize {
+    chosen.len().checked_sub(pools).and_then(|before| chosen.get(before)).map_or(0, |(at, _)| at + 1)
+}
+
+/// Whether both may stand on one path.
+fn fit(a: &SnapshotRelay, b: &SnapshotRelay) -> bool {
+    a.hop.id != b.hop.id && !a.is_related_to(b)
 }
 
 #[cfg(test)]
 #[path = "path_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "path_layers_tests.rs"]
+mod layers_tests;

@@ -4,14 +4,12 @@
 
 use std::sync::Arc;
 
-use fog_base::{
-    Epoch, NodeId,
-    relay::{RelayHop, Role},
-};
+use fog_base::{Epoch, NodeId, relay::RelayHop};
 
 use super::{
     address::Net,
     descriptor::Descriptor,
+    path::Pools,
     seating::{Seat, Seating},
 };
 
@@ -45,8 +43,8 @@ struct Inner {
     root: [u8; 32],
     /// Sorted by id.
     relays: Vec<SnapshotRelay>,
-    /// Where in `relays` those with the role mix are.
-    mixes: Vec<usize>,
+    /// What the middle hops of paths are drawn from.
+    pools: Pools,
 }
 
 /// The relays of an epoch.
@@ -62,9 +60,8 @@ impl Snapshot {
         let root = root(epoch, &descriptors);
         let relays: Vec<_> =
             seating.seat(epoch, &descriptors).into_iter().filter_map(|seat| seated(epoch, seat)).collect();
-        let has_mix = |relay: &SnapshotRelay| relay.descriptor.facts().roles.has(Role::Mix);
-        let mixes = relays.iter().enumerate().filter(|(_, relay)| has_mix(relay)).map(|(at, _)| at).collect();
-        Self(Arc::new(Inner { epoch, root, relays, mixes }))
+        let pools = Pools::new(&relays);
+        Self(Arc::new(Inner { epoch, root, relays, pools }))
     }
 
     /// The epoch whose keys it has.
@@ -93,19 +90,9 @@ impl Snapshot {
         self.0.relays.get(at)
     }
 
-    /// How many relays mix packets.
-    pub fn mix_count(&self) -> usize {
-        self.0.mixes.len()
-    }
-
-    /// The relays that mix packets.
-    pub fn mixes(&self) -> impl Iterator<Item = &SnapshotRelay> {
-        self.0.mixes.iter().filter_map(|at| self.0.relays.get(*at))
-    }
-
-    /// The mix at `index`, below [`Snapshot::mix_count`].
-    pub(super) fn mix_at(&self, index: usize) -> Option<&SnapshotRelay> {
-        self.0.relays.get(*self.0.mixes.get(index)?)
+    /// What the middle hops of paths are drawn from.
+    pub(super) fn pools(&self) -> &Pools {
+        &self.0.pools
     }
 }
 
