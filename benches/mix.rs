@@ -1,4 +1,5 @@
-//! The mixnet's throughput: the pipeline in memory, and one relay process between two loading peers over loopback TCP.
+//! The mixnet's throughput: the pipeline in memory against the unwrap alone, and one relay process between two loading peers over
+//! loopback sockets, all three on the same cores. Linux only: cores are chosen with `taskset`, processor time is read from `/proc`.
 //!
 //! `mix_relay_soak` (only when named) keeps a relay loaded for `FOG_SOAK_SECONDS` (600 by default) and reports its memory.
 
@@ -25,10 +26,11 @@ use fog_mix::{
         endpoint::{Config as EndpointConfig, Restored, Secrets},
         mailbox::MailboxLimits,
         relay::Arrival,
+        replay::TABLES,
     },
     runtime::{
         engine,
-        ingress::{BATCH, Offer},
+        ingress::BATCH,
         keystore::KeyStoreConfig,
         now,
         start::{Config, Limits, Runtime},
@@ -46,24 +48,42 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use zeroize::Zeroizing;
 
 const RUNS: usize = 5;
+/// Packets in a run.
 const PACKETS: usize = 20_000;
+/// Packets between source and sink: no more than the relay's queue to the sink holds, so that a slow sink loses none.
+const WINDOW: u64 = 1024;
 const NETWORK: NetworkId = NetworkId([9; 32]);
-const RELAY_ENV: &str = "FOG_BENCH_RELAY";
+/// Makes this program a child: `pipeline`, or a relay on `tcp` or `quic`.
+const CHILD: &str = "FOG_BENCH_CHILD";
 
 fn main() {
-    if std::env::var_os(RELAY_ENV).is_some() {
-        return relay_process();
+    match std::env::var(CHILD).as_deref() {
+        Ok("pipeline") => return pipeline_process(),
+        Ok(transport) => return relay_process(transport),
+        Err(_) => {}
     }
     let mut harness = Harness::from_env();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    if harness.wants("mix_pipeline_packets_per_s") {
+    if harness.wants("mix_pipeline_one_core") || harness.wants("mix_pipeline_two_cores") {
         pipeline(&mut harness);
     }
-    if harness.wants("mix_relay_packets_per_s") || harness.wants("mix_relay_cpu_us_per_packet") {
-        runtime.block_on(relay(&mut harness));
+    if ["mix_relay_packets_per_s", "mix_relay_cpu_us_per_packet"].iter().any(|name| harness.wants(name)) {
+        relay(&mut harness, &runtime);
+    }
+    if ["mix_relay_quic_packets_per_s", "mix_relay_quic_cpu_us"].iter().any(|name| harness.wants(name)) {
+        quic(&mut harness, &runtime);
+    }
+    for rate in [1_000, 5_000] {
+        let name = format!("mix_relay_cpu_us_at_{rate}_per_s");
+        if harness.wants(&name) {
+            // Packets that come one by one: batches must form all the same.
+            let mut runs = Runs::measure(&runtime, "tcp", Some(rate));
+            harness.medians(&name, &mut runs.cpu, None, "us", None);
+            runs.print_shares();
+        }
     }
     if std::env::var("FOG_BENCH").is_ok_and(|name| name == "mix_relay_soak") {
-        runtime.block_on(soak());
+        soak(&runtime);
     }
     harness.finish();
 }
@@ -84,13 +104,14 @@ impl PathSelector for NoRelays {
     }
 }
 
+/// One epoch for the whole bench: a relay's first key is good to the end.
 fn schedule() -> EpochSchedule {
-    EpochSchedule::new(Duration::from_secs(600))
+    EpochSchedule::new(Duration::from_secs(365 * 86_400))
 }
 
 fn config(me: NodeId, roles: Roles, directory: &std::path::Path) -> Config {
     let unlimited =
-        Limits { link_rate: 1e7, link_burst: 1e7, total_rate: 1e5, pool: 200_000, mailbox: MailboxLimits::default() };
+        Limits { link_rate: 1e7, link_burst: 1e7, total_rate: 1e6, pool: 200_000, mailbox: MailboxLimits::default() };
     Config {
         endpoint: EndpointConfig {
             me,
@@ -144,29 +165,27 @@ fn packets(count: usize, key: [u8; 32], epoch: Epoch, next: NodeId, seed: u64) -
     })
 }
 
-/// Microseconds for the unwrap alone of one packet, in batches, measured now.
-fn unwrap_alone() -> f64 {
-    let secret = MixSecretKey::from_bytes([7; 32]);
-    let batch = packets(BATCH, secret.public().to_bytes(), Epoch(1), NodeId([1; 32]), 99);
+/// Packets a second of processor time of the unwrap alone, in batches, over packets that come from memory.
+fn unwrap_alone(mut load: Vec<PacketBuf>, secret: &MixSecretKey) -> f64 {
     let (mut opened, mut out) = (Vec::new(), Vec::new());
-    let mut times: Vec<f64> = (0..40)
-        .map(|_| {
-            let mut copies = batch.clone();
-            let start = now().mono;
-            open_batch(&copies.iter().map(|p| &**p).collect::<Vec<_>>(), &secret, &mut opened);
-            let headers: Vec<_> = opened.drain(..).map(Result::unwrap).collect();
-            process_batch(headers, &mut copies.iter_mut().map(|p| &mut **p).collect::<Vec<_>>(), &mut out);
-            start.elapsed().as_secs_f64() * 1e6 / BATCH as f64
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    let before = Cpu::of("self");
+    for batch in load.chunks_mut(BATCH) {
+        open_batch(batch.iter().map(|packet| &**packet), secret, &mut opened);
+        let headers: Vec<_> = opened.drain(..).map(Result::unwrap).collect();
+        process_batch(headers.into_iter().zip(batch.iter_mut().map(|packet| &mut **packet)), &mut out);
+    }
+    1e6 / Cpu::of("self").since(before, load.len()).total()
 }
 
-/// Packets a second through workers, replay filter and log, mixing pool and link queues, without sockets.
-fn pipeline(harness: &mut Harness) {
+/// A child that is pinned to some cores. For each line on its standard input it takes a run's packets through workers,
+/// replay filter and log, mixing pool and link queues, without sockets, and prints `RATE PER_CPU_SECOND ALONE`: packets a
+/// second by the clock and by this process's processor time, and those of the unwrap alone on one core. The thread that
+/// offers and takes the packets runs on the same cores, and the last packet's delay counts: both are part of the figures.
+fn pipeline_process() {
     let directory = tempfile::tempdir().unwrap();
-    let mut runtime = Runtime::start(config(NodeId([1; 32]), Roles::NONE.with(Role::Mix), directory.path())).unwrap();
+    let mut config = config(NodeId([1; 32]), Roles::NONE.with(Role::Mix), directory.path());
+    config.endpoint.delays = Delays { mean: Duration::from_millis(1), max: Duration::from_millis(10) };
+    let mut runtime = Runtime::start(config).unwrap();
     let keys = loop {
         match runtime.events.blocking_recv() {
             Some(engine::Event::Keys(keys)) => break keys,
@@ -177,42 +196,87 @@ fn pipeline(harness: &mut Harness) {
     let (epoch, key) = keys[0];
     let (next, connection) = (NodeId([6; 32]), ConnectionId::new_unchecked(1));
     let link = runtime.links.connected(next, connection, now().mono);
-    let mut rates = Vec::new();
-    for run in 0..RUNS {
-        let mut load = packets(PACKETS, key, epoch, next, run as u64);
-        let (mut left, mut taken) = (0, Vec::new());
-        let start = now().mono;
-        while left < PACKETS {
-            let mut batch: Vec<_> = load
-                .drain(load.len().saturating_sub(BATCH)..)
-                .map(|packet| Arrival { packet, at: now().mono })
-                .collect();
-            while !batch.is_empty() {
-                match runtime.ingress.offer(std::mem::take(&mut batch), now().mono, Waker::noop()) {
-                    Offer::Taken(excess) => load.extend(excess.into_iter().map(|arrival| arrival.packet)),
-                    Offer::Full(back) => batch = back,
-                }
-                drain(&link, connection, &mut taken, &mut left);
-                if !batch.is_empty() {
-                    std::thread::sleep(Duration::from_micros(200));
-                }
+    let secret = MixSecretKey::from_bytes([7; 32]);
+    for (seed, line) in (0..).zip(std::io::stdin().lines()) {
+        let Ok(_) = line else { break };
+        let alone = unwrap_alone(packets(PACKETS / 2, secret.public().to_bytes(), epoch, next, seed), &secret);
+        let count = 2 * PACKETS;
+        let mut load = packets(count, key, epoch, next, seed + 1_000_000);
+        let (mut left, mut batch, mut taken) = (0, Vec::with_capacity(BATCH), Vec::new());
+        let (start, before) = (now().mono, Cpu::of("self"));
+        while left < count {
+            let at = now().mono;
+            let more = load.drain(load.len().saturating_sub(BATCH - batch.len())..);
+            batch.extend(more.map(|packet| Arrival { packet, at }));
+            // Without room, or at the end, the workers have enough to do for a while.
+            if batch.is_empty() || !runtime.ingress.offer(&mut batch, at, Waker::noop()) {
+                std::thread::sleep(Duration::from_millis(1));
             }
-            if load.is_empty() {
-                std::thread::sleep(Duration::from_micros(200));
-            }
-            drain(&link, connection, &mut taken, &mut left);
+            link.take(connection, usize::MAX, &mut taken, Waker::noop());
+            left += taken.len();
             runtime.buffers.give(&mut taken);
+            let drops: Vec<_> = runtime.stats.drops.snapshot().filter(|(_, n)| *n > 0).collect();
+            assert!(drops.is_empty(), "a busy machine starves the reader of the link, whose queue is full: {drops:?}");
         }
-        rates.push(PACKETS as f64 / start.elapsed().as_secs_f64());
+        let rate = count as f64 / start.elapsed().as_secs_f64();
+        println!("{rate} {} {alone}", 1e6 / Cpu::of("self").since(before, count).total());
     }
-    assert_eq!(runtime.stats.drops.total(), 0, "nothing may be dropped");
-    harness.medians("mix_pipeline_packets_per_s", &mut rates, None, "packets/s", Some(Target::AtLeast(20_000.0)));
 }
 
-fn drain(link: &fog_mix::runtime::links::Link, connection: ConnectionId, taken: &mut Vec<PacketBuf>, left: &mut usize) {
-    let before = taken.len();
-    link.take(connection, 4096, taken, Waker::noop());
-    *left += taken.len() - before;
+/// The pipeline on one core against the unwrap alone on that core, and on two cores against one.
+fn pipeline(harness: &mut Harness) {
+    let mut children = ["0", "0,1"].map(|cores| {
+        let mut command = Command::new("taskset");
+        Process::start(command.args(["-c", cores]).arg(std::env::current_exe().unwrap()).env(CHILD, "pipeline"))
+    });
+    let mut figures: [[Vec<f64>; 3]; 2] = Default::default();
+    for _ in 0..RUNS {
+        for (child, figures) in children.iter_mut().zip(&mut figures) {
+            let line = child.ask();
+            figures.iter_mut().zip(line.split(' ')).for_each(|(figures, word)| figures.push(word.parse().unwrap()));
+        }
+    }
+    let [[one, per_cpu_second, alone], [two, ..]] = &mut figures;
+    let [single, per_cpu_second, alone] = [median(one), median(per_cpu_second), median(alone)];
+    let at_least = |ratio| Some(Target::AtLeast(ratio));
+    harness.medians("mix_pipeline_one_core", one, Some(("unwrap alone", alone)), "packets/s", at_least(0.85));
+    println!("    by processor time, whatever else runs: {per_cpu_second:.0} packets/s, {:.3}", per_cpu_second / alone);
+    harness.medians("mix_pipeline_two_cores", two, Some(("one core", single)), "packets/s", at_least(1.8));
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A child that answers lines.
+struct Process {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the child starts");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().expect("the child has ended").unwrap()
+    }
+
+    fn ask(&mut self) -> String {
+        writeln!(self.child.stdin.as_mut().unwrap()).unwrap();
+        self.line()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
 }
 
 fn swarm(config: impl FnOnce(NodeId) -> Config) -> Swarm<Behaviour> {
@@ -220,6 +284,7 @@ fn swarm(config: impl FnOnce(NodeId) -> Config) -> Swarm<Behaviour> {
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
         .unwrap()
+        .with_quic()
         .with_behaviour(|key| {
             let me = fog_mix::node_id(&PeerId::from(key.public())).unwrap();
             Behaviour::new(config(me)).unwrap()
@@ -229,84 +294,125 @@ fn swarm(config: impl FnOnce(NodeId) -> Config) -> Swarm<Behaviour> {
         .build()
 }
 
-/// The child: a relay that prints its address and keys, and ends with its standard input.
-fn relay_process() {
+/// The child: a relay that prints its address and keys, answers each line with its counters, and ends with its standard input.
+fn relay_process(transport: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let address = match transport {
+        "tcp" => "/ip4/127.0.0.1/tcp/0",
+        "quic" => "/ip4/127.0.0.1/udp/0/quic-v1",
+        other => panic!("{CHILD}={other}: neither pipeline, tcp nor quic"),
+    };
     runtime.block_on(async {
         let directory = tempfile::tempdir().unwrap();
         let mut relay = swarm(|me| config(me, Roles::NONE.with(Role::Mix), directory.path()));
-        relay.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+        relay.listen_on(address.parse().unwrap()).unwrap();
         let stats = relay.behaviour().stats();
+        let (mut address, mut keys) = (None, None);
+        while address.is_none() || keys.is_none() {
+            match relay.select_next_some().await {
+                SwarmEvent::NewListenAddr { address: new, .. } => address = Some(new),
+                SwarmEvent::Behaviour(Event::Keys(new)) => keys = Some(new),
+                _ => {}
+            }
+        }
+        let (address, (epoch, key)) = (address.unwrap(), keys.unwrap()[0]);
+        println!("{address}/p2p/{} {epoch} {}", relay.local_peer_id(), data_encoding::HEXLOWER.encode(&key));
         std::thread::spawn(move || {
             for line in std::io::stdin().lines() {
                 let Ok(_) = line else { break };
                 let (forwarded, drops) = (stats.forwarded.load(Ordering::Relaxed), stats.drops.total());
-                let received = stats.received.load(Ordering::Relaxed);
-                println!("stats {received} {forwarded} {drops}");
+                println!("{} {forwarded} {drops}", stats.received.load(Ordering::Relaxed));
             }
             std::process::exit(0);
         });
-        let (mut address, mut keys) = (None, None);
         loop {
-            match relay.select_next_some().await {
-                SwarmEvent::NewListenAddr { address: new, .. } => address = Some(new),
-                SwarmEvent::Behaviour(Event::Keys(new)) => keys = Some(new),
-                _ => continue,
-            }
-            if let (Some(address), Some(keys)) = (&address, &keys) {
-                let key = data_encoding::HEXLOWER.encode(&keys[0].1);
-                println!("relay {address}/p2p/{} {} {key}", relay.local_peer_id(), keys[0].0);
-            }
+            relay.select_next_some().await;
         }
     });
 }
 
 struct Relay {
-    child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    process: Process,
     address: Multiaddr,
     epoch: Epoch,
     key: [u8; 32],
 }
 
 impl Relay {
-    fn start() -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        let mut child =
-            command.env(RELAY_ENV, "1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the relay starts");
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.next().unwrap().unwrap();
+    fn start(transport: &str) -> Self {
+        let mut process = Process::start(Command::new(std::env::current_exe().unwrap()).env(CHILD, transport));
+        let line = process.line();
         let words: Vec<_> = line.split(' ').collect();
-        let key = data_encoding::HEXLOWER.decode(words[3].as_bytes()).unwrap().try_into().unwrap();
-        Self { child, lines, address: words[1].parse().unwrap(), epoch: Epoch(words[2].parse().unwrap()), key }
+        let key = data_encoding::HEXLOWER.decode(words[2].as_bytes()).unwrap().try_into().unwrap();
+        Self { process, address: words[0].parse().unwrap(), epoch: Epoch(words[1].parse().unwrap()), key }
     }
 
     /// Received, forwarded, dropped.
     fn stats(&mut self) -> [u64; 3] {
-        writeln!(self.child.stdin.as_mut().unwrap()).unwrap();
-        let line = self.lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("stats")).unwrap();
-        let numbers: Vec<u64> = line.split(' ').skip(1).map(|n| n.parse().unwrap()).collect();
+        let numbers: Vec<u64> = self.process.ask().split(' ').map(|n| n.parse().unwrap()).collect();
         numbers.try_into().unwrap()
     }
 
-    /// Microseconds of processor time so far (Linux: 10 ms resolution).
-    fn cpu_us(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-        ticks * 10_000.0
+    fn cpu(&self) -> Cpu {
+        Cpu::of(&self.process.child.id().to_string())
     }
 
-    fn memory_mib(&self) -> f64 {
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
-        statm.split(' ').nth(1).unwrap().parse::<f64>().unwrap() * 4096.0 / 1048576.0
+    /// Its counters and its memory, with and without the replay filter: its tables have a power of two of places, nine bytes
+    /// each, and are filled to seven eighths.
+    fn print_memory(&mut self, sent: u64) -> [u64; 3] {
+        let [received, forwarded, dropped] = self.stats();
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.process.child.id())).unwrap();
+        let resident = statm.split(' ').nth(1).unwrap().parse::<f64>().unwrap() * 4096.0 / 1048576.0;
+        let tables = TABLES as u64;
+        let places = (received / tables * 8 / 7).next_power_of_two() * tables;
+        let filter = places as f64 * 9.0 / 1048576.0;
+        println!(
+            "soak: sent {sent} received {received} forwarded {forwarded} dropped {dropped}, memory {resident:.1} MiB, \
+             without the replay filter {:.1} MiB",
+            resident - filter
+        );
+        [received, forwarded, dropped]
     }
 }
 
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
+/// Microseconds of a process's threads: those of the mixnet, and all others, which for a relay serve sockets.
+#[derive(Default, Clone, Copy)]
+struct Cpu {
+    workers: f64,
+    engine: f64,
+    sockets: f64,
+}
+
+impl Cpu {
+    /// Processor time of a process so far.
+    fn of(process: &str) -> Self {
+        let mut cpu = Self::default();
+        for task in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
+            let task = task.unwrap().path();
+            let name = std::fs::read_to_string(task.join("comm")).unwrap();
+            let schedstat = std::fs::read_to_string(task.join("schedstat")).unwrap();
+            let us = schedstat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e3;
+            match name.trim() {
+                "fog-mix-engine" => cpu.engine += us,
+                worker if worker.starts_with("fog-mix-") => cpu.workers += us,
+                _ => cpu.sockets += us,
+            }
+        }
+        cpu
+    }
+
+    /// Per packet since `before`.
+    fn since(self, before: Self, packets: usize) -> Self {
+        let each = |after: f64, before: f64| (after - before) / packets as f64;
+        Self {
+            workers: each(self.workers, before.workers),
+            engine: each(self.engine, before.engine),
+            sockets: each(self.sockets, before.sockets),
+        }
+    }
+
+    fn total(self) -> f64 {
+        self.workers + self.engine + self.sockets
     }
 }
 
@@ -346,68 +452,105 @@ impl Loaders {
         self.sink_stats.received.load(Ordering::Relaxed)
     }
 
-    /// Sends all and waits until each has arrived or is counted as dropped by the relay, whose queue to a slow peer has a bound.
-    async fn send(&self, relay: &mut Relay, load: Vec<PacketBuf>) {
-        let [_, _, dropped] = relay.stats();
-        let target = self.arrived() + dropped + load.len() as u64;
-        for mut packet in load {
-            while let fog_mix::runtime::links::Push::Full(back) = self.links.push(&self.relay, packet) {
-                packet = back;
-                self.links.wake(&self.relay);
-                tokio::time::sleep(Duration::from_micros(500)).await;
+    /// Sends all, as fast as the relay takes them or at `rate` packets a second, and waits until each has arrived.
+    fn send(&self, load: Vec<PacketBuf>, rate: Option<f64>) {
+        let (start, before, count) = (now().mono, self.arrived(), load.len() as u64);
+        let (mut leaving, mut refused) = (Vec::new(), Vec::new());
+        let mut load = (1..).zip(load).peekable();
+        loop {
+            let arrived = self.arrived() - before;
+            if arrived == count {
+                break;
             }
-        }
-        let deadline = now().mono + Duration::from_secs(60);
-        while self.arrived() + relay.stats()[2] < target {
-            self.links.wake(&self.relay);
-            assert!(now().mono < deadline, "{} of {target} packets arrived", self.arrived());
-            tokio::time::sleep(Duration::from_micros(500)).await;
+            let due = rate.map_or(u64::MAX, |rate| (start.elapsed().as_secs_f64() * rate) as u64).min(arrived + WINDOW);
+            leaving.extend(
+                std::iter::from_fn(|| load.next_if(|(n, _)| *n <= due)).map(|(_, packet)| (self.relay, packet)),
+            );
+            if !leaving.is_empty() {
+                self.links.push(&mut leaving, &mut refused);
+                assert!(refused.is_empty(), "the window is no longer than the queue");
+            }
+            let pause = rate.map_or(Duration::from_micros(500), |rate| Duration::from_secs_f64(1.0 / rate));
+            std::thread::sleep(pause);
+            assert!(start.elapsed() < Duration::from_secs(60), "{arrived} of {count} packets arrived");
         }
     }
 }
 
-async fn relay(harness: &mut Harness) {
-    let mut relay = Relay::start();
-    let loaders = Loaders::connect(&relay).await;
-    let (mut rates, mut cpu, mut alone) = (Vec::new(), Vec::new(), Vec::new());
-    for run in 0..RUNS {
-        let load = packets(PACKETS, relay.key, relay.epoch, loaders.sink, 100 + run as u64);
-        alone.push(unwrap_alone());
-        let (start, before) = (now().mono, relay.cpu_us());
-        loaders.send(&mut relay, load).await;
-        rates.push(PACKETS as f64 / start.elapsed().as_secs_f64());
-        cpu.push((relay.cpu_us() - before) / PACKETS as f64);
-    }
-    let [received, forwarded, dropped] = relay.stats();
-    assert_eq!((received, dropped), (forwarded, 0), "nothing may be dropped");
-    alone.sort_by(f64::total_cmp);
-    let alone = ("unwrap alone", alone[alone.len() / 2]);
-    harness.medians("mix_relay_packets_per_s", &mut rates, None, "packets/s", None);
-    harness.medians("mix_relay_cpu_us_per_packet", &mut cpu, Some(alone), "us", Some(Target::AtMost(1.6)));
+/// Runs of one relay: packets a second, the relay's processor time per packet, and the share of its threads.
+#[derive(Default)]
+struct Runs {
+    rates: Vec<f64>,
+    cpu: Vec<f64>,
+    shares: Vec<Cpu>,
 }
 
-/// Minutes under load: is memory flat, and is every packet accounted for?
-async fn soak() {
+impl Runs {
+    fn measure(runtime: &tokio::runtime::Runtime, transport: &str, rate: Option<u32>) -> Self {
+        let mut relay = Relay::start(transport);
+        let loaders = runtime.block_on(Loaders::connect(&relay));
+        let mut runs = Self::default();
+        // Two seconds for each run.
+        let count = rate.map_or(PACKETS, |rate| rate as usize * 2);
+        for run in 0..RUNS {
+            let load = packets(count, relay.key, relay.epoch, loaders.sink, 100 + run as u64);
+            let (start, before) = (now().mono, relay.cpu());
+            loaders.send(load, rate.map(f64::from));
+            runs.rates.push(count as f64 / start.elapsed().as_secs_f64());
+            let cpu = relay.cpu().since(before, count);
+            runs.cpu.push(cpu.total());
+            runs.shares.push(cpu);
+        }
+        let [received, forwarded, dropped] = relay.stats();
+        assert_eq!((received, dropped), (forwarded, 0), "nothing may be dropped");
+        runs
+    }
+
+    /// Where the time goes: per packet, of the run with the median.
+    fn print_shares(&mut self) {
+        self.shares.sort_by(|a, b| a.total().total_cmp(&b.total()));
+        let Cpu { workers, engine, sockets } = self.shares[self.shares.len() / 2];
+        println!(
+            "    of a relay's time per packet: workers {workers:.2} us, engine {engine:.2} us, sockets {sockets:.2} us"
+        );
+    }
+}
+
+fn relay(harness: &mut Harness, runtime: &tokio::runtime::Runtime) {
+    let mut runs = Runs::measure(runtime, "tcp", None);
+    let (rate, cpu) = (Target::AtLeast(25_000.0), Target::AtMost(40.0));
+    harness.medians("mix_relay_packets_per_s", &mut runs.rates, None, "packets/s", Some(rate));
+    harness.medians("mix_relay_cpu_us_per_packet", &mut runs.cpu, None, "us", Some(cpu));
+    runs.print_shares();
+}
+
+/// The same over QUIC, in turns with TCP.
+fn quic(harness: &mut Harness, runtime: &tokio::runtime::Runtime) {
+    let mut tcp = Runs::measure(runtime, "tcp", None);
+    let mut quic = Runs::measure(runtime, "quic", None);
+    let [rate, cpu] = [median(&mut tcp.rates), median(&mut tcp.cpu)];
+    harness.medians("mix_relay_quic_packets_per_s", &mut quic.rates, Some(("TCP", rate)), "packets/s", None);
+    harness.medians("mix_relay_quic_cpu_us", &mut quic.cpu, Some(("TCP", cpu)), "us", None);
+    quic.print_shares();
+}
+
+/// Minutes under load: is memory flat, but for the replay filter, and is every packet accounted for?
+fn soak(runtime: &tokio::runtime::Runtime) {
     let seconds: u64 = std::env::var("FOG_SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(600);
-    let mut relay = Relay::start();
-    let loaders = Loaders::connect(&relay).await;
+    let mut relay = Relay::start("tcp");
+    let loaders = runtime.block_on(Loaders::connect(&relay));
     let end = now().mono + Duration::from_secs(seconds);
     let (mut run, mut sent, mut next_line) = (1000, 0u64, now().mono);
-    while now().mono < end && schedule().at(now().unix) <= Epoch(relay.epoch.0 + 1) {
+    while now().mono < end {
         let load = packets(4000, relay.key, relay.epoch, loaders.sink, run);
         sent += load.len() as u64;
-        loaders.send(&mut relay, load).await;
+        loaders.send(load, None);
         run += 1;
         if now().mono >= next_line {
             next_line = now().mono + Duration::from_secs(30);
-            let [received, forwarded, dropped] = relay.stats();
-            let memory = relay.memory_mib();
-            println!(
-                "soak: sent {sent} received {received} forwarded {forwarded} dropped {dropped} memory {memory:.1} MiB"
-            );
+            relay.print_memory(sent);
         }
     }
-    let [received, forwarded, dropped] = relay.stats();
+    let [received, forwarded, dropped] = relay.print_memory(sent);
     assert_eq!((sent, received), (received, forwarded + dropped), "every packet is accounted for");
-    println!("soak: {sent} packets, {dropped} dropped, all accounted for, memory {:.1} MiB", relay.memory_mib());
 }

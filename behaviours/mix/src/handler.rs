@@ -29,7 +29,7 @@ use crate::{
     core::{PacketBuf, relay::Arrival},
     runtime::{
         buffers::Buffers,
-        ingress::{BATCH, Ingress, Offer},
+        ingress::{BATCH, Ingress},
         links::Link,
         now,
         stats::Stats,
@@ -230,29 +230,26 @@ impl Handler {
             self.active = now;
             self.batch.iter_mut().for_each(|arrival| arrival.at = now);
             let granted = self.link.admit(self.batch.len(), now);
-            let excess = self.batch.split_off(granted);
-            self.drop_excess(excess);
+            self.drop_beyond(granted);
             if self.link.excess() > FLOOD && self.reports.is_empty() {
                 self.reports.push_back(Report::Flooding);
                 cx.waker().wake_by_ref();
             }
         }
-        match self.shared.ingress.offer(std::mem::take(&mut self.batch), now, cx.waker()) {
-            Offer::Taken(excess) => {
-                self.drop_excess(excess);
-                self.blocked = false;
-            }
-            Offer::Full(batch) => {
-                self.batch = batch;
-                self.blocked = true;
-            }
+        self.blocked = !self.shared.ingress.offer(&mut self.batch, now, cx.waker());
+        if !self.blocked {
+            // What the queue has left exceeds the node's rate.
+            self.drop_beyond(0);
         }
         !self.blocked
     }
 
-    fn drop_excess(&self, excess: Vec<Arrival>) {
-        self.shared.stats.drops.add(DropReason::RateLimited, excess.len() as u64);
-        self.shared.buffers.give(&mut excess.into_iter().map(|arrival| arrival.packet).collect());
+    fn drop_beyond(&mut self, granted: usize) {
+        if self.batch.len() > granted {
+            let mut excess: Vec<_> = self.batch.drain(granted..).map(|arrival| arrival.packet).collect();
+            self.shared.stats.drops.add(DropReason::RateLimited, excess.len() as u64);
+            self.shared.buffers.give(&mut excess);
+        }
     }
 
     fn stream_failed(&mut self, unsupported: bool) {

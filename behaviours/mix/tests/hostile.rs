@@ -24,7 +24,6 @@ use fog_mix::{
     node_id,
     runtime::{
         keystore::KeyStoreConfig,
-        links::Push,
         start::{Config, Limits},
         stats::Stats,
     },
@@ -154,8 +153,9 @@ impl Pair {
     }
 
     fn send(&self, packet: PacketBuf) {
-        assert!(matches!(self.links.push(&self.relay, packet), Push::Taken));
-        self.links.wake(&self.relay);
+        let mut refused = Vec::new();
+        self.links.push(&mut vec![(self.relay, packet)], &mut refused);
+        assert!(refused.is_empty());
     }
 
     async fn until(&self, what: &str, done: impl Fn(&Stats) -> bool) {
@@ -247,10 +247,9 @@ async fn a_flood_is_limited_and_reported_and_its_peer_disconnected() {
     let start = Instant::now();
     // Garbage of the right shape, as fast as it goes.
     while pair.links.takes(&pair.relay) && start.elapsed() < Duration::from_secs(30) {
-        for _ in 0..256 {
-            let _full = pair.links.push(&pair.relay, Box::new([1; PACKET_LEN]));
-        }
-        pair.links.wake(&pair.relay);
+        let garbage = || (pair.relay, Box::new([1; PACKET_LEN]));
+        let (mut packets, mut too_many) = (std::iter::repeat_with(garbage).take(256).collect(), Vec::new());
+        pair.links.push(&mut packets, &mut too_many);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(!pair.links.takes(&pair.relay), "the flooding peer is disconnected");

@@ -20,6 +20,8 @@ struct Entry<T> {
 #[derive(Debug)]
 pub struct Pool<T> {
     slots: Vec<Vec<Entry<T>>>,
+    /// Vectors of slots that are empty now, for the next ones to fill: otherwise each slot would keep the room of its fullest hour.
+    spare: Vec<Vec<Entry<T>>>,
     occupied: [u64; WORDS],
     tick: Duration,
     start: Instant,
@@ -35,7 +37,7 @@ impl<T> Pool<T> {
         // Two slots of room: the one that is being emptied, and rounding.
         let tick = (horizon / (SLOTS as u32 - 2)).max(Duration::from_micros(250));
         let slots = (0..SLOTS).map(|_| Vec::new()).collect();
-        Self { slots, occupied: [0; WORDS], tick, start: now, position: 0, len: 0, capacity }
+        Self { slots, spare: Vec::new(), occupied: [0; WORDS], tick, start: now, position: 0, len: 0, capacity }
     }
 
     /// How many items wait.
@@ -64,6 +66,9 @@ impl<T> Pool<T> {
         let tick = self.tick_of(deadline).clamp(self.position, self.position + SLOTS as u64 - 1);
         let index = (tick % SLOTS as u64) as usize;
         if let (Some(slot), Some(word)) = (self.slots.get_mut(index), self.occupied.get_mut(index / 64)) {
+            if slot.capacity() == 0 {
+                *slot = self.spare.pop().unwrap_or_default();
+            }
             slot.push(Entry { deadline, item });
             *word |= 1 << (index % 64);
             self.len += 1;
@@ -83,9 +88,12 @@ impl<T> Pool<T> {
             if tick == last {
                 break;
             }
-            if let (Some(slot), Some(word)) = (self.slots.get_mut(index), self.occupied.get_mut(index / 64)) {
+            if let (Some(slot), Some(word)) = (self.slots.get_mut(index), self.occupied.get_mut(index / 64))
+                && !slot.is_empty()
+            {
                 self.len -= slot.len();
                 early.append(slot);
+                self.spare.push(std::mem::take(slot));
                 *word &= !(1 << (index % 64));
             }
         }
@@ -103,6 +111,7 @@ impl<T> Pool<T> {
         out.extend(slot.drain(..due).map(|entry| entry.item));
         self.len -= due;
         if slot.is_empty() {
+            self.spare.push(std::mem::take(slot));
             *word &= !(1 << (index % 64));
         }
     }
@@ -188,6 +197,23 @@ mod tests {
             prop_assert_eq!(out.len(), deadlines.iter().filter(|d| **d <= at).count());
             prop_assert!(out.is_sorted());
         }
+    }
+
+    #[test]
+    fn memory_is_that_of_the_slots_in_use_however_long_it_runs() {
+        let start = Instant::now();
+        let mut pool = Pool::new(10_000, Duration::from_millis(100), start);
+        let (mut out, mut now) = (Vec::new(), start);
+        for lap in 0..5_000u64 {
+            for n in 0..100 {
+                pool.insert(now + Duration::from_micros((n * 37 + lap) % 1_000), n, now).unwrap();
+            }
+            now += Duration::from_millis(1);
+            pool.release(now, &mut out);
+        }
+        // Deadlines within a millisecond stand in five slots at most.
+        let kept = pool.slots.iter().filter(|slot| slot.capacity() > 0).count() + pool.spare.len();
+        assert!(kept <= 5, "{kept}");
     }
 
     #[test]

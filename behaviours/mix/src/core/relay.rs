@@ -135,14 +135,17 @@ impl Processor {
     ) {
         let mut results = Vec::with_capacity(batch.len());
         open_batch(batch.iter().map(|arrival| &*arrival.packet), &key.secret, &mut results);
-        let mut opened: Vec<(Opened, Arrival)> = Vec::with_capacity(batch.len());
+        let (mut headers, mut arrivals) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for (result, arrival) in results.into_iter().zip(batch) {
             match result {
-                Ok(header) => opened.push((header, arrival)),
+                Ok(header) => {
+                    headers.push(header);
+                    arrivals.push(arrival);
+                }
                 Err(reject) => done.drop_packet(reason(reject), arrival.packet, drops),
             }
         }
-        let (headers, mut arrivals) = first_time(key, log, opened, drops, done);
+        keep_first_time(key, log, &mut headers, &mut arrivals, drops, done);
         let mut results = Vec::with_capacity(arrivals.len());
         process_batch(headers.into_iter().zip(arrivals.iter_mut().map(|arrival| &mut *arrival.packet)), &mut results);
         for (result, arrival) in results.into_iter().zip(arrivals) {
@@ -177,29 +180,31 @@ impl Processor {
 }
 
 /// Keeps the packets that were not seen before, once their fingerprints are in the log.
-fn first_time(
+fn keep_first_time(
     key: &EpochKey,
     log: &impl ReplayLog,
-    opened: Vec<(Opened, Arrival)>,
+    headers: &mut Vec<Opened>,
+    arrivals: &mut Vec<Arrival>,
     drops: &DropCounters,
     done: &mut Done,
-) -> (Vec<Opened>, Vec<Arrival>) {
-    let fingerprints: Vec<_> = opened.iter().map(|(header, _)| fingerprint(&header.replay_tag())).collect();
+) {
+    let mut fingerprints: Vec<_> = headers.iter().map(|header| fingerprint(&header.replay_tag())).collect();
     let fresh = key.first_time(&fingerprints);
-    let logged: Vec<_> = fingerprints.iter().zip(&fresh).filter(|(_, fresh)| **fresh).map(|(f, _)| *f).collect();
-    let written = logged.is_empty() || log.append(key.epoch, &logged);
-    let (mut headers, mut arrivals) = (Vec::with_capacity(opened.len()), Vec::with_capacity(opened.len()));
-    for ((header, arrival), fresh) in opened.into_iter().zip(fresh) {
+    let mut verdicts = fresh.iter();
+    fingerprints.retain(|_| verdicts.next() == Some(&true));
+    let written = fingerprints.is_empty() || log.append(key.epoch, &fingerprints);
+    if written && fingerprints.len() == arrivals.len() {
+        return;
+    }
+    let mut verdicts = fresh.iter();
+    headers.retain(|_| written && verdicts.next() == Some(&true));
+    for (arrival, fresh) in std::mem::take(arrivals).into_iter().zip(fresh) {
         match (fresh, written) {
-            (true, true) => {
-                headers.push(header);
-                arrivals.push(arrival);
-            }
+            (true, true) => arrivals.push(arrival),
             (true, false) => done.drop_packet(DropReason::QueueFull, arrival.packet, drops),
             (false, _) => done.drop_packet(DropReason::Replayed, arrival.packet, drops),
         }
     }
-    (headers, arrivals)
 }
 
 /// The counted reason for a packet that Sphinx refuses.

@@ -49,7 +49,14 @@ impl std::fmt::Debug for KeyStoreConfig {
 #[derive(Debug)]
 pub struct KeyStore {
     config: KeyStoreConfig,
-    logs: Mutex<BTreeMap<Epoch, File>>,
+    logs: Mutex<BTreeMap<Epoch, Log>>,
+}
+
+/// A replay log, and how long it is.
+#[derive(Debug)]
+struct Log {
+    file: File,
+    len: u64,
 }
 
 /// A key that may be used again, with what its relay has seen.
@@ -97,7 +104,7 @@ impl KeyStore {
         let mut file = private(OpenOptions::new().write(true).create_new(true)).open(self.path(epoch, "key"))?;
         file.write_all(&bytes)?;
         file.sync_all()?;
-        lock(&self.logs).insert(epoch, log);
+        lock(&self.logs).insert(epoch, Log { file: log, len: 0 });
         Ok(())
     }
 
@@ -121,7 +128,7 @@ impl KeyStore {
     /// Syncs the logs: the keys may be used again after a restart of the machine.
     pub fn close(&self) -> io::Result<()> {
         let logs = std::mem::take(&mut *lock(&self.logs));
-        logs.values().try_for_each(File::sync_all)?;
+        logs.values().try_for_each(|log| log.file.sync_all())?;
         private(OpenOptions::new().write(true).create(true).truncate(true))
             .open(self.config.directory.join(CLEAN))?
             .sync_all()?;
@@ -154,13 +161,14 @@ impl KeyStore {
             return Ok(None);
         }
         let path = self.path(epoch, "tags");
-        let Some(log) = read_if_there(&path, usize::MAX)? else { return Ok(None) };
-        let (seen, torn) = log.as_chunks::<8>();
+        let Some(bytes) = read_if_there(&path, usize::MAX)? else { return Ok(None) };
+        let (seen, torn) = bytes.as_chunks::<8>();
         if !torn.is_empty() {
             return Ok(None);
         }
         let seen = seen.to_vec();
-        lock(&self.logs).insert(epoch, OpenOptions::new().append(true).open(&path)?);
+        let log = Log { file: OpenOptions::new().append(true).open(&path)?, len: bytes.len() as u64 };
+        lock(&self.logs).insert(epoch, log);
         Ok(Some(StoredKey { epoch, secret, seen }))
     }
 
@@ -183,11 +191,12 @@ impl ReplayLog for KeyStore {
         // up, and with it every further packet of the epoch.
         let mut logs = lock(&self.logs);
         let Some(log) = logs.get_mut(&epoch) else { return false };
-        let before = log.metadata().map(|metadata| metadata.len());
-        if log.write_all(fingerprints.as_flattened()).is_ok() {
+        let bytes = fingerprints.as_flattened();
+        if log.file.write_all(bytes).is_ok() {
+            log.len += bytes.len() as u64;
             return true;
         }
-        if before.and_then(|length| log.set_len(length)).is_err() {
+        if log.file.set_len(log.len).is_err() {
             logs.remove(&epoch);
         }
         false

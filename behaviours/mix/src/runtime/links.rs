@@ -33,18 +33,19 @@ pub struct Link {
     state: Mutex<State>,
 }
 
-/// Whether a packet was taken.
-#[derive(Debug)]
-pub enum Push {
-    /// It will be written.
-    Taken,
+/// Why a packet was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
     /// Too many wait already.
-    Full(PacketBuf),
+    Full,
     /// The peer is not connected.
-    NoLink(PacketBuf),
+    NoLink,
     /// The peer is connected and does not take packets.
-    Unsupported(PacketBuf),
+    Unsupported,
 }
+
+/// A packet and the peer that it goes to.
+pub type Addressed = (NodeId, PacketBuf);
 
 impl Link {
     fn new(rate: f64, burst: f64, now: Instant) -> Self {
@@ -153,26 +154,34 @@ impl Links {
         Some(lost)
     }
 
-    /// Queues a packet for `peer`. [`Links::wake`] makes the connection write it.
-    pub fn push(&self, peer: &NodeId, packet: PacketBuf) -> Push {
+    /// Queues all of `packets` for their peers, those for one peer in their order, and wakes the connections that will write
+    /// them. What is not taken goes to `refused`.
+    pub fn push(&self, packets: &mut Vec<Addressed>, refused: &mut Vec<(Refusal, Addressed)>) {
+        // Those of one peer together: its queue is locked once for all of them.
+        packets.sort_by_key(|(peer, _)| *peer);
+        let mut wakers = Vec::new();
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(link) = links.get(peer) else { return Push::NoLink(packet) };
-        let mut state = lock(&link.state);
-        if state.unsupported {
-            return Push::Unsupported(packet);
+        let mut rest = packets.drain(..).peekable();
+        while let Some((peer, _)) = rest.peek() {
+            let peer = *peer;
+            let of_peer = std::iter::from_fn(|| rest.next_if(|(next, _)| *next == peer));
+            let Some(link) = links.get(&peer) else {
+                refused.extend(of_peer.map(|packet| (Refusal::NoLink, packet)));
+                continue;
+            };
+            let mut state = lock(&link.state);
+            for (_, packet) in of_peer {
+                if state.unsupported {
+                    refused.push((Refusal::Unsupported, (peer, packet)));
+                } else if state.packets.len() >= CAPACITY {
+                    refused.push((Refusal::Full, (peer, packet)));
+                } else {
+                    state.packets.push_back(packet);
+                }
+            }
+            wakers.extend(state.connections.values_mut().filter_map(Option::take));
         }
-        if state.packets.len() >= CAPACITY {
-            return Push::Full(packet);
-        }
-        state.packets.push_back(packet);
-        Push::Taken
-    }
-
-    /// Wakes the connections of `peer`.
-    pub fn wake(&self, peer: &NodeId) {
-        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(link) = links.get(peer) else { return };
-        let wakers: Vec<_> = lock(&link.state).connections.values_mut().filter_map(Option::take).collect();
+        drop(links);
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -180,5 +189,49 @@ impl Links {
     pub fn takes(&self, peer: &NodeId) -> bool {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.get(peer).is_some_and(|link| !lock(&link.state).unsupported)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fog_sphinx::PACKET_LEN;
+
+    use super::*;
+
+    fn packet(peer: u8, mark: u8) -> Addressed {
+        (NodeId([peer; 32]), Box::new([mark; PACKET_LEN]))
+    }
+
+    #[test]
+    fn packets_go_to_their_peers_in_order_and_what_no_peer_takes_comes_back() {
+        let now = super::super::now().mono;
+        let links = Links::new(1e6, 1e6);
+        let connection = ConnectionId::new_unchecked(1);
+        let [one, two, deaf] = [1, 2, 3].map(|peer| links.connected(NodeId([peer; 32]), connection, now));
+        assert_eq!(deaf.unsupported(), 0);
+        let mut packets = vec![packet(2, 1), packet(1, 2), packet(3, 3), packet(2, 4), packet(4, 5), packet(1, 6)];
+        let mut refused = Vec::new();
+        links.push(&mut packets, &mut refused);
+        assert!(packets.is_empty());
+        let marks = |link: &Link| {
+            let mut taken = Vec::new();
+            link.take(connection, 10, &mut taken, Waker::noop());
+            taken.iter().map(|packet| packet[0]).collect::<Vec<_>>()
+        };
+        assert_eq!((marks(&one), marks(&two)), (vec![2, 6], vec![1, 4]));
+        let refused: Vec<_> = refused.iter().map(|(why, (peer, packet))| (*why, peer.0[0], packet[0])).collect();
+        assert_eq!(refused, [(Refusal::Unsupported, 3, 3), (Refusal::NoLink, 4, 5)]);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_what_comes_last() {
+        let links = Links::new(1e6, 1e6);
+        let connection = ConnectionId::new_unchecked(1);
+        let _link = links.connected(NodeId([1; 32]), connection, super::super::now().mono);
+        let mut packets: Vec<_> = (0..CAPACITY + 1).map(|n| packet(1, u8::from(n == CAPACITY))).collect();
+        let mut refused = Vec::new();
+        links.push(&mut packets, &mut refused);
+        assert!(matches!(refused.as_slice(), [(Refusal::Full, (_, last))] if last[0] == 1));
+        assert_eq!(links.disconnected(NodeId([1; 32]), connection), Some(CAPACITY));
     }
 }

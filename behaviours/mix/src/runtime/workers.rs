@@ -53,7 +53,7 @@ impl Worker {
             let now = super::now().unix;
             self.processor.process(&keyring, &*self.keystore, &mut arrivals, now, &self.stats.drops, &mut done);
             self.buffers.give(&mut done.spent);
-            let outcomes = std::mem::take(&mut done.outcomes);
+            let outcomes = std::mem::replace(&mut done.outcomes, Vec::with_capacity(BATCH));
             if !outcomes.is_empty() && engine.send(Input::Processed(outcomes)).is_err() {
                 return;
             }
