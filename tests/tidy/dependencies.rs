@@ -9,12 +9,13 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 use super::source::root;
 
+/// Of all platforms. A build has fetched the packages of one only: where others are missing, cargo fetches them.
 fn metadata() -> Metadata {
-    MetadataCommand::new()
-        .manifest_path(root().join("Cargo.toml"))
-        .other_options(["--locked".to_owned(), "--offline".to_owned()])
-        .exec()
-        .expect("cargo metadata")
+    let ask = |options: &[&str]| {
+        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+        MetadataCommand::new().manifest_path(root().join("Cargo.toml")).other_options(options).exec()
+    };
+    ask(&["--locked", "--offline"]).or_else(|_| ask(&["--locked"])).expect("cargo metadata")
 }
 
 fn packages<'a>(metadata: &'a Metadata, name: &str) -> Vec<&'a Package> {
