@@ -8,6 +8,7 @@ pub mod delay_vrf;
 pub mod descriptor;
 pub mod exchange;
 pub mod guards;
+pub mod loops;
 pub mod lottery;
 pub mod path;
 pub mod publisher;

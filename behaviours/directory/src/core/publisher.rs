@@ -11,7 +11,7 @@ use ed25519_dalek::SigningKey;
 use fog_base::{Epoch, EpochSchedule, NetworkId, NodeId, Now};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::descriptor::{Descriptor, Facts, SignError};
+use super::descriptor::{Candidacy, Descriptor, Facts, SignError};
 
 /// Changes within this time become one descriptor.
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
@@ -101,7 +101,14 @@ impl Publisher {
         let seq = now.unix.0.max(next_seq);
         let mut seed = [0; 32];
         self.rng.fill(&mut seed);
-        let signed = Descriptor::sign(keys, (&self.network, &self.schedule), facts, (*epoch, seq), now.unix, &seed);
+        let signed = Descriptor::sign(
+            keys,
+            (&self.network, &self.schedule),
+            (facts, &Candidacy::default()),
+            (*epoch, seq),
+            now.unix,
+            &seed,
+        );
         self.published = signed.is_ok().then(|| (*epoch, facts.clone()));
         Some(signed)
     }
