@@ -24,6 +24,9 @@ pub enum Objection {
     /// A descriptor from after the cut-off.
     #[error("a descriptor was signed after the cut-off")]
     TooLate,
+    /// Nobody of the set can be seated.
+    #[error("nobody of the set can be seated")]
+    NoSeats,
     /// Other seats, or another state, follow from this set than are named.
     #[error("other seats or another state follow from the set than are named")]
     WrongSuccession,

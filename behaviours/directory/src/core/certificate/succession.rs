@@ -46,10 +46,33 @@ pub struct Certified {
     pub tip: Tip,
     /// Who certified it.
     pub certificate: Quorum,
+    /// With how much weight.
+    pub signed: Signed,
     /// The set.
     pub set: Arc<NamedSet>,
     /// The rest.
     pub state: State,
+}
+
+/// What signed a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signed {
+    /// How many seats.
+    pub signatures: usize,
+    /// Their weight.
+    pub weight: u64,
+    /// The weight of all seats that could have signed.
+    pub total: u64,
+}
+
+impl Signed {
+    /// Of a verified certificate and the electorate before it.
+    pub fn new(certificate: &Quorum, electorate: &Electorate) -> Self {
+        let signers =
+            certificate.signatures.iter().zip(electorate.seats()).filter(|(signature, _)| signature.is_some());
+        let (signatures, weight) = (signers.clone().count(), signers.map(|(_, seat)| seat.weight).sum());
+        Self { signatures, weight, total: electorate.total() }
+    }
 }
 
 /// What follows from a set.
@@ -83,7 +106,8 @@ impl Tickets {
     }
 }
 
-fn verify(lottery: &Lottery<'_>, descriptor: &Descriptor) -> Option<Lot> {
+/// The lot of a relay with a valid ticket, computed anew.
+pub fn verify(lottery: &Lottery<'_>, descriptor: &Descriptor) -> Option<Lot> {
     let ticket = descriptor.candidacy().ticket.as_ref()?;
     lottery::verify(descriptor.vrf_key(), &descriptor.relay(), lottery, ticket).ok()
 }
@@ -175,7 +199,7 @@ impl Certified {
         let electors = self.tip.electorate().seats();
         let is_mix = |seat: &Elector| self.set.find(&seat.node).is_some_and(|d| d.facts().roles.has(Role::Mix));
         let layers = lottery::deal(electors.iter().map(is_mix));
-        Seats(electors.iter().zip(layers).map(|(seat, layer)| (seat.node, (seat.weight, layer))).collect())
+        Seats::new(electors.iter().zip(layers).map(|(seat, layer)| (seat.node, (seat.weight, layer))))
     }
 }
 
@@ -183,6 +207,18 @@ impl Certified {
 /// other.
 #[derive(Debug, Clone, Default)]
 pub struct Seats(HashMap<NodeId, (u64, Option<u8>)>);
+
+impl Seats {
+    /// From the weight and layer of each seat.
+    pub fn new(seats: impl IntoIterator<Item = (NodeId, (u64, Option<u8>))>) -> Self {
+        Self(seats.into_iter().collect())
+    }
+
+    /// Weight and layer of a seat.
+    pub fn of(&self, relay: &NodeId) -> Option<(u64, Option<u8>)> {
+        self.0.get(relay).copied()
+    }
+}
 
 impl Seating for Seats {
     fn seat(&self, _epoch: Epoch, relays: &[Arc<Descriptor>]) -> Vec<Seat> {

@@ -64,7 +64,8 @@ impl World {
         );
         let tip = Tip::from_store(&NETWORK, statement, electorate).unwrap();
         let certificate = Quorum { phase: Phase::Commit, round: Round::NEVER, statement, signatures: vec![] };
-        self.last.insert(Certified { tip, certificate, set, state })
+        let signed = Signed { signatures: 0, weight: 0, total: 0 };
+        self.last.insert(Certified { tip, certificate, signed, set, state })
     }
 
     fn honest(&self, relays: impl IntoIterator<Item = u16>) -> Vec<Arc<Descriptor>> {
