@@ -67,7 +67,7 @@ pub enum Output {
         /// The link.
         bytes: Vec<u8>,
     },
-    /// Keep a whole set across restarts, and forget those of epochs before `oldest`.
+    /// Keep a whole set across restarts, and forget an older one.
     KeepSet {
         /// Whose set it is.
         epoch: Epoch,
@@ -75,8 +75,8 @@ pub enum Output {
         set: Vec<u8>,
         /// [`State::to_bytes`].
         state: Vec<u8>,
-        /// Older ones are of no use.
-        oldest: Epoch,
+        /// Whose set is of no use any more.
+        forget: Option<Epoch>,
     },
     /// What is wanted of peers has changed: [`Council::wants`].
     Wants,
@@ -564,11 +564,8 @@ impl Council {
         }
         let (set, state) = (certified.set.to_bytes(), certified.state.to_bytes());
         self.certified.insert(epoch, certified.clone());
-        while self.certified.len() > KEPT {
-            self.certified.pop_first();
-        }
-        let oldest = self.certified.keys().next().copied().unwrap_or(epoch);
-        self.push(Output::KeepSet { epoch, set, state, oldest });
+        let oldest = if self.certified.len() > KEPT { self.certified.pop_first() } else { None };
+        self.push(Output::KeepSet { epoch, set, state, forget: oldest.map(|(oldest, _)| oldest) });
         let is_fallen = |relay: &NodeId| certified.state.standings.of(relay) < THRESHOLD;
         self.book.handle_set(is_fallen, |relay| certified.tip.electorate().rank(*relay).is_some());
         self.push(Output::Changed);

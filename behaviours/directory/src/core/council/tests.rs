@@ -165,9 +165,10 @@ impl World {
                 }
             }
             Output::KeepLink { epoch, bytes } => drop(node.disk.links.insert(epoch, bytes)),
-            Output::KeepSet { epoch, set, state, oldest } => {
+            Output::KeepSet { epoch, set, state, forget } => {
                 node.disk.sets.insert(epoch, (set, state));
-                node.disk.sets.retain(|epoch, _| *epoch >= oldest);
+                forget.map(|epoch| node.disk.sets.remove(&epoch));
+                assert!(node.disk.sets.len() <= KEPT + 1);
             }
             Output::Wants => self.grant(at),
             Output::WantLinks { after } => {
