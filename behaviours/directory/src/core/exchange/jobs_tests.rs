@@ -36,7 +36,7 @@ fn star(nodes: usize) -> World {
 fn order(world: &mut World, set: &NamedSet, hint: Option<NodeId>, candidates: Arc<NamedSet>) {
     world.asked.clear();
     let now = world.now;
-    world.nodes[0].exchange.want_set(set.root(), set.len() as u32, hint, candidates, now);
+    world.nodes[0].exchange.want_set((set.root(), set.count(), now.unix), hint, candidates, now);
     world.run();
 }
 
@@ -171,7 +171,7 @@ fn a_peer_that_leaves_while_it_is_asked_is_followed_by_another() {
     world.nodes[2].shelf.sets.insert(set.root(), set.clone());
     let (hint, now) = (world.nodes[1].id, world.now);
     let exchange = &mut world.nodes[0].exchange;
-    exchange.want_set(set.root(), 3, Some(hint), named([]), now);
+    exchange.want_set((set.root(), 3, now.unix), Some(hint), named([]), now);
     assert!(matches!(exchange.poll_output(), Some(Output::Send { to, .. }) if to == hint));
     exchange.handle_disconnected(hint, now);
     world.run();
@@ -186,7 +186,7 @@ fn a_newer_order_takes_the_place_of_the_last_and_late_answers_to_that_are_ignore
         world.nodes[1].shelf.sets.insert(set.root(), set.clone());
     }
     let now = world.now;
-    world.nodes[0].exchange.want_set(old.root(), 3, None, named([]), now);
+    world.nodes[0].exchange.want_set((old.root(), 3, now.unix), None, named([]), now);
     order(&mut world, &new, None, named([]));
     assert_eq!(sets(&world), [new]);
     assert!(world.nobody_misbehaved());
@@ -213,7 +213,7 @@ fn an_order_goes_before_the_live_set() {
     let (peer, now) = (world.nodes[1].id, world.now);
     let Node { exchange, set: live, .. } = &mut world.nodes[0];
     exchange.handle_connected(peer, live, now);
-    exchange.want_set(set.root(), 3, None, named([]), now);
+    exchange.want_set((set.root(), 3, now.unix), None, named([]), now);
     let asker = world.nodes[0].id;
     let Node { exchange, set: live, .. } = &mut world.nodes[1];
     exchange.handle_connected(asker, live, now);
@@ -229,7 +229,7 @@ fn too_large_a_set_is_not_ordered() {
     let mut world = star(2);
     let now = world.now;
     let exchange = &mut world.nodes[0].exchange;
-    exchange.want_set([1; 32], MAX_SET + 1, None, named([]), now);
+    exchange.want_set(([1; 32], MAX_SET + 1, now.unix), None, named([]), now);
     assert_eq!(exchange.poll_output(), None);
     assert_eq!(exchange.drops().get(DropReason::QueueFull), 1);
 }
@@ -247,7 +247,7 @@ fn a_peer_whose_set_has_another_root_or_number_is_told() {
         world.nodes[1].shelf.sets.insert(set.root(), false_set);
         world.nodes[2].shelf.sets.insert(set.root(), set.clone());
         let (hint, now) = (world.nodes[1].id, world.now);
-        world.nodes[0].exchange.want_set(set.root(), relays, Some(hint), named(0..35), now);
+        world.nodes[0].exchange.want_set((set.root(), relays, now.unix), Some(hint), named(0..35), now);
         world.run();
         assert_eq!(world.misbehaved(0)[0], hint, "{name}");
         assert_eq!(sets(&world).len(), usize::from(relays == 40), "{name}");
@@ -445,8 +445,8 @@ fn more_links_than_fit_are_cut_and_false_ones_told() {
 #[test]
 fn a_named_set_is_sorted_and_answers_by_hash() {
     let set = NamedSet::new([5, 1, 3, 1].map(|n| Arc::new(relay(n))).to_vec());
-    assert_eq!(set.len(), 3);
-    assert!(set.descriptors().windows(2).all(|pair| pair[0].relay() < pair[1].relay()));
+    assert_eq!(set.relays().len(), 3);
+    assert!(set.relays().windows(2).all(|pair| pair[0].relay() < pair[1].relay()));
     let mut hashes: Vec<_> = [1, 3, 5].map(|n| relay(n).hash()).to_vec();
     hashes.sort_unstable();
     assert!(set.hashes().eq(hashes.iter().copied()));
@@ -471,7 +471,7 @@ proptest! {
     #[test]
     fn any_set_is_fetched_with_any_candidates(set in subset(), candidates in subset(), live in subset()) {
         let mut world = star(2);
-        for descriptor in live.descriptors() {
+        for descriptor in live.relays() {
             let now = world.now;
             world.nodes[0].set.handle_descriptor(descriptor.as_bytes(), Source::Store, now).unwrap();
         }

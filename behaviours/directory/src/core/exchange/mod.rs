@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fog_base::{BoundedQueue, DropCounters, DropReason, Epoch, EpochSchedule, NetworkId, NodeId, Now};
+use fog_base::{BoundedQueue, DropCounters, DropReason, Epoch, EpochSchedule, NetworkId, NodeId, Now, UnixMillis};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 pub use jobs::MAX_SET;
@@ -198,14 +198,20 @@ impl Exchange {
         self.assign(now);
     }
 
-    /// Orders the set of `relays` descriptors under `root`, in the place of one that was ordered before. `candidates` are
+    /// Orders the set of `relays` descriptors under `root`, verified as of `at`, in the place of one that was ordered before. `candidates` are
     /// compared with it; `hint` is asked first. Tried until it is there or is cancelled. More than [`MAX_SET`] relays are
     /// not ordered, but counted as dropped.
-    pub fn want_set(&mut self, root: [u8; 32], relays: u32, hint: Option<NodeId>, candidates: Arc<NamedSet>, now: Now) {
+    pub fn want_set(
+        &mut self,
+        (root, relays, at): ([u8; 32], u32, UnixMillis),
+        hint: Option<NodeId>,
+        candidates: Arc<NamedSet>,
+        now: Now,
+    ) {
         if relays > MAX_SET {
             return self.drops.count(DropReason::QueueFull);
         }
-        if let Some(set) = self.jobs.want_set(root, relays, hint, candidates) {
+        if let Some(set) = self.jobs.want_set((root, relays, at), hint, candidates) {
             self.push(Output::Set { root, set });
         }
         self.assign(now);
