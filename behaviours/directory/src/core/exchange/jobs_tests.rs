@@ -486,7 +486,7 @@ proptest! {
         set in subset(), shown in subset(), kind in 0u8..3, bytes in proptest::collection::vec(any::<u8>(), 0..300),
     ) {
         let mut world = star(2);
-        world.nodes[1].shelf.sets.insert(set.root(), shown.clone());
+        world.nodes[1].shelf.sets.insert(set.root(), shown);
         if kind > 0 {
             world.nodes[1].lie = Some(Box::new(move |request| match (kind, request) {
                 (1, Request::Get { .. }) => Some(Response::Records { records: vec![bytes.clone()], more: true }),

@@ -42,7 +42,7 @@ const FIRST_ROUND: Duration = Duration::from_secs(1);
 const LAST_ROUND: Duration = Duration::from_secs(60);
 /// A session with a peer is not started again within this time.
 const SESSION_INTERVAL: Duration = Duration::from_secs(1);
-/// A changed live set is made ready for reconciliation at most this often: 10,000 items take milliseconds.
+/// A changed live set is made ready for reconciliation at most this often: 10,000 items take a millisecond.
 const ITEMS_INTERVAL: Duration = Duration::from_millis(100);
 /// A round trip longer than this says nothing about a clock.
 const MAX_CLOCK_RTT: Duration = Duration::from_secs(5);
