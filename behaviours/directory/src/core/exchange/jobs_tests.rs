@@ -256,6 +256,23 @@ fn a_peer_whose_set_has_another_root_or_number_is_told() {
 }
 
 #[test]
+fn a_set_whose_sums_collide_with_the_candidates_is_found_by_its_list() {
+    let mut world = star(2);
+    let set = named(0..40);
+    world.nodes[1].shelf.sets.insert(set.root(), set.clone());
+    // What an honest peer answers where all sums are equal although the sets are not.
+    world.nodes[1].lie = Some(Box::new(|request| match request {
+        Request::Reconcile { scope: Scope::Root(_), message } if *message != reconcile::list_all() => {
+            Some(Response::Reconcile { now_ms: 0, message: vec![0x61] })
+        }
+        _ => None,
+    }));
+    order(&mut world, &set, None, named(3..43));
+    assert_eq!(sets(&world), [set]);
+    assert!(world.nobody_misbehaved());
+}
+
+#[test]
 fn lies_about_an_ordered_set_are_told_and_the_next_peer_is_asked() {
     let set = named(0..40);
     let other = relay(50);

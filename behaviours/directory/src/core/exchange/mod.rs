@@ -390,8 +390,9 @@ impl Exchange {
             Step::Lied(reason) => self.lied(peer, reason),
         }
         if let Some(state) = self.peers.get_mut(&peer) {
+            let is_futile = session.is_different && !session.is_useful;
             let longer = (state.patience * 2).min(LAST_ROUND);
-            state.patience = if session.is_useful { SESSION_INTERVAL } else { longer };
+            state.patience = if is_futile { longer } else { SESSION_INTERVAL };
         }
     }
 
