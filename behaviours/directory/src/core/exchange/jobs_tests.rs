@@ -1,3 +1,5 @@
+use std::{cell::RefCell, rc::Rc};
+
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 
@@ -210,6 +212,12 @@ fn an_order_goes_before_the_live_set() {
     let mut world = World::new(&[&[], &many]);
     let set = named(600..603);
     world.nodes[1].shelf.sets.insert(set.root(), set.clone());
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let seen = log.clone();
+    world.nodes[1].lie = Some(Box::new(move |request| {
+        seen.borrow_mut().push(is_asked(request));
+        None
+    }));
     let (peer, now) = (world.nodes[1].id, world.now);
     let Node { exchange, set: live, .. } = &mut world.nodes[0];
     exchange.handle_connected(peer, live, now);
@@ -219,7 +227,8 @@ fn an_order_goes_before_the_live_set() {
     exchange.handle_connected(asker, live, now);
     world.run();
     assert_eq!(sets(&world), [set]);
-    assert_eq!(world.asked.iter().filter(|at| **at == 1).take(3).count(), 3);
+    // What was under way is answered, and then comes the order: its list and its descriptors.
+    assert_eq!(log.borrow()[..3], [false, true, true]);
     world.live(10 * SECOND);
     assert!(world.sizes()[0] >= many.len(), "the live set comes after it");
 }
