@@ -1,3 +1,5 @@
+use std::{cell::RefCell, rc::Rc};
+
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 
@@ -210,6 +212,12 @@ fn an_order_goes_before_the_live_set() {
     let mut world = World::new(&[&[], &many]);
     let set = named(600..603);
     world.nodes[1].shelf.sets.insert(set.root(), set.clone());
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let seen = log.clone();
+    world.nodes[1].lie = Some(Box::new(move |request| {
+        seen.borrow_mut().push(is_asked(request));
+        None
+    }));
     let (peer, now) = (world.nodes[1].id, world.now);
     let Node { exchange, set: live, .. } = &mut world.nodes[0];
     exchange.handle_connected(peer, live, now);
@@ -219,7 +227,8 @@ fn an_order_goes_before_the_live_set() {
     exchange.handle_connected(asker, live, now);
     world.run();
     assert_eq!(sets(&world), [set]);
-    assert_eq!(world.asked.iter().filter(|at| **at == 1).take(3).count(), 3);
+    // What was under way is answered, and then comes the order: its list and its descriptors.
+    assert_eq!(log.borrow()[..3], [false, true, true]);
     world.live(10 * SECOND);
     assert!(world.sizes()[0] >= many.len(), "the live set comes after it");
 }
@@ -253,6 +262,23 @@ fn a_peer_whose_set_has_another_root_or_number_is_told() {
         assert_eq!(sets(&world).len(), usize::from(relays == 40), "{name}");
         assert_eq!(world.sizes()[0], if relays == 40 { 5 } else { 0 }, "nothing of a false set is fetched: {name}");
     }
+}
+
+#[test]
+fn a_set_whose_sums_collide_with_the_candidates_is_found_by_its_list() {
+    let mut world = star(2);
+    let set = named(0..40);
+    world.nodes[1].shelf.sets.insert(set.root(), set.clone());
+    // What an honest peer answers where all sums are equal although the sets are not.
+    world.nodes[1].lie = Some(Box::new(|request| match request {
+        Request::Reconcile { scope: Scope::Root(_), message } if *message != reconcile::list_all() => {
+            Some(Response::Reconcile { now_ms: 0, message: vec![0x61] })
+        }
+        _ => None,
+    }));
+    order(&mut world, &set, None, named(3..43));
+    assert_eq!(sets(&world), [set]);
+    assert!(world.nobody_misbehaved());
 }
 
 #[test]
@@ -486,7 +512,7 @@ proptest! {
         set in subset(), shown in subset(), kind in 0u8..3, bytes in proptest::collection::vec(any::<u8>(), 0..300),
     ) {
         let mut world = star(2);
-        world.nodes[1].shelf.sets.insert(set.root(), shown.clone());
+        world.nodes[1].shelf.sets.insert(set.root(), shown);
         if kind > 0 {
             world.nodes[1].lie = Some(Box::new(move |request| match (kind, request) {
                 (1, Request::Get { .. }) => Some(Response::Records { records: vec![bytes.clone()], more: true }),

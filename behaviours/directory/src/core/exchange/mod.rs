@@ -42,7 +42,7 @@ const FIRST_ROUND: Duration = Duration::from_secs(1);
 const LAST_ROUND: Duration = Duration::from_secs(60);
 /// A session with a peer is not started again within this time.
 const SESSION_INTERVAL: Duration = Duration::from_secs(1);
-/// A changed live set is made ready for reconciliation at most this often: 10,000 items take milliseconds.
+/// A changed live set is made ready for reconciliation at most this often: 10,000 items take a millisecond.
 const ITEMS_INTERVAL: Duration = Duration::from_millis(100);
 /// A round trip longer than this says nothing about a clock.
 const MAX_CLOCK_RTT: Duration = Duration::from_secs(5);
@@ -396,8 +396,9 @@ impl Exchange {
             Step::Lied(reason) => self.lied(peer, reason),
         }
         if let Some(state) = self.peers.get_mut(&peer) {
+            let is_futile = session.is_different && !session.is_useful;
             let longer = (state.patience * 2).min(LAST_ROUND);
-            state.patience = if session.is_useful { SESSION_INTERVAL } else { longer };
+            state.patience = if is_futile { longer } else { SESSION_INTERVAL };
         }
     }
 

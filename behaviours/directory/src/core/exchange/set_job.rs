@@ -125,10 +125,7 @@ impl SetJob {
         } else {
             self.candidates.items()
         };
-        let next = match items.step(message, found) {
-            Err(_) => return Step::Lied(DropReason::Malformed),
-            Ok(next) => next,
-        };
+        let Ok(next) = items.step(message, found) else { return Step::Lied(DropReason::Malformed) };
         if found.theirs.len() > self.relays {
             return Step::Lied(DropReason::BadPayload);
         }
