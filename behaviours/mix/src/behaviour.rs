@@ -100,6 +100,12 @@ impl Behaviour {
         self.request(Request::SetPaths(paths));
     }
 
+    /// From now on so many loops a second, through the relays that the fewest have gone through in the epoch: what a seat owes the
+    /// others ([`crate::core::loops::measuring_rate`]). `None` for the loops that the configuration says.
+    pub fn set_loops(&mut self, per_second: Option<f64>) {
+        self.request(Request::SetLoops(per_second));
+    }
+
     /// Counters, and how the engine stands.
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.runtime.stats)
@@ -159,6 +165,7 @@ impl Behaviour {
             engine::Event::Endpoint(Output::Deliver(delivery)) => Event::Deliver(delivery),
             engine::Event::Endpoint(Output::Sent(news)) => Event::Sent(news),
             engine::Event::Endpoint(Output::Pong { ping, rtt }) => Event::Pong(ping, rtt),
+            engine::Event::Endpoint(Output::Loop(end)) => Event::Loop(end),
             engine::Event::Endpoint(Output::Mailboxes(relays)) => Event::Mailboxes(relays),
             engine::Event::SendRefused(message, why) => Event::SendRefused(message, why),
             engine::Event::PingRefused(ping, why) => Event::PingRefused(ping, why),

@@ -55,7 +55,7 @@ fn rng() -> ChaCha20Rng {
 }
 
 fn request(hops: usize, last: u16) -> PathRequest<'static> {
-    PathRequest { epoch: EPOCH, hops, last: node(last), exclude: &[], avoid: &[] }
+    PathRequest { epoch: EPOCH, hops, last: node(last), version: 1, exclude: &[], avoid: &[] }
 }
 
 fn numbers(path: &[RelayHop]) -> Vec<u16> {

@@ -40,7 +40,7 @@ fn rng() -> ChaCha20Rng {
 }
 
 fn request(hops: usize, last: NodeId) -> PathRequest<'static> {
-    PathRequest { epoch: EPOCH, hops, last, exclude: &[], avoid: &[] }
+    PathRequest { epoch: EPOCH, hops, last, version: 1, exclude: &[], avoid: &[] }
 }
 
 fn ids(path: &[RelayHop]) -> Vec<NodeId> {
@@ -78,10 +78,10 @@ fn each_ordered_path_is_equally_likely() {
 fn the_search_is_uniform_too() {
     let snapshot = lan(6);
     let last = snapshot.find(node(5)).unwrap();
-    let draw = Draw { snapshot: &snapshot, last, middle: 2, exclude: &[] };
+    let draw = Draw { snapshot: &snapshot, last, middle: 2, version: 1, exclude: &[] };
     let (mut counts, mut rng) = (HashMap::new(), rng());
     for _ in 0..20_000 {
-        let hops = draw.search(&[], &mut rng).unwrap();
+        let hops = draw.search(|pool| draw.random_order(pool, &[], &mut rng)).unwrap();
         *counts.entry((hops[0].hop.id, hops[1].hop.id)).or_insert(0u32) += 1;
     }
     let chi2: f64 = counts.values().map(|n| (f64::from(*n) - 1000.0).powi(2) / 1000.0).sum();

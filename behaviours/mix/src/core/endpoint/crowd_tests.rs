@@ -40,6 +40,15 @@ impl PathSelector for Relays {
         Ok(path)
     }
 
+    fn measuring_path(
+        &self,
+        request: &PathRequest<'_>,
+        _: &dyn Fn(&NodeId) -> u32,
+        rng: &mut dyn Rng,
+    ) -> Result<Vec<RelayHop>, NoPath> {
+        self.path(request, rng)
+    }
+
     fn relay(&self, _: Epoch, id: NodeId) -> Option<RelayHop> {
         self.0.get(&id).cloned()
     }
@@ -52,7 +61,7 @@ impl PathSelector for Relays {
 fn relays(numbers: impl Iterator<Item = u8>) -> Arc<Relays> {
     let seal_key = seal::public_key(&Zeroizing::new([1; 32])).unwrap();
     let mix_key = MixSecretKey::from_bytes([1; 32]).public().to_bytes();
-    let hop = |id| (id, RelayHop { id, mix_key, delay_salt: [0; 32], seal_key });
+    let hop = |id| (id, RelayHop { id, mix_key, delay_salt: [0; 32], seal_key, versions: [1].into() });
     Arc::new(Relays(numbers.map(|n| hop(NodeId([n; 32]))).chain([hop(ME)]).collect()))
 }
 
