@@ -18,10 +18,14 @@ use libp2p::{
 };
 
 use crate::{
-    core::endpoint::{Output, Ping, Send},
+    core::{
+        VERSIONS,
+        endpoint::{Output, Ping, Send},
+    },
     event::Event,
     handler::{Handler, Report, Shared},
     ids::{node_id, peer_id},
+    link_protocol::LinkProtocol,
     mailbox_exchange::{Inner, MailboxExchange, Told},
     runtime::{
         engine::{self, Input, Request},
@@ -58,9 +62,8 @@ impl Behaviour {
         let runtime = Runtime::start(config)?;
         let protocol = |name| StreamProtocol::try_from_owned(network.protocol(name, 1));
         // The names are made of ASCII letters and begin with a slash.
-        let mix = protocol("mix").unwrap_or(StreamProtocol::new("/fog/mix/1"));
         let shared = Shared {
-            protocol: mix,
+            protocol: LinkProtocol::new(&network, &VERSIONS),
             ingress: Arc::clone(&runtime.ingress),
             buffers: Arc::clone(&runtime.buffers),
             stats: Arc::clone(&runtime.stats),

@@ -84,7 +84,8 @@ impl PathSelector for Snapshot {
         rng: &mut dyn Rng,
     ) -> Result<Vec<RelayHop>, NoPath> {
         let draw = Draw::new(self, request)?;
-        let order = |avoid: &[NodeId], rng: &mut dyn Rng| draw.search(|pool| draw.least_first(pool, avoid, measured, rng));
+        let order =
+            |avoid: &[NodeId], rng: &mut dyn Rng| draw.search(|pool| draw.least_first(pool, avoid, measured, rng));
         let mut found = match order(request.avoid, rng) {
             Err(_) if !request.avoid.is_empty() => order(&[], rng),
             found => found,

@@ -79,6 +79,21 @@ fn the_middle_hops_go_through_the_layers_in_order() {
 }
 
 #[test]
+fn measuring_paths_take_the_least_measured_of_each_layer_light_or_heavy() {
+    let snapshot = layered(&strangers(13), &[1, 1, 1, 1, 1, 1, 1000, 1000, 1000, 1, 1, 1]);
+    let (mut rng, mut loops) = (rng(), HashMap::<NodeId, u32>::new());
+    for n in 0..400 {
+        let measured = |relay: &NodeId| loops.get(relay).copied().unwrap_or(0);
+        let path = snapshot.measuring_path(&request(4, 12), &measured, &mut rng).unwrap();
+        assert_eq!(numbers(&path)[..3].iter().map(|n| n % 3).collect::<Vec<_>>(), [0, 1, 2]);
+        path[..3].iter().for_each(|hop| *loops.entry(hop.id).or_default() += 1);
+        let (least, most) = (loops.values().min().unwrap(), loops.values().max().unwrap());
+        assert!(n < 3 || most - least <= 1, "{loops:?}");
+    }
+    assert!(loops.len() == 12 && loops.values().all(|n| *n == 100));
+}
+
+#[test]
 fn each_allowed_path_has_exactly_its_share() {
     // Nine relays; 0 and 4 of one family, 3 and 8 in one network, and the last hop, 10, in one network with 5.
     let mut relays = strangers(11);

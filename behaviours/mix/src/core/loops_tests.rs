@@ -150,7 +150,8 @@ fn a_relay_that_holds_packets_longer_than_it_claims_loses_nearly_all_loops_and_t
             loops.one(&hops, Some(held + jitter));
         }
         let through = |relay: u16| loops.ends.iter().filter(move |end| end.hops.contains(&node(relay)));
-        let rate = |relay: u16| through(relay).filter(|end| end.returned).count() as f64 / through(relay).count() as f64;
+        let rate =
+            |relay: u16| through(relay).filter(|end| end.returned).count() as f64 / through(relay).count() as f64;
         assert!((0..slow).all(|relay| rate(relay) < 0.02), "{slow} slow: {}", rate(0));
         let clean = loops.ends.iter().filter(|end| end.hops.iter().all(|hop| (slow..30).any(|n| node(n) == *hop)));
         let (clean, lost) = clean.fold((0, 0), |(all, lost), end| (all + 1, lost + u32::from(!end.returned)));

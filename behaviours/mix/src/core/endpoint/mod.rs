@@ -112,6 +112,7 @@ pub struct Endpoint {
     stored_reported: BTreeSet<MessageId>,
     last_served: MessageId,
     replies_first: bool,
+    loops_first: bool,
     surbs: SurbTable,
     late: LateEstimate,
     suspects: Suspects,
@@ -169,6 +170,7 @@ impl Endpoint {
             stored_reported: BTreeSet::new(),
             last_served: MessageId([0; 16]),
             replies_first: false,
+            loops_first: false,
             surbs: SurbTable::default(),
             late: LateEstimate::default(),
             suspects: Suspects::default(),
@@ -252,7 +254,10 @@ impl Endpoint {
         let epoch = self.sending_epoch(now);
         let (me, hops) = (self.config.me, self.config.hops);
         let others = self.paths.with_role(epoch, Role::Mix);
-        others.into_iter().find(|relay| *relay != me).is_some_and(|last| self.check_paths(epoch, hops, last, now).is_ok())
+        others
+            .into_iter()
+            .find(|relay| *relay != me)
+            .is_some_and(|last| self.check_paths(epoch, hops, last, now).is_ok())
     }
 
     /// The loops: whether so many are lost that the user must know, and how many came back and did not.

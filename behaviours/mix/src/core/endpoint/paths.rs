@@ -39,18 +39,13 @@ impl Endpoint {
     }
 
     /// A way to `to`, and the version for it: the highest that all its relays speak, and for which there is a way back.
-    pub(super) fn way_to(
-        &mut self,
-        to: &Address,
-        hops: usize,
-        form: Option<Form>,
-        now: Now,
-    ) -> Result<Way, SendError> {
+    pub(super) fn way_to(&mut self, to: &Address, hops: usize, form: Option<Form>, now: Now) -> Result<Way, SendError> {
         let epoch = self.sending_epoch(now);
         let (form, relay) = self.last_hop(to, epoch, form)?;
         let avoid = self.suspects.avoid(now.mono);
         let (relays, version) = self.highest(|endpoint, version| {
-            let request = PathRequest { epoch, hops, last: relay, version, exclude: &[endpoint.config.me], avoid: &avoid };
+            let request =
+                PathRequest { epoch, hops, last: relay, version, exclude: &[endpoint.config.me], avoid: &avoid };
             let relays = endpoint.paths.path(&request, &mut endpoint.rng)?;
             if VERSIONS.last() != Some(&version) {
                 endpoint.return_path((epoch, version), hops, &[relay], Use::Carry, now)?;

@@ -1,10 +1,7 @@
 //! What leaves at a tick of the send clock, and on which path. Data and cover become packets in one place, `crowd.rs`: one size,
 //! one code path.
 
-use fog_base::{
-    DropReason, Epoch, MessageId, NodeId, Now,
-    relay::Role,
-};
+use fog_base::{DropReason, Epoch, MessageId, NodeId, Now, relay::Role};
 use fog_sphinx::{PACKET_LEN, Surb};
 use rand::RngExt;
 
@@ -95,11 +92,22 @@ impl Endpoint {
         self.pongs.pop().map(|surb| Job::Pong(Box::new(surb)))
     }
 
+    /// Loops take every second turn: a clock slower than they are serves the others too.
     fn next_own(&mut self, now: Now) -> Option<Job> {
-        if self.loops_due > 0 {
-            self.loops_due -= 1;
-            return Some(Job::Loop);
+        self.loops_first = !self.loops_first;
+        if self.loops_first {
+            self.next_loop().or_else(|| self.next_asked(now))
+        } else {
+            self.next_asked(now).or_else(|| self.next_loop())
         }
+    }
+
+    fn next_loop(&mut self) -> Option<Job> {
+        self.loops_due = self.loops_due.checked_sub(1)?;
+        Some(Job::Loop)
+    }
+
+    fn next_asked(&mut self, now: Now) -> Option<Job> {
         if let Some(ping) = self.pings.pop() {
             return Some(Job::Ping(ping));
         }
