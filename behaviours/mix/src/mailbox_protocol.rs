@@ -139,13 +139,16 @@ mod tests {
 
     /// Run once for version 1.
     #[test]
-    #[ignore = "writes tests/fixtures/mailbox-v1.hex, which is frozen"]
+    #[ignore = "writes tests/fixtures/mailbox-v1.hex, which is frozen, if it is empty"]
     fn write_the_fixture() {
         let (requests, responses) = frozen();
         let requests = requests.iter().map(|request| codec::encode(request, MAX_REQUEST).unwrap());
         let responses = responses.iter().map(|response| codec::encode(response, MAX_RESPONSE).unwrap());
         let line = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
         let out: String = requests.chain(responses).map(line).collect();
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mailbox-v1.hex"), out).unwrap();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mailbox-v1.hex");
+        if std::fs::read(path).is_ok_and(|old| old.is_empty()) {
+            std::fs::write(path, out).unwrap();
+        }
     }
 }
