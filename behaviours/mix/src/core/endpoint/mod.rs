@@ -459,9 +459,8 @@ impl Endpoint {
         match unsent {
             Some(Unsent::Loop) => self.loops_due += 1,
             Some(Unsent::Ping(ping)) => {
-                if self.pings.push(ping).is_err() {
-                    self.drops.count(DropReason::QueueFull);
-                }
+                let full = self.pings.push(ping).is_err();
+                self.drops.add(DropReason::QueueFull, u64::from(full));
             }
             Some(Unsent::Reply) => self.drops.count(DropReason::Expired),
             None => {}
