@@ -6,7 +6,7 @@ use fog_base::Now;
 use fog_directory::Acceptance;
 use libp2p::{
     Multiaddr, PeerId,
-    gossipsub::{MessageAcceptance, MessageId, PublishError},
+    gossipsub::{MessageAcceptance, MessageId, PublishError, TopicHash},
     kad,
     multiaddr::Protocol,
     relay,
@@ -17,14 +17,15 @@ use libp2p::{
 };
 
 use super::{
+    behaviour::node_id,
     contacts::{Dial, split},
     event::dial_reason,
     event_loop::EventLoop,
     mixnet::Paths,
-    peers::Offence,
     report::Lifecycle,
+    reputation::Offence,
     transport,
-    wiring::Action,
+    wiring::{Action, Topic},
 };
 use crate::store::{Batch, Durability};
 
@@ -54,8 +55,9 @@ impl EventLoop {
                 }
             }
             Action::Unroute(peer) => drop(self.swarm.behaviour_mut().kad.remove_peer(&peer)),
-            Action::Judge { from, id, bytes } => self.judge(from, &id, &bytes, now),
-            Action::Publish(bytes) => self.publish(bytes),
+            Action::Judge { from, id, topic, bytes } => self.judge(from, &id, (&topic, &bytes), now),
+            Action::Publish { topic, bytes } => self.publish(topic, bytes),
+            Action::Learn(evidence) => self.learn(evidence),
             Action::Store(batch) => self.write(batch),
             Action::Describe(facts) => self.swarm.behaviour_mut().directory.set_facts(facts),
             Action::Snapshots => self.refresh_snapshots(now),
@@ -123,35 +125,47 @@ impl EventLoop {
         }
     }
 
-    fn judge(&mut self, from: PeerId, id: &MessageId, bytes: &[u8], now: Now) {
+    fn judge(&mut self, from: PeerId, id: &MessageId, (topic, bytes): (&TopicHash, &[u8]), now: Now) {
+        use fog_reputation::Acceptance as Heard;
         let behaviour = self.swarm.behaviour_mut();
-        let verdict = match behaviour.directory.handle_gossip(&from, bytes) {
-            Acceptance::Accept => MessageAcceptance::Accept,
-            Acceptance::Ignore => MessageAcceptance::Ignore,
-            Acceptance::Reject => MessageAcceptance::Reject,
+        let mut is_invalid = false;
+        let verdict = if topic.as_str() == behaviour.reputation.topic() {
+            // It counts against the sender there.
+            match behaviour.reputation.handle_gossip(&from, bytes) {
+                Heard::Accept => MessageAcceptance::Accept,
+                Heard::Ignore => MessageAcceptance::Ignore,
+                Heard::Reject => MessageAcceptance::Reject,
+            }
+        } else {
+            match behaviour.directory.handle_gossip(&from, bytes) {
+                Acceptance::Accept => MessageAcceptance::Accept,
+                Acceptance::Ignore => MessageAcceptance::Ignore,
+                Acceptance::Reject => {
+                    is_invalid = true;
+                    MessageAcceptance::Reject
+                }
+            }
         };
-        let is_rejected = matches!(verdict, MessageAcceptance::Reject);
         behaviour.gossip.report_message_validation_result(id, &from, verdict);
-        if is_rejected {
-            let actions = self.wiring.punish(from, Offence::Invalid, now);
+        if is_invalid && let Some(from) = node_id(&from) {
+            let actions = self.wiring.handle_offence(from, Offence::Invalid, now);
             self.perform(actions, now);
         }
     }
 
-    fn publish(&mut self, bytes: Vec<u8>) {
+    fn publish(&mut self, topic: Topic, bytes: Vec<u8>) {
         let behaviour = self.swarm.behaviour_mut();
-        let topic = transport::directory_topic(behaviour);
-        match behaviour.gossip.publish(topic, bytes.clone()) {
+        match behaviour.gossip.publish(transport::topic(behaviour, topic), bytes.clone()) {
             Ok(_) | Err(PublishError::Duplicate) => {}
             Err(PublishError::NoPeersSubscribedToTopic | PublishError::AllQueuesFull(_)) => {
-                self.wiring.keep_unpublished(bytes);
+                self.wiring.keep_unpublished(topic, bytes);
             }
-            Err(error) => tracing::debug!(%error, "gossip does not take a descriptor"),
+            Err(error) => tracing::debug!(%error, ?topic, "gossip does not take a message"),
         }
     }
 
     /// Other peers' records come back by exchange, so a full queue only counts them.
-    fn write(&mut self, batch: Batch) {
+    pub(super) fn write(&mut self, batch: Batch) {
         if self.store.submit(batch, Durability::Relaxed).is_err() {
             self.wiring.drops.count(fog_base::DropReason::QueueFull);
         }

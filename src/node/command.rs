@@ -110,6 +110,13 @@ pub enum Command {
     Relays(Reply<Vec<report::Relay>>),
     /// `fog relays snapshot`
     Snapshot(Reply<report::Snapshot>),
+    /// `fog reputation`
+    Reputation {
+        /// A peer's id or invite; all that are known if there is none.
+        peer: Option<String>,
+        /// The answer.
+        reply: Reply<Vec<report::Reputation>>,
+    },
     /// `fog mix send`; events go to `events` until it is done.
     MixSend {
         /// What and to whom.

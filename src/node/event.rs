@@ -36,7 +36,13 @@ pub(super) enum Event {
         remaining: u32,
     },
     /// Nobody answered, or not who was expected.
-    DialFailed { peer: Option<PeerId>, connection: ConnectionId, reason: String },
+    DialFailed {
+        peer: Option<PeerId>,
+        connection: ConnectionId,
+        /// Whether every address was tried in vain, so that it is the other side's doing.
+        unanswered: bool,
+        reason: String,
+    },
     /// Somebody's attempt to connect failed.
     InboundFailed,
     /// An address of ours works.
@@ -54,11 +60,13 @@ pub(super) enum Event {
     /// Neighbours whose records ended.
     Lost(Vec<PeerId>),
     /// A gossip message that must be judged before it travels on.
-    Gossip { from: PeerId, id: gossipsub::MessageId, bytes: Vec<u8> },
+    Gossip { from: PeerId, id: gossipsub::MessageId, topic: gossipsub::TopicHash, bytes: Vec<u8> },
     /// A peer that reads too slowly.
     Slow { peer: PeerId },
     /// The directory wants something.
     Directory(fog_directory::Event),
+    /// Reputation wants something.
+    Reputation(fog_reputation::Event),
     /// The mixnet tells something.
     Mix(fog_mix::Event),
 }
@@ -84,7 +92,8 @@ impl Event {
                 Self::Disconnected { peer, connection, remaining: num_established }
             }
             SwarmEvent::OutgoingConnectionError { connection_id: connection, peer_id: peer, error } => {
-                Self::DialFailed { peer, connection, reason: dial_reason(&error) }
+                let unanswered = matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. });
+                Self::DialFailed { peer, connection, unanswered, reason: dial_reason(&error) }
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(%error, "an incoming connection failed");
@@ -124,11 +133,12 @@ impl Event {
                 Self::Lost(lost.into_iter().map(|(peer, _)| peer).collect())
             }
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source: from, message_id: id, message }) => {
-                Self::Gossip { from, id, bytes: message.data }
+                Self::Gossip { from, id, topic: message.topic, bytes: message.data }
             }
             BehaviourEvent::Gossip(gossipsub::Event::SlowPeer { peer_id: peer, .. }) => Self::Slow { peer },
             BehaviourEvent::Gossip(_) => return None,
             BehaviourEvent::Directory(event) => Self::Directory(event),
+            BehaviourEvent::Reputation(event) => Self::Reputation(event),
             BehaviourEvent::Mix(event) => Self::Mix(event),
             BehaviourEvent::Kad(event) => return ignore_kad(&event),
             BehaviourEvent::AutonatClient(event) => return ignore_probe(&event),

@@ -1,6 +1,6 @@
 //! The swarm: TCP and QUIC with Noise and Yamux, names by DNS, relayed connections, and every protocol with its limits.
 
-use std::{collections::BTreeSet, io, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use fog_base::Network;
@@ -14,7 +14,7 @@ use libp2p::{
 };
 use rand::RngExt;
 
-use super::{behaviour::Behaviour, reachability};
+use super::{behaviour::Behaviour, reachability, wiring::Topic};
 use crate::{config::Config, keys::Keys};
 
 /// Connections that are being made, each way.
@@ -46,9 +46,12 @@ pub(super) fn kad_name(network: &Network) -> String {
     network.id.protocol("kad", 1)
 }
 
-/// The topic by which descriptors travel.
-pub(super) fn directory_topic(behaviour: &Behaviour) -> gossipsub::IdentTopic {
-    gossipsub::IdentTopic::new(behaviour.directory.topic())
+/// The name of a topic on this network.
+pub(super) fn topic(behaviour: &Behaviour, topic: Topic) -> gossipsub::IdentTopic {
+    gossipsub::IdentTopic::new(match topic {
+        Topic::Directory => behaviour.directory.topic(),
+        Topic::Reputation => behaviour.reputation.topic(),
+    })
 }
 
 /// Builds the swarm; it does not listen yet.
@@ -107,7 +110,8 @@ fn behaviour(
     let me = keypair.public().to_peer_id();
     let memory = usize::try_from(config.limits.memory_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
     let mut directory = directory(config, keys, network);
-    let gossip = gossip(keypair, network, directory.topic())?;
+    let reputation = reputation(keys, network);
+    let gossip = gossip(keypair, network, [directory.topic(), reputation.topic()])?;
     directory.set_facts(None);
     Ok(Behaviour {
         limits: connection_limits::Behaviour::new(limits(config)),
@@ -133,6 +137,7 @@ fn behaviour(
         relay_server: relay_server(me),
         dcutr: dcutr::Behaviour::new(me),
         directory,
+        reputation,
         mix,
     })
 }
@@ -155,13 +160,21 @@ fn directory(config: &Config, keys: &Keys, network: &Network) -> fog_directory::
     fog_directory::Behaviour::new(bounds, signer, Box::new(OpenSeating), random_seed())
 }
 
+fn reputation(keys: &Keys, network: &Network) -> fog_reputation::Behaviour {
+    let config = fog_reputation::Config {
+        // Their sequence numbers are Unix milliseconds, and none is used twice.
+        provable: vec![fog_directory::core::descriptor::KIND],
+        ..fog_reputation::Config::new(network.id, network.schedule())
+    };
+    fog_reputation::Behaviour::new(config, Arc::new(keys.identity().clone()), random_seed())
+}
+
 #[expect(clippy::disallowed_methods, reason = "randomness enters the node here")]
 fn random_seed() -> [u8; 32] {
     rand::rng().random()
 }
 
-fn gossip(keypair: &identity::Keypair, network: &Network, topic: &str) -> Result<gossipsub::Behaviour, BoxError> {
-    let topics = BTreeSet::from([gossipsub::IdentTopic::new(topic).hash()]);
+fn gossip(keypair: &identity::Keypair, network: &Network, topics: [&str; 2]) -> Result<gossipsub::Behaviour, BoxError> {
     let config = gossipsub::ConfigBuilder::default()
         .protocol_id_prefix(network.id.protocol("gossip", 1))
         .validation_mode(gossipsub::ValidationMode::Strict)
@@ -175,7 +188,7 @@ fn gossip(keypair: &identity::Keypair, network: &Network, topic: &str) -> Result
     let mut gossip = gossipsub::Behaviour::new(authenticity, config)?;
     // Other topics are of no use here; those that somebody else subscribes to are bounded by gossipsub itself.
     for topic in topics {
-        gossip.subscribe(&gossipsub::IdentTopic::new(topic.into_string()))?;
+        gossip.subscribe(&gossipsub::IdentTopic::new(topic))?;
     }
     Ok(gossip)
 }

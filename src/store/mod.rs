@@ -43,12 +43,22 @@ pub enum Table {
     Slots = 5,
     /// People and their invites. Private.
     Contacts = 6,
+    /// What this node knows of others by experience, proof and hearsay. Private.
+    Reputation = 7,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 7] =
-        [Self::Meta, Self::Descriptors, Self::Outbox, Self::Inbox, Self::Seen, Self::Slots, Self::Contacts];
+    pub const ALL: [Self; 8] = [
+        Self::Meta,
+        Self::Descriptors,
+        Self::Outbox,
+        Self::Inbox,
+        Self::Seen,
+        Self::Slots,
+        Self::Contacts,
+        Self::Reputation,
+    ];
 
     /// Its name: of the column family, and in errors.
     pub fn name(self) -> &'static str {
@@ -60,12 +70,13 @@ impl Table {
             Self::Seen => "seen",
             Self::Slots => "slots",
             Self::Contacts => "contacts",
+            Self::Reputation => "reputation",
         }
     }
 
-    /// Whether values are sealed at rest. Keys are not: they must say nothing private (random ids, times).
+    /// Whether values are sealed at rest. Keys are not: they must say nothing private (random ids, times, public ids of peers).
     pub fn is_private(self) -> bool {
-        matches!(self, Self::Outbox | Self::Inbox | Self::Slots | Self::Contacts)
+        matches!(self, Self::Outbox | Self::Inbox | Self::Slots | Self::Contacts | Self::Reputation)
     }
 }
 

@@ -20,6 +20,7 @@ use libp2p::{
         ToSwarm,
     },
 };
+use serde_bytes::ByteBuf;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
         reputation::{Output, Reputation},
     },
     event::{Change, Event},
-    wire::{Request, Response},
+    wire::{Contradiction, Request, Response},
 };
 
 /// The name of the protocol and of the gossip topic, and its version.
@@ -127,9 +128,11 @@ impl Behaviour {
         self.reputation.handle_receipt(bytes, clock())
     }
 
-    /// Takes a proof of misbehaviour out of this node's own protocols, and tells others.
-    pub fn handle_proof(&mut self, bytes: Vec<u8>) -> Result<(), Reject> {
-        self.exchange.handle_own_proof(bytes, &mut self.reputation, clock())
+    /// Takes two records of this node's own protocols that contradict each other, and tells others.
+    pub fn handle_contradiction(&mut self, first: &[u8], second: &[u8]) -> Result<(), Reject> {
+        let pair = Contradiction { first: ByteBuf::from(first), second: ByteBuf::from(second) };
+        let proof = pair.encode().map_err(|_| Reject::Malformed)?;
+        self.exchange.handle_own_proof(proof, &mut self.reputation, clock())
     }
 
     /// Takes a gossip message that `from` forwarded, and says what to do with it.

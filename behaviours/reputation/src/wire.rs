@@ -288,6 +288,16 @@ mod tests {
     }
 
     #[test]
+    fn messages_of_the_exchange_have_the_layout_of_the_readme() {
+        let request = Request { salt: [7; 32], known: vec![[1; 8]], limit: 5 };
+        let expected = [&[0xa3, 0, 0x58, 32][..], &[7; 32], &[1, 0x48], &[1; 8], &[2, 5]].concat();
+        assert_eq!(request.encode().unwrap(), expected);
+        let items = Response::Items { items: vec![vec![1, 9], vec![2]], more: true };
+        let expected = [0xa1, 0, 0xa2, 0, 0x82, 0x42, 1, 9, 0x41, 2, 1, 0xf5];
+        assert_eq!((items.encode().unwrap(), Response::Busy.encode().unwrap()), (expected.to_vec(), vec![1]));
+    }
+
+    #[test]
     fn messages_of_the_exchange_beyond_their_caps_are_refused() {
         let unsorted = Request { salt: [0; 32], known: vec![[2; 8], [1; 8]], limit: 1 };
         assert_eq!(Request::decode(&unsorted.encode().unwrap()), Err(CodecError::Invalid));
