@@ -1,13 +1,20 @@
 use std::{sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
-use fog_base::{EpochSchedule, NetworkId, UnixMillis, relay::Roles};
-use fog_directory::{Address, Transport};
-use fog_reputation::{Config, Output, Reputation};
+use fog_base::{
+    EpochSchedule, NetworkId, UnixMillis,
+    relay::{Role, Roles},
+};
+use fog_directory::{Address, Descriptor, Facts, Transport, core::descriptor::KIND};
+use fog_reputation::{Config, Output, Reputation, wire::Contradiction};
 use libp2p::{Multiaddr, swarm::ConnectionId};
+use serde_bytes::ByteBuf;
 
 use super::*;
-use crate::node::{event::Event, wiring::Identity};
+use crate::{
+    keys::Keys,
+    node::{event::Event, wiring::Identity},
+};
 
 const NETWORK: &str = "/fog/0000000000000000/id/1";
 
@@ -167,6 +174,41 @@ fn the_sixteenth_offence_blocks_and_disconnects_and_the_ban_ends() {
     assert!(wiring.peers.is_banned(&peer(1)));
     let pardoned = wiring.tick(start().plus(Duration::from_secs(3600)));
     assert!(pardoned.iter().any(|action| matches!(action, Action::Unblock(who) if *who == peer(1))));
+}
+
+#[test]
+fn two_descriptors_with_one_sequence_number_are_a_proof_that_bans_their_relay() {
+    let keys = Keys::generate().unwrap();
+    let key = |n: u8| x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from([n; 32])).to_bytes();
+    let descriptor = |port, seq| {
+        let facts = Facts {
+            addresses: vec![Address { ip: [10, 0, 0, 1].into(), transport: Transport::Tcp, port }],
+            roles: Roles::NONE.with(Role::Mix),
+            mix_keys: [key(1), key(2)],
+            seal_key: key(3),
+            capacity: 100,
+            mix_versions: vec![1],
+            family: None,
+            exit_policy: None,
+        };
+        let (now, network) = (start().unix, NetworkId([1; 32]));
+        let at = (schedule().at(now), seq);
+        Descriptor::sign((keys.identity(), keys.vrf()), (&network, &schedule()), &facts, at, now, &[7; 32]).unwrap()
+    };
+    let pair = |first: &Descriptor, second: &Descriptor| {
+        let [first, second] = [first, second].map(|descriptor| ByteBuf::from(descriptor.as_bytes()));
+        Contradiction { first, second }.encode().unwrap()
+    };
+    let seq = start().unix.0;
+    let (one, other, newer) = (descriptor(1, seq), descriptor(2, seq), descriptor(2, seq + 1));
+    let config = Config { provable: vec![KIND], ..Config::new(NetworkId([1; 32]), schedule()) };
+    let mut reputation = Reputation::new(config, Arc::new(SigningKey::from_bytes(&[0; 32])), [7; 32], start());
+    for honest in [pair(&one, &one), pair(&one, &newer)] {
+        assert_eq!(reputation.handle_proof(None, &honest, start()), Err(fog_reputation::Reject::NoProof));
+    }
+    reputation.handle_proof(None, &pair(&one, &other), start()).unwrap();
+    let Some(Output::Ban { peer, .. }) = reputation.poll_output() else { panic!("no ban") };
+    assert_eq!(peer, keys.node_id());
 }
 
 #[test]
