@@ -12,4 +12,5 @@ mod it {
     mod lan;
     mod mix;
     mod node;
+    mod reputation;
 }

@@ -6,7 +6,7 @@ use fog_base::Now;
 use fog_directory::Acceptance;
 use libp2p::{
     Multiaddr, PeerId,
-    gossipsub::{MessageAcceptance, MessageId, PublishError},
+    gossipsub::{MessageAcceptance, MessageId, PublishError, TopicHash},
     kad,
     multiaddr::Protocol,
     relay,
@@ -17,13 +17,14 @@ use libp2p::{
 };
 
 use super::{
+    behaviour::node_id,
     contacts::{Dial, split},
     event::dial_reason,
     event_loop::EventLoop,
     gossip::Topic,
     mixnet::{Paths, Stored},
-    peers::Offence,
     report::Lifecycle,
+    reputation::Offence,
     wiring::Action,
 };
 use crate::store::{Batch, Durability};
@@ -55,7 +56,8 @@ impl EventLoop {
             }
             Action::Unroute(peer) => drop(self.swarm.behaviour_mut().kad.remove_peer(&peer)),
             Action::Judge { topic, from, id, bytes } => self.judge(topic, from, (&id, &bytes), now),
-            Action::Publish(topic, bytes) => self.publish(topic, bytes),
+            Action::Publish { topic, bytes } => self.publish(topic, bytes),
+            Action::Learn(evidence) => self.learn(evidence),
             Action::Store(batch) => self.write(batch),
             Action::Record(batch) => self.record(batch),
             Action::Describe(facts) => self.swarm.behaviour_mut().directory.set_facts(facts),
@@ -125,20 +127,27 @@ impl EventLoop {
     }
 
     fn judge(&mut self, topic: Topic, from: PeerId, (id, bytes): (&MessageId, &[u8]), now: Now) {
+        use fog_reputation::Acceptance as Heard;
         let behaviour = self.swarm.behaviour_mut();
         let acceptance = match topic {
             Topic::Descriptors => behaviour.directory.handle_gossip(&from, bytes),
             Topic::Certificates => behaviour.directory.handle_certificate(bytes),
+            Topic::Reputation => match behaviour.reputation.handle_gossip(&from, bytes) {
+                Heard::Accept => Acceptance::Accept,
+                Heard::Ignore => Acceptance::Ignore,
+                Heard::Reject => Acceptance::Reject,
+            },
         };
+        // An invalid report counts against its sender in fog-reputation itself.
+        let is_invalid = acceptance == Acceptance::Reject && topic != Topic::Reputation;
         let verdict = match acceptance {
             Acceptance::Accept => MessageAcceptance::Accept,
             Acceptance::Ignore => MessageAcceptance::Ignore,
             Acceptance::Reject => MessageAcceptance::Reject,
         };
-        let is_rejected = matches!(verdict, MessageAcceptance::Reject);
         behaviour.gossip.report_message_validation_result(id, &from, verdict);
-        if is_rejected {
-            let actions = self.wiring.punish(from, Offence::Invalid, now);
+        if is_invalid && let Some(from) = node_id(&from) {
+            let actions = self.wiring.handle_offence(from, Offence::Invalid, now);
             self.perform(actions, now);
         }
     }
@@ -155,7 +164,7 @@ impl EventLoop {
     }
 
     /// Other peers' records come back by exchange, so a full queue only counts them.
-    fn write(&mut self, batch: Batch) {
+    pub(super) fn write(&mut self, batch: Batch) {
         if self.store.submit(batch, Durability::Relaxed).is_err() {
             self.wiring.drops.count(fog_base::DropReason::QueueFull);
         }

@@ -25,7 +25,7 @@ pub(super) struct Behaviour {
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
     /// Finds peers on the internet.
     pub(super) kad: kad::Behaviour<MemoryStore>,
-    /// Carries descriptors.
+    /// Carries descriptors, reports and proofs.
     pub(super) gossip: gossipsub::Behaviour,
     /// Asks others whether our addresses work.
     pub(super) autonat_client: autonat::v2::client::Behaviour,
@@ -41,6 +41,8 @@ pub(super) struct Behaviour {
     pub(super) dcutr: dcutr::Behaviour,
     /// Who the relays are.
     pub(super) directory: fog_directory::Behaviour,
+    /// What peers proved about each other.
+    pub(super) reputation: fog_reputation::Behaviour,
     /// Messages through relays.
     pub(super) mix: fog_mix::Behaviour,
 }

@@ -36,7 +36,13 @@ pub(super) enum Event {
         remaining: u32,
     },
     /// Nobody answered, or not who was expected.
-    DialFailed { peer: Option<PeerId>, connection: ConnectionId, reason: String },
+    DialFailed {
+        peer: Option<PeerId>,
+        connection: ConnectionId,
+        /// Whether every address was tried in vain, so that it is the other side's doing.
+        unanswered: bool,
+        reason: String,
+    },
     /// Somebody's attempt to connect failed.
     InboundFailed,
     /// An address of ours works.
@@ -59,6 +65,8 @@ pub(super) enum Event {
     Slow { peer: PeerId },
     /// The directory wants something.
     Directory(fog_directory::Event),
+    /// Reputation wants something.
+    Reputation(fog_reputation::Event),
     /// The mixnet tells something.
     Mix(fog_mix::Event),
 }
@@ -84,7 +92,8 @@ impl Event {
                 Self::Disconnected { peer, connection, remaining: num_established }
             }
             SwarmEvent::OutgoingConnectionError { connection_id: connection, peer_id: peer, error } => {
-                Self::DialFailed { peer, connection, reason: dial_reason(&error) }
+                let unanswered = matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. });
+                Self::DialFailed { peer, connection, unanswered, reason: dial_reason(&error) }
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(%error, "an incoming connection failed");
@@ -129,6 +138,7 @@ impl Event {
             BehaviourEvent::Gossip(gossipsub::Event::SlowPeer { peer_id: peer, .. }) => Self::Slow { peer },
             BehaviourEvent::Gossip(_) => return None,
             BehaviourEvent::Directory(event) => Self::Directory(event),
+            BehaviourEvent::Reputation(event) => Self::Reputation(event),
             BehaviourEvent::Mix(event) => Self::Mix(event),
             BehaviourEvent::Kad(event) => return ignore_kad(&event),
             BehaviourEvent::AutonatClient(event) => return ignore_probe(&event),

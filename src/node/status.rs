@@ -165,6 +165,7 @@ impl EventLoop {
         self.network_metrics(&mut metrics);
         self.directory_metrics(&mut metrics);
         self.mix_metrics(&mut metrics);
+        self.reputation_metrics(&mut metrics);
         let now = clock::now();
         let uptime = now.mono.saturating_duration_since(self.started.mono);
         metrics.gauge("uptime_seconds", "Seconds since the node started", uptime.as_secs_f64());
@@ -179,6 +180,8 @@ impl EventLoop {
             ("mix", &self.swarm.behaviour().mix.stats().drops),
             ("directory", self.swarm.behaviour().directory.relays().drops()),
             ("exchange", self.swarm.behaviour().directory.exchange_drops()),
+            ("reputation", self.swarm.behaviour().reputation.reputation().drops()),
+            ("reputation_exchange", self.swarm.behaviour().reputation.exchange().drops()),
         ]);
         metrics.encode().map_err(|_| Failure::failed("the metrics cannot be written", ""))
     }

@@ -129,6 +129,7 @@ fn behaviour(
         relay_server: relay_server(me),
         dcutr: dcutr::Behaviour::new(me),
         directory,
+        reputation,
         mix,
     })
 }
@@ -149,6 +150,15 @@ fn directory(config: &Config, keys: &Keys, network: &Network, council: Option<Co
     };
     let signer = Signer { identity: Arc::new(keys.identity().clone()), vrf: Arc::new(keys.vrf().clone()) };
     fog_directory::Behaviour::new(bounds, signer, council, random_seed())
+}
+
+fn reputation(keys: &Keys, network: &Network) -> fog_reputation::Behaviour {
+    let config = fog_reputation::Config {
+        // Their sequence numbers are Unix milliseconds, and none is used twice.
+        provable: vec![fog_directory::core::descriptor::KIND],
+        ..fog_reputation::Config::new(network.id, network.schedule())
+    };
+    fog_reputation::Behaviour::new(config, Arc::new(keys.identity().clone()), random_seed())
 }
 
 #[expect(clippy::disallowed_methods, reason = "randomness enters the node here")]

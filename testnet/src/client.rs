@@ -98,6 +98,23 @@ pub struct Mix {
     pub dropped: BTreeMap<String, u64>,
 }
 
+/// A line of `fog reputation`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Reputation {
+    /// Whose.
+    pub peer_id: String,
+    /// `correctness`, `availability` or `rating`.
+    pub kind: String,
+    /// The expected probability.
+    pub mean: f64,
+    /// Its lower bound.
+    pub lower: f64,
+    /// Its upper bound.
+    pub upper: f64,
+    /// The weight of the evidence.
+    pub evidence: f64,
+}
+
 /// A message to send.
 #[derive(Debug, Clone)]
 pub struct Message {
@@ -194,6 +211,11 @@ impl Client {
         self.get("/v1/status")
     }
 
+    /// `fog reputation`
+    pub fn reputation(&self) -> Result<Vec<Reputation>, Error> {
+        self.list("/v1/reputation")
+    }
+
     /// What `fog id` prints as `invite`.
     pub fn invite(&self) -> Result<String, Error> {
         let id: Value = self.get("/v1/id")?;
@@ -234,10 +256,14 @@ impl Client {
         format!("Bearer {}", self.token)
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+    fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Error> {
         let request = self.agent.get(format!("{}{path}", self.api)).header("Authorization", self.bearer());
         let sent = request.config().timeout_global(Some(QUICK)).build().call();
-        let values: Vec<T> = self.lines(&format!("GET {path}"), sent)?;
+        self.lines(&format!("GET {path}"), sent)
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let values: Vec<T> = self.list(path)?;
         values.into_iter().next().ok_or_else(|| self.refused(path, "an empty answer".into()))
     }
 

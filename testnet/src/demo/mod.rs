@@ -5,6 +5,7 @@
 
 mod faults;
 mod messages;
+mod reputation;
 mod steady;
 
 use std::{
@@ -95,6 +96,8 @@ impl Stage {
         show(Check::attempt("client away", || messages::client_away(self)));
         tell("200 messages from four senders, and a relay is killed among them");
         show(Check::attempt("relay killed", || faults::relay_killed(self)));
+        tell("what the others think of it now");
+        show(Check::attempt("reputation", || reputation::killed_relay(self)));
         tell("a node is killed after it accepted a message, and started again");
         show(Check::attempt("inbox survives kill -9", || faults::inbox_survives(self)));
         tell("the killed relay comes back");
