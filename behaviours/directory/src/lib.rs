@@ -10,11 +10,17 @@ mod behaviour;
 mod codec;
 #[cfg(feature = "libp2p")]
 mod event;
+#[cfg(feature = "libp2p")]
+mod kad;
+#[cfg(feature = "libp2p")]
+mod kad_store;
 
 #[cfg(feature = "libp2p")]
 pub use behaviour::Behaviour;
 #[cfg(feature = "libp2p")]
 pub use event::Event;
+#[cfg(feature = "libp2p")]
+pub use kad::{Kad, KadConfig, KadEvent};
 
 pub use crate::core::{
     address::{Address, Net, Scope, Transport},
