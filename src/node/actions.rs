@@ -7,7 +7,6 @@ use fog_directory::Acceptance;
 use libp2p::{
     Multiaddr, PeerId,
     gossipsub::{MessageAcceptance, MessageId, PublishError},
-    kad,
     multiaddr::Protocol,
     relay,
     swarm::{
@@ -41,19 +40,19 @@ impl EventLoop {
             Action::Dial(dial) => self.dial(dial),
             Action::Disconnect(peer) => drop(self.swarm.disconnect_peer_id(peer)),
             Action::Close(connection) => drop(self.swarm.close_connection(connection)),
-            Action::Block(peer) => drop(self.swarm.behaviour_mut().blocked.block_peer(peer)),
+            Action::Block(peer) => self.block(peer),
             Action::Unblock(peer) => drop(self.swarm.behaviour_mut().blocked.unblock_peer(peer)),
             Action::Tell(address) => self.swarm.add_external_address(address),
             Action::Withhold(address) => self.swarm.remove_external_address(&address),
             Action::Serve(serve) => self.serve(serve),
             Action::Reserve(at) => self.reserve(&at),
             Action::Route { peer, addresses } => {
-                let kad = &mut self.swarm.behaviour_mut().kad;
-                for address in addresses {
-                    let _added = kad.add_address(&peer, address);
-                }
+                self.swarm.behaviour_mut().kad.handle_identified(&peer, true, &addresses);
             }
-            Action::Unroute(peer) => drop(self.swarm.behaviour_mut().kad.remove_peer(&peer)),
+            Action::Unroute(peer) => self.swarm.behaviour_mut().kad.handle_identified(&peer, false, &[]),
+            Action::Keep(relay) => self.keep(relay),
+            Action::JudgeRecord { from, bytes } => self.judge_record(from, &bytes, now),
+            Action::LookUp(relay) => self.look_up(relay, now),
             Action::Judge { from, id, bytes } => self.judge(from, &id, &bytes, now),
             Action::Publish(bytes) => self.publish(bytes),
             Action::Store(batch) => self.write(batch),
@@ -103,13 +102,10 @@ impl EventLoop {
     }
 
     fn serve(&mut self, serve: bool) {
-        let (mode, status) = match serve {
-            true => (kad::Mode::Server, relay::Status::Enable),
-            false => (kad::Mode::Client, relay::Status::Disable),
-        };
+        let status = if serve { relay::Status::Enable } else { relay::Status::Disable };
         tracing::info!(serve, "this node is {}reachable for its roles", if serve { "" } else { "not " });
         let behaviour = self.swarm.behaviour_mut();
-        behaviour.kad.set_mode(Some(mode));
+        behaviour.kad.serve(serve);
         behaviour.relay_server.set_status(Some(status));
         // Those who identified us before must learn of it.
         let peers: Vec<_> = self.swarm.connected_peers().copied().collect();

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `transport.rs`, `behaviour.rs` | the swarm, and the protocols that it speaks |
 //! | `event_loop.rs`, `event.rs`, `wiring.rs`, `actions.rs` | what happens, what follows from it, and the doing |
+//! | `kad.rs` | what passes between Kademlia and the directory |
 //! | `reachability.rs`, `peers.rs`, `contacts.rs`, `clock.rs` | what the wiring knows, each a pure part with its tests |
 //! | `handle.rs`, `command.rs`, `commands.rs`, `connect.rs` | questions to a running node, and their answers |
 //! | `mixnet.rs`, `traffic.rs`, `inbox.rs` | the mixnet's events and commands, who waits for what, messages that arrived |
@@ -21,6 +22,7 @@ mod event;
 mod event_loop;
 pub mod handle;
 mod inbox;
+mod kad;
 mod metrics;
 mod mixnet;
 mod peers;
@@ -143,6 +145,10 @@ fn load_descriptors(swarm: &mut libp2p::Swarm<behaviour::Behaviour>, store: &dyn
             tracing::debug!(%error, "a stored descriptor is of no use any more");
             expired.delete(Table::Descriptors, relay);
         }
+    }
+    let behaviour = swarm.behaviour_mut();
+    for descriptor in behaviour.directory.relays().iter().cloned() {
+        behaviour.kad.keep(descriptor);
     }
     Ok(expired)
 }

@@ -60,6 +60,12 @@ pub(super) enum Action {
     Route { peer: PeerId, addresses: Vec<Multiaddr> },
     /// It does so no more.
     Unroute(PeerId),
+    /// The set has a new descriptor of this relay, or none any more: Kademlia answers with what the set holds.
+    Keep(NodeId),
+    /// Have the directory judge a descriptor that came through Kademlia.
+    JudgeRecord { from: NodeId, bytes: Vec<u8> },
+    /// Ask others for the newest descriptor of a relay.
+    LookUp(NodeId),
     /// Have the directory judge a gossip message.
     Judge { from: PeerId, id: MessageId, bytes: Vec<u8> },
     /// Send by gossip.
@@ -165,7 +171,7 @@ impl Wiring {
             Event::DialFailed { peer, reason, .. } => {
                 tracing::debug!(?peer, reason, "cannot connect");
                 self.counts.dials_failed += 1;
-                Vec::new()
+                self.look_up(peer)
             }
             Event::InboundFailed => {
                 self.counts.inbound_failed += 1;
@@ -203,6 +209,7 @@ impl Wiring {
                 Vec::new()
             }
             Event::Directory(event) => self.handle_directory(event, now),
+            Event::Kad(event) => self.handle_kad(event, now),
             Event::Mix(fog_mix::Event::Keys(keys)) => self.set_mix_keys(keys, now),
             Event::Mix(fog_mix::Event::Flooding(node)) => match peer_id(node) {
                 Some(peer) => self.punish(peer, Offence::Flood, now),
@@ -306,11 +313,11 @@ impl Wiring {
         match event {
             Directory::Persist { relay, bytes } => {
                 batch.put(Table::Descriptors, relay.0, bytes);
-                vec![Action::Store(batch)]
+                vec![Action::Store(batch), Action::Keep(relay)]
             }
             Directory::Forget { relay } => {
                 batch.delete(Table::Descriptors, relay.0);
-                vec![Action::Store(batch)]
+                vec![Action::Store(batch), Action::Keep(relay)]
             }
             Directory::Publish(bytes) => vec![Action::Publish(bytes)],
             Directory::Changed => vec![Action::Snapshots],

@@ -167,6 +167,15 @@ impl fmt::Debug for Kad {
 #[error("the peer answers; nothing more was wanted")]
 struct Felt;
 
+/// Whether a dial "failed" because it was a feeler that has done what it was for.
+pub fn is_felt(error: &DialError) -> bool {
+    let cause = match error {
+        DialError::Denied { cause } => std::error::Error::source(cause),
+        _ => None,
+    };
+    cause.is_some_and(|cause| cause.is::<Felt>())
+}
+
 fn clock() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { mono: Instant::now(), unix: UnixMillis(0).plus(unix) }
@@ -257,7 +266,8 @@ impl Kad {
             return self.routing.handle_not_serving(node);
         }
         let addresses: Vec<_> = addresses.iter().filter_map(plain).collect();
-        let hosts: Vec<_> = self.links.values().filter(|link| link.peer == *peer).filter_map(|link| link.host).collect();
+        let hosts: Vec<_> =
+            self.links.values().filter(|link| link.peer == *peer).filter_map(|link| link.host).collect();
         self.routing.handle_serving(node, bucket, &addresses, &hosts, clock().mono);
     }
 
@@ -495,10 +505,8 @@ impl Kad {
     fn on_dial_failure(&mut self, failure: DialFailure<'_>) {
         let felt = self.felt.remove(&failure.connection_id);
         let feeler = self.feelers.remove(&failure.connection_id);
-        let is_gone = matches!(
-            failure.error,
-            DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::NoAddresses
-        );
+        let is_gone =
+            matches!(failure.error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::NoAddresses);
         if let Some(node) = failure.peer_id.as_ref().and_then(node).filter(|_| is_gone && !felt) {
             self.routing.handle_unreachable(node);
         }
@@ -612,7 +620,9 @@ impl NetworkBehaviour for Kad {
                 Poll::Ready(ToSwarm::GenerateEvent(kad::Event::InboundRequest { request })) => {
                     self.handle_request(request, now);
                 }
-                Poll::Ready(ToSwarm::GenerateEvent(kad::Event::OutboundQueryProgressed { id, result, step, .. })) => {
+                Poll::Ready(ToSwarm::GenerateEvent(kad::Event::OutboundQueryProgressed {
+                    id, result, step, ..
+                })) => {
                     self.handle_result(id, result, step.last, now);
                 }
                 Poll::Ready(ToSwarm::GenerateEvent(_)) => {}
@@ -632,7 +642,9 @@ impl NetworkBehaviour for Kad {
                         return Poll::Ready(ToSwarm::Dial { opts });
                     }
                 }
-                Poll::Ready(other) => return Poll::Ready(other.map_out(|_| KadEvent::Flooding { peer: NodeId([0; 32]) })),
+                Poll::Ready(other) => {
+                    return Poll::Ready(other.map_out(|_| KadEvent::Flooding { peer: NodeId([0; 32]) }));
+                }
                 Poll::Pending => match self.next_timeout(now) {
                     Some(due) if due <= now.mono => self.handle_timeout(now),
                     Some(due) => {

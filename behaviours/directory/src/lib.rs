@@ -20,7 +20,7 @@ pub use behaviour::Behaviour;
 #[cfg(feature = "libp2p")]
 pub use event::Event;
 #[cfg(feature = "libp2p")]
-pub use kad::{Kad, KadConfig, KadEvent};
+pub use kad::{Kad, KadConfig, KadEvent, is_felt};
 
 pub use crate::core::{
     address::{Address, Net, Scope, Transport},

@@ -55,9 +55,8 @@ fn oversized_records_are_refused_before_they_are_read() {
 fn a_rollback_is_refused_and_the_same_number_is_left_to_the_set() {
     let now = start().unix;
     let descriptor = sign(1, &facts(1, EPOCH), EPOCH, now.0, now);
-    let with = |newest| {
-        verify(&own_key(&descriptor), descriptor.as_bytes(), |_| Some(newest), &RULES(), now).map(|d| d.seq())
-    };
+    let with =
+        |newest| verify(&own_key(&descriptor), descriptor.as_bytes(), |_| Some(newest), &RULES(), now).map(|d| d.seq());
     assert_eq!(with(now.0 + 1), Err(descriptor::Reject::Rollback.into()));
     assert_eq!(with(now.0), Ok(now.0), "two descriptors with one number are evidence, not a rollback");
     assert_eq!(with(now.0 - 1), Ok(now.0));

@@ -112,14 +112,7 @@ impl Routing {
 
     /// A connected peer says that it serves Kademlia at `addresses`; its connections come from `hosts`. `bucket` is the one that
     /// it belongs to.
-    pub fn handle_serving(
-        &mut self,
-        peer: NodeId,
-        bucket: u32,
-        addresses: &[Address],
-        hosts: &[IpAddr],
-        now: Instant,
-    ) {
+    pub fn handle_serving(&mut self, peer: NodeId, bucket: u32, addresses: &[Address], hosts: &[IpAddr], now: Instant) {
         let addresses: Vec<_> = addresses.iter().filter(|address| hosts.contains(&address.ip)).copied().collect();
         if self.seats.contains_key(&peer) || (self.serving.len() >= MAX_SERVING && !self.serving.contains_key(&peer)) {
             return;
