@@ -58,28 +58,35 @@ async fn a_joiner_with_one_bootstrap_peer_walks_to_the_whole_set() {
 }
 
 #[tokio::test]
-async fn a_relay_publishes_its_descriptor_under_its_key() {
-    let mut nodes = vec![Running::relay(1).await];
-    // It stores what it is given, and holds nothing else.
-    let peer = Peer::start(Script::default()).await;
-    nodes[0].dial(&peer.address);
-    drive(&mut nodes, |nodes| nodes[0].relays() == 1 && nodes[0].table().len() == 1).await;
-    drive_for(&mut nodes, Duration::from_secs(2)).await;
-    let relay = node_id(&nodes[0].peer());
-    // Two more that know nothing: of three answers there is only one record, so nothing is believed, but it is found.
-    let mut seeker = vec![Running::start(false).await];
-    seeker[0].dial(&peer.address);
-    drive(&mut seeker, |nodes| nodes[0].table().len() == 1).await;
-    assert!(seeker[0].swarm.behaviour_mut().kad.look_up(relay, epoch()));
-    drive(&mut seeker, |nodes| !nodes[0].notes.looked_up.is_empty()).await;
-    assert_eq!(seeker[0].notes.looked_up, [(relay, false)], "one answer alone is not believed");
-    assert_eq!(seeker[0].relays(), 0);
+async fn a_relay_publishes_its_descriptor_where_others_find_it() {
+    let mut relay = [Running::relay(1).await];
+    // They take whatever they are given, and know nothing else.
+    let peers = [
+        Peer::start(Script::default()).await,
+        Peer::start(Script::default()).await,
+        Peer::start(Script::default()).await,
+    ];
+    for peer in &peers {
+        relay[0].dial(&peer.address);
+    }
+    drive(&mut relay, |nodes| nodes[0].relays() == 1 && nodes[0].table().len() == 3).await;
+    drive_for(&mut relay, Duration::from_secs(3)).await;
+    let id = node_id(&relay[0].peer());
+    let mut seeker = [Running::start(false).await];
+    for peer in &peers {
+        seeker[0].dial(&peer.address);
+    }
+    drive(&mut seeker, |nodes| nodes[0].table().len() == 3).await;
+    assert!(seeker[0].swarm.behaviour_mut().kad.look_up(id, epoch()));
+    drive(&mut seeker, |nodes| !nodes[0].notes.looked_up.is_empty() && nodes[0].relays() == 1).await;
+    assert_eq!(seeker[0].notes.looked_up, [(id, true)]);
+    assert_eq!(seeker[0].root(), relay[0].root());
 }
 
 #[tokio::test]
 async fn of_differing_answers_the_newest_is_believed_and_two_are_too_few() {
     let (old, new) = (descriptor(&NETWORK, 50, 1, 60), descriptor(&NETWORK, 50, 2, 0));
-    for (answers, found) in [(vec![&old, &new], false), (vec![&old, &old, &old, &new], true)] {
+    for (answers, found) in [(vec![&old, &new], false), (vec![&old, &old, &new], true)] {
         let mut nodes = [Running::start(false).await];
         let mut peers = Vec::new();
         for answer in &answers {
@@ -92,8 +99,8 @@ async fn of_differing_answers_the_newest_is_believed_and_two_are_too_few() {
         drive(&mut nodes, |nodes| !nodes[0].notes.looked_up.is_empty()).await;
         assert_eq!(nodes[0].notes.looked_up, [(new.relay(), found)]);
         drive_for(&mut nodes, Duration::from_millis(200)).await;
-        // Three of the four answers are compared; the newest may be the one that comes too late.
-        assert_eq!(nodes[0].relays(), usize::from(found));
+        let believed = nodes[0].swarm.behaviour().directory.relays().get(new.relay()).map(|relay| relay.seq());
+        assert_eq!(believed, found.then_some(new.seq()));
         assert!(nodes[0].notes.misbehaved.is_empty(), "an old answer is no offence");
     }
 }

@@ -92,7 +92,7 @@ fn transported<B: NetworkBehaviour>(
 }
 
 fn identify(keypair: &identity::Keypair) -> identify::Behaviour {
-    identify::Behaviour::new(identify::Config::new("/test/1".into(), keypair.public()))
+    identify::Behaviour::new(identify::Config::new("/test/1".into(), keypair.public()).with_hide_listen_addrs(true))
 }
 
 async fn listen<B: NetworkBehaviour>(swarm: &mut Swarm<B>, ip: &str) -> Multiaddr {
