@@ -112,14 +112,14 @@ fn kad_request(kind: u8, key: [u8; 32]) -> Vec<u8> {
 fn send(swarm: &mut Swarm<Client>, to: &PeerId, n: u64) {
     let key = *blake3::hash(&n.to_be_bytes()).as_bytes();
     let client = swarm.behaviour_mut();
-    match n % 3 {
-        0 => drop(client.kad.send_request(to, kad_request(4, key))),
-        1 => drop(client.kad.send_request(to, kad_request(1, key))),
+    let _id = match n % 3 {
+        0 => client.kad.send_request(to, kad_request(4, key)),
+        1 => client.kad.send_request(to, kad_request(1, key)),
         _ => {
             let request = Request::List { digest: key, after: None }.encode().expect("bytes");
-            drop(client.directory.send_request(to, request));
+            client.directory.send_request(to, request)
         }
-    }
+    };
 }
 
 /// Asks as fast as its pace; takes a new identity when it is sent away.
