@@ -220,7 +220,8 @@ impl Running {
                 }
             }
             SwarmEvent::Behaviour(NodeEvent::Kad(KadEvent::Record { from, bytes })) => {
-                if behaviour.directory.handle_record(from, &bytes).is_err_and(|reject| reject.is_misbehaviour()) {
+                let outcome = behaviour.directory.handle_record(from, &bytes);
+                if outcome.is_err_and(|reject| reject.is_misbehaviour()) {
                     *self.notes.misbehaved.entry(from).or_default() += 1;
                 }
             }
