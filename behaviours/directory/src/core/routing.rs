@@ -129,7 +129,6 @@ impl Routing {
     /// A peer that is connected does not serve Kademlia, or is banned.
     pub fn handle_not_serving(&mut self, peer: NodeId) {
         self.serving.remove(&peer);
-        self.dialled.remove(&peer);
         self.remove(peer);
     }
 

@@ -29,6 +29,8 @@ fn a_peer_that_was_dialled_and_serves_is_admitted_at_the_address_that_answered()
     table.handle_not_serving(node(1));
     assert_eq!(outputs(&mut table), [Output::Remove { peer: node(1) }]);
     assert!(table.is_empty());
+    table.handle_serving(node(1), 255, &[], &[], now);
+    assert_eq!(table.len(), 1, "it was dialled, and serves again");
 }
 
 #[test]
