@@ -10,6 +10,7 @@ mod it {
     mod cli;
     mod disk;
     mod lan;
+    mod lookups;
     mod mix;
     mod node;
     mod reputation;

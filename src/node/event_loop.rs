@@ -35,6 +35,8 @@ pub(super) struct EventLoop {
     pub(super) connects: Connects,
     /// Of the running epoch and the next, and of the last while its grace lasts.
     pub(super) snapshots: BTreeMap<Epoch, Snapshot>,
+    /// The loops a second that a seat owes; none without one.
+    pub(super) loops: Option<f64>,
     pub(super) config: Config,
     pub(super) keys: Arc<Keys>,
     pub(super) network: Network,

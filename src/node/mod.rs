@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `transport.rs`, `behaviour.rs` | the swarm, and the protocols that it speaks |
 //! | `event_loop.rs`, `event.rs`, `wiring.rs`, `actions.rs` | what happens, what follows from it, and the doing |
+//! | `kad.rs` | what passes between Kademlia and the directory |
 //! | `reachability.rs`, `peers.rs`, `contacts.rs`, `clock.rs` | what the wiring knows, each a pure part with its tests |
 //! | `reputation.rs` | what happens, as evidence about peers, and what follows from their reputation |
 //! | `handle.rs`, `command.rs`, `commands.rs`, `connect.rs` | questions to a running node, and their answers |
@@ -25,6 +26,7 @@ mod event_loop;
 mod gossip;
 pub mod handle;
 mod inbox;
+mod kad;
 mod metrics;
 mod mixnet;
 mod peers;
@@ -119,6 +121,7 @@ pub fn start(
         wiring,
         connects: Connects::default(),
         snapshots: Default::default(),
+        loops: None,
         mixnet,
         stored,
         store: writer,
@@ -165,6 +168,10 @@ fn load_descriptors(swarm: &mut libp2p::Swarm<behaviour::Behaviour>, store: &dyn
             tracing::debug!(%error, "a stored descriptor is of no use any more");
             expired.delete(Table::Descriptors, relay);
         }
+    }
+    let behaviour = swarm.behaviour_mut();
+    for descriptor in behaviour.directory.relays().iter().cloned() {
+        behaviour.kad.keep(descriptor);
     }
     Ok(expired)
 }

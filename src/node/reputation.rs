@@ -65,7 +65,6 @@ fn link(peer: NodeId, outcome: Outcome, now: Now) -> Action {
 }
 
 /// A mix loop ended: it returned, or it was lost. Its path goes nowhere but into this node's own evidence.
-#[cfg_attr(not(test), expect(dead_code, reason = "the mixnet does not tell of its loops yet"))]
 pub(super) fn handle_loop(hops: &[NodeId], returned: bool) -> Action {
     let outcome = if returned { Outcome::Good } else { Outcome::Bad };
     learn(Evidence::Path { hops: hops.to_vec(), outcome })

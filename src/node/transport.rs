@@ -4,13 +4,12 @@ use std::{io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use fog_base::Network;
-use fog_directory::{Signer, core::council::Council};
+use fog_directory::{Kad, KadConfig, Signer, core::council::Council};
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, allow_block_list, autonat,
+    Multiaddr, PeerId, Swarm, SwarmBuilder, allow_block_list, autonat,
     connection_limits::{self, ConnectionLimits},
-    dcutr, dns, gossipsub, identify, identity,
-    kad::{self, store::MemoryStore},
-    mdns, memory_connection_limits, noise, ping, relay, swarm, tcp, upnp, yamux,
+    dcutr, dns, gossipsub, identify, identity, mdns, memory_connection_limits, noise, ping, relay, swarm, tcp, upnp,
+    yamux,
 };
 use rand::RngExt;
 
@@ -34,7 +33,6 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_PROBES: usize = 10;
 /// A relayed connection is to last for a conversation, not only for a hole punch (DESIGN §13).
 const MAX_CIRCUIT: (Duration, u64) = (Duration::from_secs(30 * 60), 16 * 1024 * 1024);
-const KAD_QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The identify protocol's version text: peers with another one are of another network.
 pub(super) fn network_name(network: &Network) -> String {
@@ -109,6 +107,7 @@ fn behaviour(
         limits: connection_limits::Behaviour::new(limits(config)),
         memory: memory_connection_limits::Behaviour::with_max_bytes(memory),
         blocked: allow_block_list::Behaviour::default(),
+        kad: Kad::new(me, kad(config, network)),
         identify: identify::Behaviour::new(
             identify::Config::new(network_name(network), keypair.public())
                 .with_agent_version(concat!("fog/", env!("CARGO_PKG_VERSION")).into())
@@ -117,7 +116,6 @@ fn behaviour(
         ),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
         mdns: mdns(config, me).into(),
-        kad: kad(me, network)?,
         gossip,
         autonat_client: autonat::v2::client::Behaviour::new(
             rand::make_rng::<rand::rngs::StdRng>(),
@@ -194,18 +192,10 @@ fn mdns(config: &Config, me: PeerId) -> Option<mdns::tokio::Behaviour> {
     .ok()
 }
 
-fn kad(me: PeerId, network: &Network) -> Result<kad::Behaviour<MemoryStore>, BoxError> {
-    let protocol = StreamProtocol::try_from_owned(kad_name(network))?;
-    let mut config = kad::Config::new(protocol);
-    config
-        .set_query_timeout(KAD_QUERY_TIMEOUT)
-        .disjoint_query_paths(true)
-        .set_kbucket_inserts(kad::BucketInserts::Manual)
-        // Nothing is stored yet: whatever comes is filtered, and the filter lets nothing through.
-        .set_record_filtering(kad::StoreInserts::FilterBoth);
-    let mut kad = kad::Behaviour::with_config(me, MemoryStore::new(me), config);
-    kad.set_mode(Some(kad::Mode::Client));
-    Ok(kad)
+fn kad(config: &Config, network: &Network) -> KadConfig {
+    // Half of the connections are for others than those that its queries dial.
+    let connections = usize::try_from(config.limits.connections / 2).unwrap_or(usize::MAX);
+    KadConfig { max_relays: config.limits.relays, ..KadConfig::new(network.id, network.schedule(), connections) }
 }
 
 fn relay_server(me: PeerId) -> relay::Behaviour {

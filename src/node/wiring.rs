@@ -19,7 +19,7 @@ use super::{
     gossip::Topic,
     peers::{PathKind, Peers},
     reachability::{Reachability, multiaddr, plain},
-    reputation::{Evidence, Offence},
+    reputation::{self, Evidence, Offence},
 };
 use crate::store::{Batch, Table};
 
@@ -63,12 +63,20 @@ pub(super) enum Action {
     Route { peer: PeerId, addresses: Vec<Multiaddr> },
     /// It does so no more.
     Unroute(PeerId),
+    /// The set has a new descriptor of this relay, or none any more: Kademlia answers with what the set holds.
+    Keep(NodeId),
+    /// Have the directory judge a descriptor that came through Kademlia.
+    JudgeRecord { from: NodeId, bytes: Vec<u8> },
+    /// Ask others for the newest descriptor of a relay.
+    LookUp(NodeId),
     /// Have its protocol judge a gossip message.
     Judge { topic: Topic, from: PeerId, id: MessageId, bytes: Vec<u8> },
     /// Send by gossip.
     Publish { topic: Topic, bytes: Vec<u8> },
     /// Tell reputation.
     Learn(Evidence),
+    /// Count a loop for the directory's reports.
+    CountLoop(fog_mix::LoopEnd),
     /// Write to the store.
     Store(Batch),
     /// Write what this node is about to sign, and tell the directory when it is on the disk.
@@ -184,7 +192,9 @@ impl Wiring {
                 tracing::debug!(?peer, reason, "cannot connect");
                 self.counts.dials_failed += 1;
                 let silent = peer.filter(|_| unanswered);
-                silent.and_then(|peer| self.note_silence(&peer, now)).into_iter().collect()
+                let mut actions: Vec<_> = silent.and_then(|peer| self.note_silence(&peer, now)).into_iter().collect();
+                actions.extend(self.look_up(peer));
+                actions
             }
             Event::InboundFailed => {
                 self.counts.inbound_failed += 1;
@@ -223,8 +233,12 @@ impl Wiring {
             }
             Event::Directory(event) => self.handle_directory(event, now),
             Event::Reputation(event) => self.handle_reputation(event),
+            Event::Kad(event) => self.handle_kad(event, now),
             Event::Mix(fog_mix::Event::Keys(keys)) => self.set_mix_keys(keys, now),
             Event::Mix(fog_mix::Event::Flooding(node)) => self.handle_offence(node, Offence::Flood, now),
+            Event::Mix(fog_mix::Event::Loop(end)) => {
+                vec![reputation::handle_loop(&end.hops, end.returned), Action::CountLoop(end)]
+            }
             Event::Mix(event) => vec![Action::Mix(event)],
         }
     }
@@ -325,11 +339,11 @@ impl Wiring {
         match event {
             Directory::Persist { relay, bytes } => {
                 batch.put(Table::Descriptors, relay.0, bytes);
-                vec![Action::Store(batch)]
+                vec![Action::Store(batch), Action::Keep(relay)]
             }
             Directory::Forget { relay } => {
                 batch.delete(Table::Descriptors, relay.0);
-                vec![Action::Store(batch)]
+                vec![Action::Store(batch), Action::Keep(relay)]
             }
             Directory::Publish(bytes) => vec![Action::Publish { topic: Topic::Descriptors, bytes }],
             Directory::Broadcast(bytes) => vec![Action::Publish { topic: Topic::Certificates, bytes }],

@@ -144,12 +144,12 @@ fn descriptors_are_stored_published_and_forgotten() {
     let relay = NodeId([4; 32]);
     let mut tell = |event| wiring.handle(Event::Directory(event), start());
     let actions = tell(fog_directory::Event::Persist { relay, bytes: vec![1, 2] });
-    let [Action::Store(batch)] = actions.as_slice() else { panic!("{actions:?}") };
-    assert_eq!(batch.changes().len(), 1);
+    let [Action::Store(batch), Action::Keep(kept)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!((batch.changes().len(), *kept), (1, relay));
     let published = tell(fog_directory::Event::Publish(vec![1]));
     assert!(matches!(published.as_slice(), [Action::Publish { topic: Topic::Descriptors, .. }]));
     assert!(matches!(tell(fog_directory::Event::Changed).as_slice(), [Action::Snapshots]));
-    assert!(matches!(tell(fog_directory::Event::Forget { relay }).as_slice(), [Action::Store(_)]));
+    assert!(matches!(tell(fog_directory::Event::Forget { relay }).as_slice(), [Action::Store(_), Action::Keep(_)]));
 }
 
 #[test]

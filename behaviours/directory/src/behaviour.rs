@@ -30,7 +30,7 @@ use crate::{
             archive::{Archive, NoArchive},
         },
         publisher::{Publisher, Signer},
-        relay_set::{Acceptance, Config, Output, RelaySet, Source},
+        relay_set::{Acceptance, Config, Output, RelaySet, Source, Verdict},
         seating::OpenSeating,
         snapshot::Snapshot,
     },
@@ -116,6 +116,11 @@ impl Behaviour {
     /// Takes a gossip message that `from` forwarded, and says what to do with it.
     pub fn handle_gossip(&mut self, from: &PeerId, bytes: &[u8]) -> Acceptance {
         node(from).map_or(Acceptance::Ignore, |from| self.set.handle_gossip(from, bytes, clock()))
+    }
+
+    /// Takes a descriptor that `from` brought through Kademlia.
+    pub fn handle_record(&mut self, from: NodeId, bytes: &[u8]) -> Result<Verdict, Reject> {
+        self.set.handle_descriptor(bytes, Source::Exchange(from), clock())
     }
 
     /// What our descriptor says from now on, with the mix keys of that epoch and the next; `None` for a node that is no relay.

@@ -55,6 +55,11 @@ impl Pools {
         Self(layers.into_iter().map(pool).collect())
     }
 
+    /// How many relays the fullest pool has.
+    pub(super) fn widest(&self) -> usize {
+        self.0.iter().map(|pool| pool.relays.len()).max().unwrap_or(0)
+    }
+
     /// The pools of a path's first hops.
     fn first(&self, hops: usize) -> impl Iterator<Item = &Pool> {
         self.0.iter().cycle().take(hops)
