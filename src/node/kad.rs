@@ -6,9 +6,9 @@ use fog_directory::KadEvent;
 use libp2p::PeerId;
 
 use super::{
-    behaviour::{node_id, peer_id},
+    behaviour::node_id,
     event_loop::EventLoop,
-    peers::Offence,
+    reputation::Offence,
     wiring::{Action, Wiring},
 };
 
@@ -20,13 +20,9 @@ impl Wiring {
                 tracing::debug!(%relay, found, "a descriptor was looked up");
                 Vec::new()
             }
-            KadEvent::Misbehaved { peer } => self.punish_node(peer, Offence::Invalid, now),
-            KadEvent::Flooding { peer } => self.punish_node(peer, Offence::Flood, now),
+            KadEvent::Misbehaved { peer } => self.handle_offence(peer, Offence::Invalid, now),
+            KadEvent::Flooding { peer } => self.handle_offence(peer, Offence::Excess, now),
         }
-    }
-
-    fn punish_node(&mut self, node: NodeId, offence: Offence, now: Now) -> Vec<Action> {
-        peer_id(node).map_or_else(Vec::new, |peer| self.punish(peer, offence, now))
     }
 
     /// A relay that does not answer may have moved, and its newest descriptor not have come here.
@@ -49,8 +45,8 @@ impl EventLoop {
     pub(super) fn judge_record(&mut self, from: NodeId, bytes: &[u8], now: Now) {
         let outcome = self.swarm.behaviour_mut().directory.handle_record(from, bytes);
         let is_misbehaviour = outcome.is_err_and(|reject| reject.is_misbehaviour());
-        if let Some(peer) = peer_id(from).filter(|_| is_misbehaviour) {
-            let actions = self.wiring.punish(peer, Offence::Invalid, now);
+        if is_misbehaviour {
+            let actions = self.wiring.handle_offence(from, Offence::Invalid, now);
             self.perform(actions, now);
         }
     }
@@ -73,11 +69,12 @@ mod tests {
     use fog_base::relay::{Role, Roles};
 
     use super::*;
-    use crate::node::{clock, event::Event, wiring::Identity};
+    use crate::node::{behaviour::peer_id, clock, event::Event, wiring::Identity};
 
     fn wiring() -> Wiring {
         let identity = Identity {
             me: PeerId::random(),
+            network_id: fog_base::NetworkId([1; 32]),
             network: String::new(),
             kad: String::new(),
             schedule: fog_base::EpochSchedule::new(std::time::Duration::from_secs(60)),
@@ -104,14 +101,12 @@ mod tests {
 
     #[test]
     fn bad_records_and_floods_are_offences() {
-        let (mut wiring, from) = (wiring(), node_id(&PeerId::random()));
-        let peer = from.unwrap_or(NodeId(ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes()));
-        let banned = |actions: Vec<Action>| actions.iter().any(|action| matches!(action, Action::Block(_)));
-        assert!(!banned(tell(&mut wiring, KadEvent::Misbehaved { peer })));
-        assert!(!banned(tell(&mut wiring, KadEvent::Misbehaved { peer })));
-        assert!(!banned(tell(&mut wiring, KadEvent::Flooding { peer })), "a flood weighs less");
-        assert!(banned(tell(&mut wiring, KadEvent::Misbehaved { peer })));
-        assert_eq!(wiring.counts.offences, 4);
+        let (mut wiring, peer) = (wiring(), NodeId([9; 32]));
+        for event in [KadEvent::Misbehaved { peer }, KadEvent::Flooding { peer }] {
+            let actions = tell(&mut wiring, event);
+            assert!(matches!(actions.as_slice(), [Action::Learn(_)]), "{actions:?}");
+        }
+        assert_eq!(wiring.counts.offences, 2);
     }
 
     #[test]
@@ -122,6 +117,7 @@ mod tests {
         let failed = || Event::DialFailed {
             peer,
             connection: libp2p::swarm::ConnectionId::new_unchecked(1),
+            unanswered: true,
             reason: String::new(),
         };
         assert!(wiring.handle(failed(), clock::now()).is_empty(), "it is no relay");

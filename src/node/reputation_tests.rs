@@ -37,6 +37,7 @@ fn schedule() -> EpochSchedule {
 fn wiring() -> Wiring {
     let identity = Identity {
         me: peer(0),
+        network_id: fog_base::NetworkId([4; 32]),
         network: NETWORK.into(),
         kad: "kad".into(),
         schedule: schedule(),
@@ -193,7 +194,8 @@ fn two_descriptors_with_one_sequence_number_are_a_proof_that_bans_their_relay() 
         };
         let (now, network) = (start().unix, NetworkId([1; 32]));
         let at = (schedule().at(now), seq);
-        Descriptor::sign((keys.identity(), keys.vrf()), (&network, &schedule()), &facts, at, now, &[7; 32]).unwrap()
+        let contents = (&facts, &Default::default());
+        Descriptor::sign((keys.identity(), keys.vrf()), (&network, &schedule()), contents, at, now, &[7; 32]).unwrap()
     };
     let pair = |first: &Descriptor, second: &Descriptor| {
         let [first, second] = [first, second].map(|descriptor| ByteBuf::from(descriptor.as_bytes()));

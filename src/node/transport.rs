@@ -52,7 +52,8 @@ pub(super) fn build(
     council: Option<Council>,
     mix: fog_mix::Behaviour,
 ) -> anyhow::Result<Swarm<Behaviour>> {
-    let directory = directory(config, keys, network, council);
+    let ours =
+        Ours { directory: directory(config, keys, network, council), reputation: reputation(keys, network), mix };
     let keypair = keypair(keys)?;
     let base = || -> anyhow::Result<_> {
         Ok(SwarmBuilder::with_existing_identity(keypair.clone())
@@ -65,9 +66,7 @@ pub(super) fn build(
         ($builder:expr) => {
             $builder
                 .with_relay_client(noise::Config::new, yamux::Config::default)?
-                .with_behaviour(|keypair, relay_client| {
-                    behaviour(config, network, keypair, (relay_client, directory, mix))
-                })
+                .with_behaviour(|keypair, relay_client| behaviour(config, network, keypair, (relay_client, ours)))
                 .map_err(|error| anyhow::anyhow!("the swarm cannot be made: {error}"))?
                 .with_swarm_config(|swarm: swarm::Config| {
                     swarm
@@ -92,13 +91,20 @@ fn keypair(keys: &Keys) -> anyhow::Result<identity::Keypair> {
     identity::Keypair::ed25519_from_bytes(secret.as_mut_slice()).context("the identity key is not an Ed25519 key")
 }
 
+/// The protocols of Fog.
+struct Ours {
+    directory: fog_directory::Behaviour,
+    reputation: fog_reputation::Behaviour,
+    mix: fog_mix::Behaviour,
+}
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 fn behaviour(
     config: &Config,
     network: &Network,
     keypair: &identity::Keypair,
-    (relay_client, directory, mix): (relay::client::Behaviour, fog_directory::Behaviour, fog_mix::Behaviour),
+    (relay_client, ours): (relay::client::Behaviour, Ours),
 ) -> Result<Behaviour, BoxError> {
     let me = keypair.public().to_peer_id();
     let memory = usize::try_from(config.limits.memory_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
@@ -126,9 +132,9 @@ fn behaviour(
         relay_client,
         relay_server: relay_server(me),
         dcutr: dcutr::Behaviour::new(me),
-        directory,
-        reputation,
-        mix,
+        directory: ours.directory,
+        reputation: ours.reputation,
+        mix: ours.mix,
     })
 }
 

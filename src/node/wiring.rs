@@ -8,6 +8,7 @@ use std::{
 
 use fog_base::{DropCounters, DropReason, Epoch, EpochSchedule, NetworkId, NodeId, Now, relay::Roles};
 use fog_directory::{Address, Facts, Scope};
+use fog_mix::core::loops::LoopEnd;
 use libp2p::{Multiaddr, PeerId, gossipsub::MessageId, multiaddr::Protocol, swarm::ConnectionId};
 
 use super::{
@@ -23,8 +24,6 @@ use super::{
 };
 use crate::store::{Batch, Table};
 
-/// Versions of the mix protocol that this node speaks.
-const MIX_VERSIONS: [u16; 1] = [1];
 /// Descriptors that wait for somebody who listens on gossip.
 const MAX_UNPUBLISHED: usize = 64;
 /// Of the connections that are allowed, so many in eight may be used before the least useful ones are closed.
@@ -76,7 +75,7 @@ pub(super) enum Action {
     /// Tell reputation.
     Learn(Evidence),
     /// Count a loop for the directory's reports.
-    CountLoop(fog_mix::LoopEnd),
+    CountLoop(LoopEnd),
     /// Write to the store.
     Store(Batch),
     /// Write what this node is about to sign, and tell the directory when it is on the disk.
@@ -480,7 +479,7 @@ impl Wiring {
             mix_keys: [key(epoch)?, key(epoch.next())?],
             seal_key: self.identity.seal_key,
             capacity: self.identity.capacity,
-            mix_versions: MIX_VERSIONS.to_vec(),
+            mix_versions: fog_mix::core::VERSIONS.to_vec(),
             family: None,
             exit_policy: None,
         };

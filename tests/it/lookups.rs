@@ -9,7 +9,7 @@ use std::{
 };
 
 use fog_base::Network;
-use fog_directory::wire::Request;
+use fog_directory::wire::{Request, Scope};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identity, noise,
@@ -116,7 +116,8 @@ fn send(swarm: &mut Swarm<Client>, to: &PeerId, n: u64) {
         0 => client.kad.send_request(to, kad_request(4, key)),
         1 => client.kad.send_request(to, kad_request(1, key)),
         _ => {
-            let request = Request::List { digest: key, after: None }.encode().expect("bytes");
+            let message = fog_directory::core::exchange::reconcile::list_all();
+            let request = Request::Reconcile { scope: Scope::Live, message }.encode().expect("bytes");
             client.directory.send_request(to, request)
         }
     };
