@@ -13,9 +13,7 @@ use fog_base::{
     DropReason, Epoch, EpochSchedule, NetworkId, UnixMillis,
     relay::{Role, Roles},
 };
-use fog_directory::{
-    Acceptance, Address, Behaviour, Config, Descriptor, Facts, Signer, Transport, core::seating::OpenSeating,
-};
+use fog_directory::{Acceptance, Address, Behaviour, Config, Descriptor, Facts, Signer, Transport};
 use futures::StreamExt;
 use libp2p::{
     PeerId, Swarm,
@@ -62,7 +60,15 @@ fn descriptor(network: &NetworkId, n: u8, seconds_ago: u64) -> Descriptor {
     };
     let now = unix();
     let seq = now.0 - seconds_ago * 1000;
-    Descriptor::sign((&identity, &vrf), (network, &schedule()), &facts, (epoch(), seq), now, &[1; 32]).unwrap()
+    Descriptor::sign(
+        (&identity, &vrf),
+        (network, &schedule()),
+        (&facts, &Default::default()),
+        (epoch(), seq),
+        now,
+        &[1; 32],
+    )
+    .unwrap()
 }
 
 #[derive(Default)]
@@ -105,7 +111,7 @@ impl Running {
         let vrf = MiniSecretKey::from_bytes(&[1; 32]).unwrap().expand_to_keypair(ExpansionMode::Uniform);
         let signer = Signer { identity: Arc::new(identity), vrf: Arc::new(vrf) };
         let config = Config { source_rate: 0.0, source_burst: QUOTA, ..Config::new(NETWORK, schedule()) };
-        let directory = Behaviour::new(config, signer, Box::new(OpenSeating), [1; 32]);
+        let directory = Behaviour::new(config, signer, None, [1; 32]);
         Self { swarm, directory, notes: Notes::default() }
     }
 

@@ -13,7 +13,7 @@ use fog_base::{
 };
 use fog_directory::{
     Address, Behaviour, Config, Descriptor, Event, Facts, Kad, KadConfig, KadEvent, Net, Signer, Transport,
-    core::{kad_record, seating::OpenSeating},
+    core::kad_record,
 };
 use futures::StreamExt;
 use libp2p::{
@@ -66,7 +66,15 @@ pub(crate) fn descriptor(network: &NetworkId, n: u8, capacity: u8, seconds_ago: 
     let now = unix();
     let seq = now.0 - seconds_ago * 1000;
     let facts = Facts { capacity: u32::from(capacity), ..facts(n) };
-    Descriptor::sign((&identity, &vrf), (network, &schedule()), &facts, (epoch(), seq), now, &[1; 32]).unwrap()
+    Descriptor::sign(
+        (&identity, &vrf),
+        (network, &schedule()),
+        (&facts, &Default::default()),
+        (epoch(), seq),
+        now,
+        &[1; 32],
+    )
+    .unwrap()
 }
 
 pub(crate) fn key(descriptor: &Descriptor) -> RecordKey {
@@ -152,7 +160,7 @@ impl Running {
             Node {
                 kad: Kad::new(keypair.public().to_peer_id(), config),
                 identify: identify(keypair),
-                directory: Behaviour::new(Config::new(NETWORK, schedule()), signer, Box::new(OpenSeating), [1; 32]),
+                directory: Behaviour::new(Config::new(NETWORK, schedule()), signer, None, [1; 32]),
             }
         });
         let address = listen(&mut swarm, "127.0.0.1").await;
