@@ -42,6 +42,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), CliErr
     refuse_existing(&config.data_dir)?;
     let keys = Keys::from_secrets(secrets);
     let outcome = fill_store(&config.data_dir, &keys, file, &passphrase).and_then(|()| {
+        // A backup does not hold what this identity has signed since.
+        node::mark_restored(&config.data_dir)?;
         let seal = (config.seal_keys || passphrases.has_file()).then_some(&passphrase);
         keys.create(&config.data_dir, seal).map_err(CliError::from)
     });

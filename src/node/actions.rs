@@ -20,10 +20,10 @@ use super::{
     contacts::{Dial, split},
     event::dial_reason,
     event_loop::EventLoop,
-    mixnet::Paths,
+    gossip::Topic,
+    mixnet::{Paths, Stored},
     peers::Offence,
     report::Lifecycle,
-    transport,
     wiring::Action,
 };
 use crate::store::{Batch, Durability};
@@ -54,9 +54,10 @@ impl EventLoop {
                 }
             }
             Action::Unroute(peer) => drop(self.swarm.behaviour_mut().kad.remove_peer(&peer)),
-            Action::Judge { from, id, bytes } => self.judge(from, &id, &bytes, now),
-            Action::Publish(bytes) => self.publish(bytes),
+            Action::Judge { topic, from, id, bytes } => self.judge(topic, from, (&id, &bytes), now),
+            Action::Publish(topic, bytes) => self.publish(topic, bytes),
             Action::Store(batch) => self.write(batch),
+            Action::Record(batch) => self.record(batch),
             Action::Describe(facts) => self.swarm.behaviour_mut().directory.set_facts(facts),
             Action::Snapshots => self.refresh_snapshots(now),
             Action::Announce(address) => self.announce(address),
@@ -123,9 +124,13 @@ impl EventLoop {
         }
     }
 
-    fn judge(&mut self, from: PeerId, id: &MessageId, bytes: &[u8], now: Now) {
+    fn judge(&mut self, topic: Topic, from: PeerId, (id, bytes): (&MessageId, &[u8]), now: Now) {
         let behaviour = self.swarm.behaviour_mut();
-        let verdict = match behaviour.directory.handle_gossip(&from, bytes) {
+        let acceptance = match topic {
+            Topic::Descriptors => behaviour.directory.handle_gossip(&from, bytes),
+            Topic::Certificates => behaviour.directory.handle_certificate(bytes),
+        };
+        let verdict = match acceptance {
             Acceptance::Accept => MessageAcceptance::Accept,
             Acceptance::Ignore => MessageAcceptance::Ignore,
             Acceptance::Reject => MessageAcceptance::Reject,
@@ -138,15 +143,14 @@ impl EventLoop {
         }
     }
 
-    fn publish(&mut self, bytes: Vec<u8>) {
+    fn publish(&mut self, topic: Topic, bytes: Vec<u8>) {
         let behaviour = self.swarm.behaviour_mut();
-        let topic = transport::directory_topic(behaviour);
-        match behaviour.gossip.publish(topic, bytes.clone()) {
+        match behaviour.gossip.publish(topic.ident(&self.network.id), bytes.clone()) {
             Ok(_) | Err(PublishError::Duplicate) => {}
             Err(PublishError::NoPeersSubscribedToTopic | PublishError::AllQueuesFull(_)) => {
-                self.wiring.keep_unpublished(bytes);
+                self.wiring.keep_unpublished(topic, bytes);
             }
-            Err(error) => tracing::debug!(%error, "gossip does not take a descriptor"),
+            Err(error) => tracing::debug!(%error, ?topic, "gossip does not take a message"),
         }
     }
 
@@ -154,6 +158,14 @@ impl EventLoop {
     fn write(&mut self, batch: Batch) {
         if self.store.submit(batch, Durability::Relaxed).is_err() {
             self.wiring.drops.count(fog_base::DropReason::QueueFull);
+        }
+    }
+
+    /// Nothing that was signed leaves before the record of it is on the disk.
+    fn record(&mut self, batch: Batch) {
+        match self.store.submit(batch, Durability::Synced) {
+            Ok(committed) => self.answer(committed, Stored::Record),
+            Err(_) => self.swarm.behaviour_mut().directory.recorded(false),
         }
     }
 

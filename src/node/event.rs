@@ -10,7 +10,7 @@ use libp2p::{
     upnp,
 };
 
-use super::{behaviour::BehaviourEvent, transport::root_cause};
+use super::{behaviour::BehaviourEvent, gossip::Topic, transport::root_cause};
 
 /// Something happened.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(super) enum Event {
     /// Neighbours whose records ended.
     Lost(Vec<PeerId>),
     /// A gossip message that must be judged before it travels on.
-    Gossip { from: PeerId, id: gossipsub::MessageId, bytes: Vec<u8> },
+    Gossip { topic: Topic, from: PeerId, id: gossipsub::MessageId, bytes: Vec<u8> },
     /// A peer that reads too slowly.
     Slow { peer: PeerId },
     /// The directory wants something.
@@ -124,7 +124,7 @@ impl Event {
                 Self::Lost(lost.into_iter().map(|(peer, _)| peer).collect())
             }
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source: from, message_id: id, message }) => {
-                Self::Gossip { from, id, bytes: message.data }
+                Self::Gossip { topic: Topic::of(&message.topic)?, from, id, bytes: message.data }
             }
             BehaviourEvent::Gossip(gossipsub::Event::SlowPeer { peer_id: peer, .. }) => Self::Slow { peer },
             BehaviourEvent::Gossip(_) => return None,

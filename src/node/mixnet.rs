@@ -56,6 +56,8 @@ pub(super) enum Stored {
     Message(MessageId, u64, bool),
     /// Mailbox entries.
     Entries(u64, bool),
+    /// The record of what this node signs.
+    Record(bool),
 }
 
 /// What the mixnet needs of the node while it runs.
@@ -198,13 +200,14 @@ impl EventLoop {
 
     /// The store has answered.
     pub(super) fn on_stored(&mut self, stored: Stored) {
-        let mix = &mut self.swarm.behaviour_mut().mix;
+        let behaviour = self.swarm.behaviour_mut();
         match stored {
             Stored::Message(message, size, ok) => {
                 self.mixnet.inbox.stored(size, ok);
-                mix.accepted(message, ok);
+                behaviour.mix.accepted(message, ok);
             }
-            Stored::Entries(token, ok) => mix.persisted(token, ok),
+            Stored::Entries(token, ok) => behaviour.mix.persisted(token, ok),
+            Stored::Record(ok) => behaviour.directory.recorded(ok),
         }
     }
 
@@ -231,7 +234,7 @@ impl EventLoop {
         }
     }
 
-    fn answer(
+    pub(super) fn answer(
         &self,
         committed: oneshot::Receiver<Result<(), StoreError>>,
         answer: impl FnOnce(bool) -> Stored + Send + 'static,

@@ -7,11 +7,13 @@
 //! | `event_loop.rs`, `event.rs`, `wiring.rs`, `actions.rs` | what happens, what follows from it, and the doing |
 //! | `reachability.rs`, `peers.rs`, `contacts.rs`, `clock.rs` | what the wiring knows, each a pure part with its tests |
 //! | `handle.rs`, `command.rs`, `commands.rs`, `connect.rs` | questions to a running node, and their answers |
+//! | `gossip.rs`, `chain.rs` | the topics; the certified sets in the store |
 //! | `mixnet.rs`, `traffic.rs`, `inbox.rs` | the mixnet's events and commands, who waits for what, messages that arrived |
 //! | `report.rs`, `status.rs`, `metrics.rs` | what it tells of itself |
 
 mod actions;
 mod behaviour;
+mod chain;
 mod clock;
 pub mod command;
 mod commands;
@@ -19,6 +21,7 @@ mod connect;
 mod contacts;
 mod event;
 mod event_loop;
+mod gossip;
 pub mod handle;
 mod inbox;
 mod metrics;
@@ -35,6 +38,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use fog_base::Network;
+use fog_directory::core::council::Council;
 use libp2p::Multiaddr;
 use tokio::{
     sync::{mpsc, watch},
@@ -52,6 +56,7 @@ use self::{
     wiring::{Identity, Wiring},
 };
 pub use self::{
+    chain::mark_restored,
     mixnet::{mailboxes, stored_mailboxes},
     report::Lifecycle,
 };
@@ -92,7 +97,8 @@ pub fn start(
     let inbox = mixnet::open_inbox(&config, &store, &writer)?;
     let inbox_seen = inbox.watch();
     let mix = mixnet::start(&config, &keys, &network, &*store, &inbox)?;
-    let mut swarm = transport::build(&config, &keys, &network, mix)?;
+    let council = council(&config, &keys, &network, &store)?;
+    let mut swarm = transport::build(&config, &keys, &network, council, mix)?;
     let expired = load_descriptors(&mut swarm, &*store)?;
     transport::listen(&mut swarm, &config.listen)?;
     let now = clock::now();
@@ -135,6 +141,21 @@ async fn run(node: EventLoop, flushed: thread::JoinHandle<()>) -> anyhow::Result
     }
 }
 
+/// This node's part in the certified sets of a network whose file names relays; the others are open and certify nothing.
+fn council(
+    config: &Config,
+    keys: &Keys,
+    network: &Network,
+    store: &Arc<dyn Store>,
+) -> anyhow::Result<Option<Council>> {
+    if network.genesis.is_empty() {
+        return Ok(None);
+    }
+    let kept = chain::load(&config.data_dir, network.id, store)?;
+    let council = Council::new(network, Arc::new(keys.identity().clone()), kept, clock::now());
+    council.map(Some).context("the relays of the network file cannot certify anything")
+}
+
 /// Gives the stored descriptors to the directory; those that are over are to be deleted.
 fn load_descriptors(swarm: &mut libp2p::Swarm<behaviour::Behaviour>, store: &dyn Store) -> anyhow::Result<Batch> {
     let mut expired = Batch::new();
@@ -150,6 +171,7 @@ fn load_descriptors(swarm: &mut libp2p::Swarm<behaviour::Behaviour>, store: &dyn
 fn identity(config: &Config, keys: &Keys, network: &Network, swarm: &libp2p::Swarm<behaviour::Behaviour>) -> Identity {
     Identity {
         me: *swarm.local_peer_id(),
+        network_id: network.id,
         network: transport::network_name(network),
         kad: transport::kad_name(network),
         schedule: network.schedule(),

@@ -1,10 +1,10 @@
 //! The swarm: TCP and QUIC with Noise and Yamux, names by DNS, relayed connections, and every protocol with its limits.
 
-use std::{collections::BTreeSet, io, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use fog_base::Network;
-use fog_directory::{Signer, core::seating::OpenSeating};
+use fog_directory::{Signer, core::council::Council};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, allow_block_list, autonat,
     connection_limits::{self, ConnectionLimits},
@@ -14,7 +14,7 @@ use libp2p::{
 };
 use rand::RngExt;
 
-use super::{behaviour::Behaviour, reachability};
+use super::{behaviour::Behaviour, gossip::Topic, reachability};
 use crate::{config::Config, keys::Keys};
 
 /// Connections that are being made, each way.
@@ -46,18 +46,15 @@ pub(super) fn kad_name(network: &Network) -> String {
     network.id.protocol("kad", 1)
 }
 
-/// The topic by which descriptors travel.
-pub(super) fn directory_topic(behaviour: &Behaviour) -> gossipsub::IdentTopic {
-    gossipsub::IdentTopic::new(behaviour.directory.topic())
-}
-
 /// Builds the swarm; it does not listen yet.
 pub(super) fn build(
     config: &Config,
     keys: &Keys,
     network: &Network,
+    council: Option<Council>,
     mix: fog_mix::Behaviour,
 ) -> anyhow::Result<Swarm<Behaviour>> {
+    let directory = directory(config, keys, network, council);
     let keypair = keypair(keys)?;
     let base = || -> anyhow::Result<_> {
         Ok(SwarmBuilder::with_existing_identity(keypair.clone())
@@ -70,7 +67,7 @@ pub(super) fn build(
         ($builder:expr) => {
             $builder
                 .with_relay_client(noise::Config::new, yamux::Config::default)?
-                .with_behaviour(|keypair, relay_client| behaviour(config, keys, network, keypair, (relay_client, mix)))
+                .with_behaviour(|keypair, relay_client| behaviour(config, network, keypair, (relay_client, directory, mix)))
                 .map_err(|error| anyhow::anyhow!("the swarm cannot be made: {error}"))?
                 .with_swarm_config(|swarm: swarm::Config| {
                     swarm
@@ -99,16 +96,13 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 fn behaviour(
     config: &Config,
-    keys: &Keys,
     network: &Network,
     keypair: &identity::Keypair,
-    (relay_client, mix): (relay::client::Behaviour, fog_mix::Behaviour),
+    (relay_client, directory, mix): (relay::client::Behaviour, fog_directory::Behaviour, fog_mix::Behaviour),
 ) -> Result<Behaviour, BoxError> {
     let me = keypair.public().to_peer_id();
     let memory = usize::try_from(config.limits.memory_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
-    let mut directory = directory(config, keys, network);
-    let gossip = gossip(keypair, network, directory.topic())?;
-    directory.set_facts(None);
+    let gossip = gossip(keypair, network)?;
     Ok(Behaviour {
         limits: connection_limits::Behaviour::new(limits(config)),
         memory: memory_connection_limits::Behaviour::with_max_bytes(memory),
@@ -146,13 +140,13 @@ fn limits(config: &Config) -> ConnectionLimits {
         .with_max_established_per_peer(Some(limits.connections_per_peer))
 }
 
-fn directory(config: &Config, keys: &Keys, network: &Network) -> fog_directory::Behaviour {
+fn directory(config: &Config, keys: &Keys, network: &Network, council: Option<Council>) -> fog_directory::Behaviour {
     let bounds = fog_directory::Config {
         max_relays: config.limits.relays,
         ..fog_directory::Config::new(network.id, network.schedule())
     };
     let signer = Signer { identity: Arc::new(keys.identity().clone()), vrf: Arc::new(keys.vrf().clone()) };
-    fog_directory::Behaviour::new(bounds, signer, Box::new(OpenSeating), random_seed())
+    fog_directory::Behaviour::new(bounds, signer, council, random_seed())
 }
 
 #[expect(clippy::disallowed_methods, reason = "randomness enters the node here")]
@@ -160,8 +154,7 @@ fn random_seed() -> [u8; 32] {
     rand::rng().random()
 }
 
-fn gossip(keypair: &identity::Keypair, network: &Network, topic: &str) -> Result<gossipsub::Behaviour, BoxError> {
-    let topics = BTreeSet::from([gossipsub::IdentTopic::new(topic).hash()]);
+fn gossip(keypair: &identity::Keypair, network: &Network) -> Result<gossipsub::Behaviour, BoxError> {
     let config = gossipsub::ConfigBuilder::default()
         .protocol_id_prefix(network.id.protocol("gossip", 1))
         .validation_mode(gossipsub::ValidationMode::Strict)
@@ -174,8 +167,8 @@ fn gossip(keypair: &identity::Keypair, network: &Network, topic: &str) -> Result
     let authenticity = gossipsub::MessageAuthenticity::Signed(keypair.clone());
     let mut gossip = gossipsub::Behaviour::new(authenticity, config)?;
     // Other topics are of no use here; those that somebody else subscribes to are bounded by gossipsub itself.
-    for topic in topics {
-        gossip.subscribe(&gossipsub::IdentTopic::new(topic.into_string()))?;
+    for topic in Topic::ALL {
+        gossip.subscribe(&topic.ident(&network.id))?;
     }
     Ok(gossip)
 }

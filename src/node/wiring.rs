@@ -6,15 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fog_base::{DropCounters, DropReason, Epoch, EpochSchedule, NodeId, Now, relay::Roles};
+use fog_base::{DropCounters, DropReason, Epoch, EpochSchedule, NetworkId, NodeId, Now, relay::Roles};
 use fog_directory::{Address, Facts, Scope};
 use libp2p::{Multiaddr, PeerId, gossipsub::MessageId, multiaddr::Protocol, swarm::ConnectionId};
 
 use super::{
     behaviour::{node_id, peer_id},
+    chain,
     clock::Clocks,
     contacts::{Contacts, Dial},
     event::Event,
+    gossip::Topic,
     peers::{Offence, PathKind, Peers},
     reachability::{Reachability, multiaddr, plain},
 };
@@ -60,12 +62,14 @@ pub(super) enum Action {
     Route { peer: PeerId, addresses: Vec<Multiaddr> },
     /// It does so no more.
     Unroute(PeerId),
-    /// Have the directory judge a gossip message.
-    Judge { from: PeerId, id: MessageId, bytes: Vec<u8> },
+    /// Have a gossip message judged.
+    Judge { topic: Topic, from: PeerId, id: MessageId, bytes: Vec<u8> },
     /// Send by gossip.
-    Publish(Vec<u8>),
+    Publish(Topic, Vec<u8>),
     /// Write to the store.
     Store(Batch),
+    /// Write what this node is about to sign, and tell the directory when it is on the disk.
+    Record(Batch),
     /// What our descriptor says from now on.
     Describe(Option<(Epoch, Facts)>),
     /// Make new snapshots.
@@ -80,6 +84,7 @@ pub(super) enum Action {
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     pub(super) me: PeerId,
+    pub(super) network_id: NetworkId,
     /// Text by which peers of one network know each other.
     pub(super) network: String,
     /// The name of our Kademlia.
@@ -121,7 +126,7 @@ pub(super) struct Wiring {
     described: Option<(Epoch, Facts)>,
     told: BTreeSet<Address>,
     serving: bool,
-    unpublished: VecDeque<Vec<u8>>,
+    unpublished: VecDeque<(Topic, Vec<u8>)>,
     relays: BTreeMap<PeerId, Multiaddr>,
     reserved: BTreeSet<PeerId>,
     unreachable_since: Instant,
@@ -194,9 +199,9 @@ impl Wiring {
                 peers.iter().for_each(|peer| self.contacts.forget_found(peer));
                 Vec::new()
             }
-            Event::Gossip { from, id, bytes } => {
+            Event::Gossip { topic, from, id, bytes } => {
                 self.counts.gossip += 1;
-                vec![Action::Judge { from, id, bytes }]
+                vec![Action::Judge { topic, from, id, bytes }]
             }
             Event::Slow { peer } => {
                 tracing::debug!(%peer, "the peer reads too slowly");
@@ -312,7 +317,15 @@ impl Wiring {
                 batch.delete(Table::Descriptors, relay.0);
                 vec![Action::Store(batch)]
             }
-            Directory::Publish(bytes) => vec![Action::Publish(bytes)],
+            Directory::Publish(bytes) => vec![Action::Publish(Topic::Descriptors, bytes)],
+            Directory::Broadcast(bytes) => vec![Action::Publish(Topic::Certificates, bytes)],
+            Directory::Record(bytes) => vec![Action::Record(chain::keep_record(&self.identity.network_id, bytes))],
+            Directory::KeepLink { epoch, bytes } => {
+                vec![Action::Store(chain::keep_link(&self.identity.network_id, epoch, bytes))]
+            }
+            Directory::KeepSet { epoch, set, state, forget } => {
+                vec![Action::Store(chain::keep_set(&self.identity.network_id, epoch, (set, state), forget))]
+            }
             Directory::Changed => vec![Action::Snapshots],
             Directory::Equivocation { relay } => {
                 tracing::debug!(%relay, "a relay signed two descriptors with one sequence number");
@@ -361,12 +374,12 @@ impl Wiring {
     }
 
     /// Nobody listened when this was published.
-    pub(super) fn keep_unpublished(&mut self, bytes: Vec<u8>) {
+    pub(super) fn keep_unpublished(&mut self, topic: Topic, bytes: Vec<u8>) {
         if self.unpublished.len() >= MAX_UNPUBLISHED {
             self.unpublished.pop_front();
             self.drops.count(DropReason::QueueFull);
         }
-        self.unpublished.push_back(bytes);
+        self.unpublished.push_back((topic, bytes));
     }
 
     /// What is due: dials, the end of bans, room for others, messages that wait, the descriptor of a new epoch.
@@ -377,7 +390,7 @@ impl Wiring {
         actions.extend(self.make_room(now));
         actions.extend(self.reserve(now));
         if self.peers.count() > 0 {
-            actions.extend(self.unpublished.drain(..).map(Action::Publish));
+            actions.extend(self.unpublished.drain(..).map(|(topic, bytes)| Action::Publish(topic, bytes)));
         }
         actions
     }

@@ -43,12 +43,22 @@ pub enum Table {
     Slots = 5,
     /// People and their invites. Private.
     Contacts = 6,
+    /// What was certified: the chain, the last sets, and what this node signed.
+    Certificates = 7,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 7] =
-        [Self::Meta, Self::Descriptors, Self::Outbox, Self::Inbox, Self::Seen, Self::Slots, Self::Contacts];
+    pub const ALL: [Self; 8] = [
+        Self::Meta,
+        Self::Descriptors,
+        Self::Outbox,
+        Self::Inbox,
+        Self::Seen,
+        Self::Slots,
+        Self::Contacts,
+        Self::Certificates,
+    ];
 
     /// Its name: of the column family, and in errors.
     pub fn name(self) -> &'static str {
@@ -60,6 +70,7 @@ impl Table {
             Self::Seen => "seen",
             Self::Slots => "slots",
             Self::Contacts => "contacts",
+            Self::Certificates => "certificates",
         }
     }
 

@@ -24,7 +24,7 @@ use crate::{
     codec::Codec,
     core::{
         descriptor::{Facts, Reject},
-        exchange::{Exchange, Output as Asked},
+        exchange::{Exchange, Output as Asked, archive::NoArchive},
         publisher::{Publisher, Signer},
         relay_set::{Acceptance, Config, Output, RelaySet, Source},
         seating::Seating,
@@ -78,7 +78,7 @@ impl Behaviour {
             inner: request_response::Behaviour::with_codec(Codec, [(protocol, ProtocolSupport::Full)], limits),
             topic: name,
             set: RelaySet::new(config, now),
-            exchange: Exchange::new(seed, now),
+            exchange: Exchange::new(network, schedule, seed, now),
             publisher: Publisher::new(signer, network, schedule, publisher_seed, now),
             seating,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -129,7 +129,7 @@ impl Behaviour {
         match event {
             Exchanged::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
                 let Some(peer) = node(&peer) else { return };
-                let response = self.exchange.handle_request(peer, request, &mut self.set, now);
+                let response = self.exchange.handle_request(peer, request, &mut self.set, &NoArchive, now);
                 if self.inner.send_response(channel, response).is_err() {
                     tracing::debug!(%peer, "the peer left before its answer");
                 }
@@ -141,7 +141,7 @@ impl Behaviour {
             Exchanged::OutboundFailure { peer, error, .. } => {
                 tracing::debug!(%peer, %error, "no answer from the peer's directory");
                 if let Some(peer) = node(&peer) {
-                    self.exchange.handle_failure(peer);
+                    self.exchange.handle_failure(peer, now);
                 }
             }
             Exchanged::InboundFailure { peer, error, .. } => tracing::debug!(%peer, %error, "a request failed"),
@@ -168,11 +168,13 @@ impl Behaviour {
             match output {
                 Asked::Send { to, request } => match PeerId::from_bytes(&to.to_peer_id_bytes()) {
                     Ok(peer) => drop(self.inner.send_request(&peer, request)),
-                    Err(_) => self.exchange.handle_failure(to),
+                    Err(_) => self.exchange.handle_failure(to, clock()),
                 },
                 Asked::Clock { peer, offset_ms } => return Some(Event::Clock { peer, offset_ms }),
                 Asked::Misbehaved { peer } => return Some(Event::Misbehaved { peer }),
                 Asked::Flooding { peer } => return Some(Event::Flooding { peer }),
+                // Nothing is ordered yet.
+                Asked::Set { .. } | Asked::State { .. } | Asked::Links { .. } => {}
             }
         }
         Some(match self.set.poll_output()? {
@@ -240,7 +242,7 @@ impl NetworkBehaviour for Behaviour {
             }
             FromSwarm::ConnectionClosed(closed) if closed.remaining_established == 0 => {
                 if let Some(peer) = node(&closed.peer_id) {
-                    self.exchange.handle_disconnected(peer);
+                    self.exchange.handle_disconnected(peer, clock());
                 }
             }
             _ => {}

@@ -20,17 +20,20 @@ use serde_bytes::ByteBuf;
 use super::{
     address::{Address, Net, Scope},
     delay_vrf::{self, Outputs},
+    loops::SignedLoops,
+    lottery::Ticket,
 };
 
 /// Descriptors among the signed records: two epochs of at most seven days, and the rounding to seconds.
 pub const KIND: Kind =
-    Kind { number: 1, version: 1, max_body: 1100, max_lifetime: Duration::from_secs(2 * 7 * 86_400 + 60) };
+    Kind { number: 1, version: 1, max_body: 3172, max_lifetime: Duration::from_secs(2 * 7 * 86_400 + 60) };
 /// The longest descriptor: the envelope of 128 bytes and the body.
 pub const MAX_LEN: usize = 128 + KIND.max_body;
 /// The most addresses.
 pub const MAX_ADDRESSES: usize = 8;
 const MAX_VERSIONS: usize = 8;
 const MAX_EXIT_POLICY: usize = 256;
+const MAX_EXTENSIONS: usize = 512;
 
 /// What a relay says of itself. The keys are those of the descriptor's epoch and of the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +54,15 @@ pub struct Facts {
     pub family: Option<[u8; 16]>,
     /// What an exit opens connections to.
     pub exit_policy: Option<String>,
+}
+
+/// What a relay adds for the set that it wants to stand in: its part in the lottery, and what it saw of others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Candidacy {
+    /// For the lottery of the epoch after the descriptor's.
+    pub ticket: Option<Ticket>,
+    /// If it has a seat: how its loops fared.
+    pub loops: Option<SignedLoops>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +89,9 @@ struct Body {
     mix_versions: Vec<u16>,
     family: Option<ByteBuf>,
     exit_policy: Option<String>,
+    ticket: Option<ByteBuf>,
+    loops: Option<ByteBuf>,
+    extensions: Option<ByteBuf>,
 }
 
 /// Why a descriptor is not taken.
@@ -168,6 +183,8 @@ pub struct Descriptor {
     hash: [u8; 32],
     epoch: Epoch,
     facts: Facts,
+    candidacy: Candidacy,
+    vrf_key: [u8; 32],
     delay_salts: [[u8; 32]; 2],
 }
 
@@ -176,7 +193,7 @@ impl Descriptor {
     pub fn sign(
         keys: (&SigningKey, &schnorrkel::Keypair),
         network: (&NetworkId, &EpochSchedule),
-        facts: &Facts,
+        (facts, candidacy): (&Facts, &Candidacy),
         (epoch, seq): (Epoch, u64),
         now: UnixMillis,
         seed: &[u8; 32],
@@ -185,13 +202,15 @@ impl Descriptor {
         let (id, schedule) = network;
         check(facts).map_err(SignError::Facts)?;
         let vrf_outputs = delay_vrf::prove(vrf, id, epoch, seed);
-        let body = Body::new(facts, epoch, vrf.public.to_bytes(), &vrf_outputs);
+        let vrf_key = vrf.public.to_bytes();
+        let body = Body::new((facts, candidacy), epoch, vrf_key, &vrf_outputs);
         // Whole seconds: a rounded-up start would end after the epoch does.
         let start = UnixMillis(now.as_secs() * 1000);
         let validity = Validity { seq, not_before: start, lifetime: schedule.end(epoch.next()).since(start) };
         let record = SignedRecord::sign(&KIND, id, identity, validity, &body).map_err(|_| SignError::TooLarge)?;
         let delay_salts = [epoch, epoch.next()].map(|epoch| delay_vrf::own_salt(vrf, id, epoch));
-        Ok(Self { hash: record.hash(), record, epoch, facts: facts.clone(), delay_salts })
+        let (facts, candidacy) = (facts.clone(), candidacy.clone());
+        Ok(Self { hash: record.hash(), record, epoch, facts, candidacy, vrf_key, delay_salts })
     }
 
     /// Checks everything that one descriptor alone can be checked for.
@@ -215,7 +234,8 @@ impl Descriptor {
         let outputs = Outputs { outputs: [body.vrf_output, body.next_vrf_output], proof: body.vrf_proof };
         let delay_salts =
             delay_vrf::verify(&body.vrf_key, network, body.epoch, &outputs).map_err(|_| Reject::BadVrf)?;
-        Ok(Self { hash: record.hash(), epoch: body.epoch, record, facts, delay_salts })
+        let (epoch, candidacy, vrf_key) = (body.epoch, body.candidacy()?, body.vrf_key);
+        Ok(Self { hash: record.hash(), epoch, record, facts, candidacy, vrf_key, delay_salts })
     }
 
     /// Whose it is.
@@ -253,6 +273,16 @@ impl Descriptor {
         &self.facts
     }
 
+    /// What it adds for the next epoch's set. The ticket is not verified: that takes the beacon (`lottery.rs`).
+    pub fn candidacy(&self) -> &Candidacy {
+        &self.candidacy
+    }
+
+    /// Its VRF key.
+    pub fn vrf_key(&self) -> &[u8; 32] {
+        &self.vrf_key
+    }
+
     /// Whether it has keys for `epoch`.
     pub fn covers(&self, epoch: Epoch) -> bool {
         epoch == self.epoch || epoch == self.epoch.next()
@@ -279,7 +309,7 @@ impl Descriptor {
 }
 
 impl Body {
-    fn new(facts: &Facts, epoch: Epoch, vrf_key: [u8; 32], vrf: &Outputs) -> Self {
+    fn new((facts, candidacy): (&Facts, &Candidacy), epoch: Epoch, vrf_key: [u8; 32], vrf: &Outputs) -> Self {
         let ([mix_key, next_mix_key], [vrf_output, next_vrf_output]) = (facts.mix_keys, vrf.outputs);
         Self {
             epoch,
@@ -296,7 +326,21 @@ impl Body {
             mix_versions: facts.mix_versions.clone(),
             family: facts.family.map(ByteBuf::from),
             exit_policy: facts.exit_policy.clone(),
+            ticket: candidacy.ticket.as_ref().map(|ticket| ByteBuf::from(ticket.to_bytes())),
+            loops: candidacy.loops.as_ref().map(|loops| ByteBuf::from(loops.to_bytes())),
+            extensions: None,
         }
+    }
+
+    fn candidacy(&self) -> Result<Candidacy, Reject> {
+        if self.extensions.as_ref().is_some_and(|bytes| bytes.len() > MAX_EXTENSIONS) {
+            return Err(Reject::Malformed);
+        }
+        let ticket =
+            self.ticket.as_ref().map(|bytes| Ticket::from_bytes(bytes).ok_or(Reject::Malformed)).transpose()?;
+        let loops =
+            self.loops.as_ref().map(|bytes| SignedLoops::from_bytes(bytes).ok_or(Reject::Malformed)).transpose()?;
+        Ok(Candidacy { ticket, loops })
     }
 
     fn facts(&self) -> Result<Facts, Reject> {
@@ -304,7 +348,7 @@ impl Body {
         let addresses: Option<_> = self.addresses.iter().map(|bytes| Address::from_bytes(bytes)).collect();
         Ok(Facts {
             addresses: addresses.ok_or(Reject::Malformed)?,
-            roles: Roles::from_bits(self.roles).ok_or(Reject::Malformed)?,
+            roles: Roles::known(self.roles),
             mix_keys: [self.mix_key, self.next_mix_key],
             seal_key: self.seal_key,
             capacity: self.capacity,

@@ -1,7 +1,10 @@
 use fog_base::relay::Role;
 
 use super::*;
-use crate::core::testing::{EPOCH, NETWORK, address, facts, identity, mix_key, relay, schedule, sign, start, vrf};
+use crate::core::{
+    loops::LoopEntry,
+    testing::{EPOCH, NETWORK, address, facts, identity, mix_key, relay, schedule, sign, sign_candidate, start, vrf},
+};
 
 fn read(bytes: &[u8], now: UnixMillis) -> Result<Descriptor, Reject> {
     Descriptor::verify(SignedRecord::parse(bytes)?, &NETWORK, &schedule(), now)
@@ -12,7 +15,7 @@ fn forged(change: impl FnOnce(&mut Body), expires: UnixMillis) -> Vec<u8> {
     let now = start().unix;
     let vrf = vrf(1);
     let outputs = delay_vrf::prove(&vrf, &NETWORK, EPOCH, &[1; 32]);
-    let mut body = Body::new(&facts(1, EPOCH), EPOCH, vrf.public.to_bytes(), &outputs);
+    let mut body = Body::new((&facts(1, EPOCH), &Candidacy::default()), EPOCH, vrf.public.to_bytes(), &outputs);
     change(&mut body);
     let validity = Validity { seq: now.0, not_before: now, lifetime: expires.since(now) };
     SignedRecord::sign(&KIND, &NETWORK, &identity(1), validity, &body).unwrap().as_bytes().to_vec()
@@ -43,8 +46,17 @@ fn a_usual_descriptor_has_at_most_700_bytes() {
     facts.addresses = vec![address("2001:db8::1"); MAX_ADDRESSES];
     facts.exit_policy = Some("x".repeat(MAX_EXIT_POLICY));
     facts.mix_versions = vec![u16::MAX; MAX_VERSIONS];
-    let largest = sign(1, &facts, EPOCH, u64::MAX, start().unix).as_bytes().len();
-    assert!(largest <= MAX_LEN, "{largest} bytes");
+    let entries = (0..360).map(|rank| LoopEntry { rank, delivered: 63, lost: 1 }).collect();
+    let candidacy = Candidacy {
+        ticket: Some(Ticket { output: [0xff; 32], proof: [0xff; 64] }),
+        loops: SignedLoops::new(EPOCH, entries),
+    };
+    assert!(candidacy.loops.is_some());
+    let largest = sign_candidate(1, (&facts, &candidacy), EPOCH, u64::MAX, start().unix);
+    assert!(largest.as_bytes().len() + MAX_EXTENSIONS + 2 <= MAX_LEN, "{} bytes", largest.as_bytes().len());
+    let now = start().unix;
+    let candidate = sign_candidate(1, (&facts, &candidacy), EPOCH, now.0, now);
+    assert_eq!(read(candidate.as_bytes(), now).unwrap().candidacy(), &candidacy);
 }
 
 #[test]
@@ -103,10 +115,17 @@ fn what_the_readme_forbids_is_refused() {
         ("nine addresses", Box::new(move |body| body.addresses = vec![bytes("8.8.8.8"); 9])),
         ("loopback and more", Box::new(move |body| body.addresses = vec![bytes("127.0.0.1"), bytes("8.8.8.8")])),
         ("garbage address", Box::new(|body| body.addresses = vec![ByteBuf::from(vec![1, 2, 3])])),
-        ("unknown role", Box::new(|body| body.roles = 1 << 9)),
+        ("only a role of a later release", Box::new(|body| body.roles = 1 << 9)),
         ("no role", Box::new(|body| body.roles = 0)),
         ("no version", Box::new(|body| body.mix_versions.clear())),
         ("a short family", Box::new(|body| body.family = Some(ByteBuf::from(vec![1])))),
+        ("a short ticket", Box::new(|body| body.ticket = Some(ByteBuf::from(vec![1; 95])))),
+        ("loops without an epoch", Box::new(|body| body.loops = Some(ByteBuf::from(vec![1; 3])))),
+        (
+            "loops out of order",
+            Box::new(|body| body.loops = Some(ByteBuf::from([[0; 4], [0, 1, 9, 0], [0, 1, 9, 0]].concat()))),
+        ),
+        ("long extensions", Box::new(|body| body.extensions = Some(ByteBuf::from(vec![1; 513])))),
         ("a long policy", Box::new(|body| body.exit_policy = Some("x".repeat(257)))),
     ];
     for (what, change) in cases {
@@ -117,10 +136,25 @@ fn what_the_readme_forbids_is_refused() {
 }
 
 #[test]
+fn what_a_later_release_adds_is_no_reason_to_refuse_it() {
+    let later = forged(
+        |body| {
+            body.roles |= 1 << 9;
+            body.extensions = Some(ByteBuf::from(vec![7; 512]));
+            body.mix_versions = vec![1, 2, 3];
+        },
+        end(),
+    );
+    let read = read(&later, start().unix).unwrap();
+    assert_eq!((read.facts().roles, &read.facts().mix_versions), (facts(1, EPOCH).roles, &vec![1, 2, 3]));
+}
+
+#[test]
 fn our_own_facts_are_checked_before_they_are_signed() {
     let (identity, vrf, schedule) = (identity(1), vrf(1), schedule());
     let sign = |facts: &Facts| {
-        Descriptor::sign((&identity, &vrf), (&NETWORK, &schedule), facts, (EPOCH, 1), start().unix, &[1; 32])
+        let contents = (facts, &Candidacy::default());
+        Descriptor::sign((&identity, &vrf), (&NETWORK, &schedule), contents, (EPOCH, 1), start().unix, &[1; 32])
             .map(|descriptor| descriptor.relay())
     };
     let mut facts = facts(1, EPOCH);

@@ -35,6 +35,22 @@ pub struct Ticket {
     pub proof: [u8; 64],
 }
 
+impl Ticket {
+    /// The length of its bytes.
+    pub const LEN: usize = 96;
+
+    /// As bytes: output, proof.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [&self.output[..], &self.proof].concat()
+    }
+
+    /// From bytes; nothing but the length is checked.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (output, proof) = bytes.split_first_chunk()?;
+        Some(Self { output: *output, proof: proof.try_into().ok()? })
+    }
+}
+
 /// The ticket does not belong to the relay, its key, the epoch and the beacon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the lottery ticket does not verify")]
@@ -143,13 +159,19 @@ pub fn seat(entrants: &[Entrant], seats: u64) -> Vec<Seated> {
     drawn.retain(|entrant| everyone || is_seated(entrant, seats, total));
     drawn.sort_by_key(|entrant| (entrant.lot, entrant.relay));
     let least = if everyone { 0 } else { u64::try_from(total.div_ceil(u128::from(seats.max(1)))).unwrap_or(u64::MAX) };
-    let mut layers = (0..LAYERS).cycle();
-    let seated = |entrant: Entrant| Seated {
+    let layers = deal(drawn.iter().map(|entrant| entrant.is_mix)).collect::<Vec<_>>();
+    let seated = |(entrant, layer): (Entrant, Option<u8>)| Seated {
         relay: entrant.relay,
         weight: entrant.weight.max(least),
-        layer: if entrant.is_mix { layers.next() } else { None },
+        layer,
     };
-    drawn.into_iter().map(seated).collect()
+    drawn.into_iter().zip(layers).map(seated).collect()
+}
+
+/// The layers of seats in the order of rank, of which it is said whether each mixes.
+pub fn deal(mixes: impl Iterator<Item = bool>) -> impl Iterator<Item = Option<u8>> {
+    let mut layers = (0..LAYERS).cycle();
+    mixes.map(move |is_mix| if is_mix { layers.next() } else { None })
 }
 
 /// lot / 2^64 < seats · weight / total, exactly. The product lot · total may exceed 128 bits, so it is taken in two

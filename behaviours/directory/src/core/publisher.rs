@@ -1,5 +1,6 @@
 //! When our own descriptor is signed anew: at once when what it says is no longer true, and otherwise once per epoch, at a random
-//! moment of its first half, so that ten thousand relays do not all speak at the boundary.
+//! moment of its first half, so that ten thousand relays do not all speak at the boundary. A ticket over another beacon than the one
+//! that counts is also no longer true: it is made anew within a part of the epoch.
 
 use std::{
     fmt,
@@ -11,10 +12,16 @@ use ed25519_dalek::SigningKey;
 use fog_base::{Epoch, EpochSchedule, NetworkId, NodeId, Now};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::descriptor::{Descriptor, Facts, SignError};
+use super::{
+    descriptor::{Candidacy, Descriptor, Facts, SignError},
+    loops::SignedLoops,
+    lottery::{self, Lottery},
+};
 
 /// Changes within this time become one descriptor.
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
+/// A ticket is made anew at a random moment of such a part of an epoch.
+const JITTER_PARTS: u32 = 48;
 
 /// The keys that sign our descriptors.
 #[derive(Clone)]
@@ -48,6 +55,10 @@ pub struct Publisher {
     /// What is true now, and the epoch of the first mix key; nothing while this node is no relay.
     wanted: Option<(Epoch, Facts)>,
     published: Option<(Epoch, Facts)>,
+    /// The epoch whose set the next ticket is for, and its beacon.
+    lottery: Option<(Epoch, [u8; 32])>,
+    /// What the ticket in the published descriptor was made over.
+    entered: Option<(Epoch, [u8; 32])>,
     due: Option<Instant>,
     not_before: Instant,
 }
@@ -56,7 +67,8 @@ impl Publisher {
     /// Publishes nothing yet.
     pub fn new(signer: Signer, network: NetworkId, schedule: EpochSchedule, seed: [u8; 32], now: Now) -> Self {
         let rng = StdRng::from_seed(seed);
-        Self { signer, network, schedule, rng, wanted: None, published: None, due: None, not_before: now.mono }
+        let (wanted, published, lottery, entered) = (None, None, None, None);
+        Self { signer, network, schedule, rng, wanted, published, lottery, entered, due: None, not_before: now.mono }
     }
 
     /// Whose descriptors these are.
@@ -84,25 +96,59 @@ impl Publisher {
         };
     }
 
+    /// The epoch whose set is agreed on next, and its beacon.
+    pub fn set_lottery(&mut self, lottery: Option<(Epoch, [u8; 32])>, now: Now) {
+        if lottery.is_none() || self.lottery == lottery {
+            return;
+        }
+        self.lottery = lottery;
+        // A descriptor that is still to be signed takes it in; one of this epoch with another ticket, or none, is outdated.
+        let entered = self.published.as_ref().and_then(|(epoch, _)| self.lottery_of(*epoch));
+        if self.due.is_none() && self.is_published() && entered.is_some() && entered != self.entered {
+            let part = self.schedule.length() / JITTER_PARTS;
+            self.due = Some(self.not_before.max(now.mono + part.mul_f64(self.rng.random_range(0.0..1.0))));
+        }
+    }
+
+    /// What the ticket in a descriptor of `epoch` is made over.
+    fn lottery_of(&self, epoch: Epoch) -> Option<(Epoch, [u8; 32])> {
+        self.lottery.filter(|(of, _)| *of == epoch.next())
+    }
+
     /// Whether the published descriptor says what is true.
     pub fn is_published(&self) -> bool {
         self.published.is_some() && self.published == self.wanted
     }
 
-    /// Signs the descriptor if it is due; its sequence number is at least `next_seq`.
-    pub fn handle_timeout(&mut self, next_seq: u64, now: Now) -> Option<Result<Descriptor, SignError>> {
+    /// Signs the descriptor if it is due; its sequence number is at least `next_seq`. `loops` yields what this node saw of the seats
+    /// that serve in an epoch.
+    pub fn handle_timeout(
+        &mut self,
+        next_seq: u64,
+        loops: impl FnOnce(Epoch) -> Option<SignedLoops>,
+        now: Now,
+    ) -> Option<Result<Descriptor, SignError>> {
         if self.due.is_none_or(|due| now.mono < due) {
             return None;
         }
         self.due = None;
         self.not_before = now.mono + MIN_INTERVAL;
-        let (epoch, facts) = self.wanted.as_ref()?;
+        let (epoch, facts) = self.wanted.clone()?;
+        let (mut seed, mut ticket_seed) = ([0; 32], [0; 32]);
+        self.rng.fill(&mut seed);
+        self.rng.fill(&mut ticket_seed);
+        let entered = self.lottery_of(epoch);
+        let ticket = entered.map(|(of, beacon)| {
+            let lottery = Lottery { network: &self.network, epoch: of, beacon: &beacon };
+            lottery::prove(&self.signer.vrf, &self.node(), &lottery, &ticket_seed)
+        });
+        let candidacy = Candidacy { ticket, loops: loops(epoch) };
         let keys = (&*self.signer.identity, &*self.signer.vrf);
         let seq = now.unix.0.max(next_seq);
-        let mut seed = [0; 32];
-        self.rng.fill(&mut seed);
-        let signed = Descriptor::sign(keys, (&self.network, &self.schedule), facts, (*epoch, seq), now.unix, &seed);
-        self.published = signed.is_ok().then(|| (*epoch, facts.clone()));
+        let contents = (&facts, &candidacy);
+        let signed = Descriptor::sign(keys, (&self.network, &self.schedule), contents, (epoch, seq), now.unix, &seed);
+        self.entered = entered;
+        self.published = signed.is_ok().then_some((epoch, facts));
         Some(signed)
     }
 

@@ -7,7 +7,7 @@ fn publisher(now: Now) -> Publisher {
 }
 
 fn published(publisher: &mut Publisher, now: Now) -> Option<Descriptor> {
-    publisher.handle_timeout(0, now).transpose().unwrap()
+    publisher.handle_timeout(0, |_| None, now).transpose().unwrap()
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn the_sequence_number_exceeds_what_others_have_seen() {
     let mut publisher = publisher(now);
     publisher.set_facts(Some((EPOCH, facts(1, EPOCH))), now);
     let seq = now.unix.0 + 30_000;
-    assert_eq!(publisher.handle_timeout(seq, now).unwrap().unwrap().seq(), seq);
+    assert_eq!(publisher.handle_timeout(seq, |_| None, now).unwrap().unwrap().seq(), seq);
 }
 
 #[test]
@@ -83,4 +83,30 @@ fn a_node_that_is_no_relay_any_more_falls_silent() {
     publisher.set_facts(Some((EPOCH, facts(1, EPOCH))), now);
     publisher.set_facts(None, now);
     assert_eq!(published(&mut publisher, now.plus(Duration::from_secs(1000))), None);
+}
+
+#[test]
+fn the_ticket_is_of_the_next_set_and_made_anew_when_its_beacon_changes() {
+    let now = start();
+    let mut publisher = publisher(now);
+    let verified = |descriptor: &Descriptor, beacon: &[u8; 32]| {
+        let lottery = Lottery { network: &NETWORK, epoch: EPOCH.next(), beacon };
+        let ticket = descriptor.candidacy().ticket.as_ref()?;
+        lottery::verify(descriptor.vrf_key(), &node(1), &lottery, ticket).ok()
+    };
+    publisher.set_lottery(Some((EPOCH.next(), [1; 32])), now);
+    publisher.set_facts(Some((EPOCH, facts(1, EPOCH))), now);
+    let first = published(&mut publisher, now).unwrap();
+    assert!(verified(&first, &[1; 32]).is_some() && verified(&first, &[2; 32]).is_none());
+    publisher.set_lottery(Some((EPOCH.next(), [1; 32])), now);
+    publisher.set_lottery(None, now);
+    assert_eq!(publisher.poll_timeout(), None, "nothing new");
+    publisher.set_lottery(Some((EPOCH.next(), [2; 32])), now);
+    let due = publisher.poll_timeout().unwrap().duration_since(now.mono);
+    assert!(due <= schedule().length() / JITTER_PARTS);
+    let second = published(&mut publisher, now.plus(due)).unwrap();
+    assert!(verified(&second, &[2; 32]).is_some());
+    // The set after the next one is the business of the next epoch's descriptor.
+    publisher.set_lottery(Some((EPOCH.next().next(), [3; 32])), now);
+    assert_eq!(publisher.poll_timeout(), None);
 }

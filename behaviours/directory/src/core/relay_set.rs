@@ -300,11 +300,16 @@ impl RelaySet {
 
     /// The relays with keys for `epoch`.
     pub fn snapshot(&self, epoch: Epoch, seating: &dyn Seating) -> Snapshot {
-        let covering = |entry: &Entry| {
+        Snapshot::new(epoch, self.covering(epoch, u64::MAX).cloned().collect(), seating)
+    }
+
+    /// Of each relay the newest descriptor with keys for `epoch` and a sequence number below `before`, sorted by relay.
+    pub fn covering(&self, epoch: Epoch, before: u64) -> impl Iterator<Item = &Arc<Descriptor>> {
+        let fits = move |descriptor: &&Arc<Descriptor>| descriptor.covers(epoch) && descriptor.seq() < before;
+        self.entries.values().filter_map(move |entry| {
             let newest_first = [&entry.latest, &entry.previous];
-            newest_first.into_iter().flatten().find(|descriptor| descriptor.covers(epoch)).cloned()
-        };
-        Snapshot::new(epoch, self.entries.values().filter_map(covering).collect(), seating)
+            newest_first.into_iter().flatten().find(fits)
+        })
     }
 
     /// The newest descriptor of `relay`.

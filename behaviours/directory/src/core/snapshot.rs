@@ -15,7 +15,7 @@ use super::{
 
 const ROOT_LABEL: &str = "fog snapshot v1";
 
-/// A seated relay.
+/// A relay of the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotRelay {
     /// What paths need of it.
@@ -41,6 +41,7 @@ impl SnapshotRelay {
 struct Inner {
     epoch: Epoch,
     root: [u8; 32],
+    is_certified: bool,
     /// Sorted by id.
     relays: Vec<SnapshotRelay>,
     /// What the middle hops of paths are drawn from.
@@ -58,10 +59,21 @@ impl Snapshot {
         descriptors.sort_by_key(|descriptor| descriptor.relay());
         descriptors.dedup_by_key(|descriptor| descriptor.relay());
         let root = root(epoch, &descriptors);
+        Self::certified(epoch, (root, false), &descriptors, seating)
+    }
+
+    /// From a certified set: its root, whether it was certified for this epoch (or serves on for lack of a newer one), and its
+    /// descriptors, sorted by relay; in an epoch after its own, the newest ones of its relays.
+    pub fn certified(
+        epoch: Epoch,
+        (root, is_certified): ([u8; 32], bool),
+        descriptors: &[Arc<Descriptor>],
+        seating: &dyn Seating,
+    ) -> Self {
         let relays: Vec<_> =
-            seating.seat(epoch, &descriptors).into_iter().filter_map(|seat| seated(epoch, seat)).collect();
+            seating.seat(epoch, descriptors).into_iter().filter_map(|seat| seated(epoch, seat)).collect();
         let pools = Pools::new(&relays);
-        Self(Arc::new(Inner { epoch, root, relays, pools }))
+        Self(Arc::new(Inner { epoch, root, is_certified, relays, pools }))
     }
 
     /// The epoch whose keys it has.
@@ -74,17 +86,17 @@ impl Snapshot {
         self.0.root
     }
 
-    /// Whether relays signed it. Never in this version: the set is open.
+    /// Whether the set was certified for this epoch.
     pub fn is_certified(&self) -> bool {
-        false
+        self.0.is_certified
     }
 
-    /// The seated relays, sorted by id.
+    /// The relays, sorted by id; those without weight have no seat.
     pub fn relays(&self) -> &[SnapshotRelay] {
         &self.0.relays
     }
 
-    /// A seated relay.
+    /// One relay.
     pub fn find(&self, relay: NodeId) -> Option<&SnapshotRelay> {
         let at = self.0.relays.binary_search_by_key(&relay, |relay| relay.hop.id).ok()?;
         self.0.relays.get(at)

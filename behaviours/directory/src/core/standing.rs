@@ -30,7 +30,7 @@ const SMOOTHING: u32 = 2;
 /// A report on fewer loops says too little to be counted.
 pub const MIN_LOOPS: u32 = 16;
 /// Loops that a reporter remembers for each relay, at most.
-const MEMORY: u32 = 64;
+pub const MEMORY: u32 = 64;
 /// The length of an encoded entry.
 const ENTRY: usize = 36;
 

@@ -11,7 +11,7 @@ use schnorrkel::{ExpansionMode, Keypair, MiniSecretKey};
 
 use super::{
     address::{Address, Transport},
-    descriptor::{Descriptor, Facts},
+    descriptor::{Candidacy, Descriptor, Facts},
     relay_set::{Config, RelaySet},
 };
 
@@ -73,8 +73,18 @@ pub(crate) fn facts(n: u16, epoch: Epoch) -> Facts {
 }
 
 pub(crate) fn sign(n: u16, facts: &Facts, epoch: Epoch, seq: u64, now: UnixMillis) -> Descriptor {
+    sign_candidate(n, (facts, &Candidacy::default()), epoch, seq, now)
+}
+
+pub(crate) fn sign_candidate(
+    n: u16,
+    contents: (&Facts, &Candidacy),
+    epoch: Epoch,
+    seq: u64,
+    now: UnixMillis,
+) -> Descriptor {
     let (identity, vrf) = (identity(n), vrf(n));
-    Descriptor::sign((&identity, &vrf), (&NETWORK, &schedule()), facts, (epoch, seq), now, &[1; 32]).unwrap()
+    Descriptor::sign((&identity, &vrf), (&NETWORK, &schedule()), contents, (epoch, seq), now, &[1; 32]).unwrap()
 }
 
 pub(crate) fn relay_at(n: u16, epoch: Epoch) -> Descriptor {

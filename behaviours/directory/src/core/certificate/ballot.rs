@@ -165,7 +165,7 @@ impl DoubleSign {
     }
 
     /// Whom it speaks of, before anything is verified.
-    pub(super) fn accused(&self) -> Option<NodeId> {
+    pub fn accused(&self) -> Option<NodeId> {
         let [a, b] = &self.0;
         (a.signer == b.signer).then_some(a.signer)
     }

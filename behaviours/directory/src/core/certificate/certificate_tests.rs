@@ -41,7 +41,7 @@ fn tip() -> Tip {
 /// What follows `tip` in the next epoch, with `next` as its seats.
 fn following(tip: &Tip, next: &Electorate) -> Statement {
     let epoch = tip.statement().epoch.next();
-    Statement { epoch, previous: tip.hash(), root: [9; 32], relays: 4, electorate: next.commitment() }
+    Statement { epoch, previous: tip.hash(), root: [9; 32], relays: 4, electorate: next.commitment(), state: [6; 32] }
 }
 
 fn round_of(statement: &Statement) -> Round {

@@ -62,6 +62,7 @@ fn statement(epoch: Epoch, tip: &Tip) -> Statement {
         root: [epoch.0 as u8; 32],
         relays: 7,
         electorate: seats(epoch).commitment(),
+        state: [5; 32],
     }
 }
 

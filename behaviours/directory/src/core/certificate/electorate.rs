@@ -127,6 +127,11 @@ impl Electorate {
         self.seats.get(usize::from(rank)).map_or(0, |seat| seat.weight)
     }
 
+    /// The weight of all seats.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
     /// Whether this weight is more than two thirds of the whole.
     pub fn is_quorum(&self, weight: u128) -> bool {
         weight * 3 > u128::from(self.total) * 2

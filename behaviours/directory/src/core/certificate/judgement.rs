@@ -2,11 +2,11 @@
 //! it verified (`descriptor.rs`: a [`Descriptor`] exists only verified); here is what can be said of the set as a
 //! whole.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use fog_base::{Epoch, NodeId};
 
-use super::{Hash, Statement, electorate::Electorate, merkle, timetable::Timetable};
+use super::{Hash, Statement, named_set::NamedSet, succession::Successor, timetable::Timetable};
 use crate::core::descriptor::Descriptor;
 
 /// A set may lack one of so many relays that the voter held in time.
@@ -18,18 +18,18 @@ pub enum Objection {
     /// These are not the descriptors under the root, or not so many.
     #[error("the descriptors are not those of the root")]
     WrongRoot,
-    /// Two descriptors of one relay.
-    #[error("a relay is in the set twice")]
-    Twice,
     /// A relay has no keys for the epoch.
     #[error("a relay of the set has no keys for the epoch")]
     NoKeys,
     /// A descriptor from after the cut-off.
     #[error("a descriptor was signed after the cut-off")]
     TooLate,
-    /// Other seats follow from this set than those that are named.
-    #[error("other seats follow from the set than those that are named")]
-    WrongElectorate,
+    /// Nobody of the set can be seated.
+    #[error("nobody of the set can be seated")]
+    NoSeats,
+    /// Other seats, or another state, follow from this set than are named.
+    #[error("other seats or another state follow from the set than are named")]
+    WrongSuccession,
     /// Too many relays are left out that were known in time.
     #[error("the set lacks {lacking} of {witnessed} relays that were known in time")]
     Censors {
@@ -40,18 +40,11 @@ pub enum Objection {
     },
 }
 
-/// The sorted hashes of a set.
-fn hashes(set: &[Arc<Descriptor>]) -> Vec<Hash> {
-    let mut hashes: Vec<_> = set.iter().map(|descriptor| descriptor.hash()).collect();
-    hashes.sort();
-    hashes
-}
-
 /// The statement about `set`, which a seat proposes or compares with a proposal. `previous` is the hash of the tip,
-/// `electorate` are the seats that follow from the set.
-pub fn state(epoch: Epoch, previous: Hash, set: &[Arc<Descriptor>], electorate: &Electorate) -> Statement {
-    let relays = u32::try_from(set.len()).unwrap_or(u32::MAX);
-    Statement { epoch, previous, root: merkle::root(&hashes(set)), relays, electorate: electorate.commitment() }
+/// `successor` is what follows from the set after it.
+pub fn state(epoch: Epoch, previous: Hash, set: &NamedSet, successor: &Successor) -> Statement {
+    let (electorate, state) = (successor.electorate.commitment(), successor.state.hash());
+    Statement { epoch, previous, root: set.root(), relays: set.count(), electorate, state }
 }
 
 /// Which descriptors may stand in a set of the statement's epoch: with keys for it, and signed before the cut-off. The
@@ -62,32 +55,28 @@ pub fn is_eligible(epoch: Epoch, descriptor: &Descriptor, timetable: &Timetable)
 }
 
 /// Whether a voter approves of `set` under `statement`. `witnessed` are the relays of which it held an eligible
-/// descriptor at the witness time, `electorate` are the seats that it computed from the set.
+/// descriptor at the witness time, `successor` is what it computed from the set.
 pub fn judge(
     statement: &Statement,
-    set: &[Arc<Descriptor>],
-    electorate: &Electorate,
+    set: &NamedSet,
+    successor: &Successor,
     witnessed: &BTreeSet<NodeId>,
     timetable: &Timetable,
 ) -> Result<(), Objection> {
-    let relays: BTreeSet<_> = set.iter().map(|descriptor| descriptor.relay()).collect();
-    if relays.len() != set.len() {
-        return Err(Objection::Twice);
-    }
-    if set.iter().any(|descriptor| !descriptor.covers(statement.epoch)) {
+    if set.relays().iter().any(|descriptor| !descriptor.covers(statement.epoch)) {
         return Err(Objection::NoKeys);
     }
-    if set.iter().any(|descriptor| !is_eligible(statement.epoch, descriptor, timetable)) {
+    if set.relays().iter().any(|descriptor| !is_eligible(statement.epoch, descriptor, timetable)) {
         return Err(Objection::TooLate);
     }
-    let stated = state(statement.epoch, statement.previous, set, electorate);
+    let stated = state(statement.epoch, statement.previous, set, successor);
     if (stated.root, stated.relays) != (statement.root, statement.relays) {
         return Err(Objection::WrongRoot);
     }
-    if stated.electorate != statement.electorate {
-        return Err(Objection::WrongElectorate);
+    if stated != *statement {
+        return Err(Objection::WrongSuccession);
     }
-    let lacking = witnessed.difference(&relays).count();
+    let lacking = witnessed.iter().filter(|relay| set.find(relay).is_none()).count();
     // One may always be lacking: in a small network a single late relay would else stop the epoch.
     if lacking > (witnessed.len() / LACKING).max(1) {
         return Err(Objection::Censors { lacking, witnessed: witnessed.len() });
@@ -97,23 +86,31 @@ pub fn judge(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use fog_base::UnixMillis;
 
     use super::*;
     use crate::core::{
-        certificate::electorate::Elector,
+        certificate::{
+            electorate::{Elector, Electorate},
+            state::State,
+        },
         testing::{EPOCH, facts, node, relay, schedule, sign},
     };
 
-    fn electorate(weight: u64) -> Electorate {
-        Electorate::new(vec![Elector { node: node(1), weight }]).unwrap()
+    fn successor(weight: u64) -> Successor {
+        let electorate = Electorate::new(vec![Elector { node: node(1), weight }]).unwrap();
+        let state = State { beacon: [1; 32], newcomers: BTreeSet::new(), standings: Default::default() };
+        Successor { electorate, state }
     }
 
     fn judge_set(set: &[Arc<Descriptor>], change: impl Fn(&mut Statement), witnessed: &[u16]) -> Result<(), Objection> {
-        let mut statement = state(EPOCH.next(), [4; 32], set, &electorate(1));
+        let set = NamedSet::new(set.to_vec());
+        let mut statement = state(EPOCH.next(), [4; 32], &set, &successor(1));
         change(&mut statement);
         let witnessed = witnessed.iter().map(|n| node(*n)).collect();
-        judge(&statement, set, &electorate(1), &witnessed, &Timetable::new(schedule()))
+        judge(&statement, &set, &successor(1), &witnessed, &Timetable::new(schedule()))
     }
 
     fn set(relays: &[u16]) -> Vec<Arc<Descriptor>> {
@@ -124,8 +121,8 @@ mod tests {
     fn a_set_that_is_what_it_says_is_approved_of_in_any_order() {
         assert_eq!(judge_set(&set(&[1, 2, 3]), |_| {}, &[1, 2, 3]), Ok(()));
         assert_eq!(judge_set(&set(&[3, 1, 2]), |_| {}, &[1, 2, 3]), Ok(()));
-        let (a, b) = (set(&[1, 2, 3]), set(&[3, 1, 2]));
-        assert_eq!(state(EPOCH, [4; 32], &a, &electorate(1)), state(EPOCH, [4; 32], &b, &electorate(1)));
+        let [a, b] = [set(&[1, 2, 3]), set(&[3, 1, 2])].map(NamedSet::new);
+        assert_eq!(state(EPOCH, [4; 32], &a, &successor(1)), state(EPOCH, [4; 32], &b, &successor(1)));
     }
 
     #[test]
@@ -134,9 +131,10 @@ mod tests {
         let objection = |change: fn(&mut Statement)| judge_set(&good, change, &[]);
         assert_eq!(objection(|s| s.root[0] ^= 1), Err(Objection::WrongRoot));
         assert_eq!(objection(|s| s.relays += 1), Err(Objection::WrongRoot));
-        assert_eq!(objection(|s| s.electorate = electorate(2).commitment()), Err(Objection::WrongElectorate));
+        let other = |s: &mut Statement| s.electorate = successor(2).electorate.commitment();
+        assert_eq!(objection(other), Err(Objection::WrongSuccession));
+        assert_eq!(objection(|s| s.state[0] ^= 1), Err(Objection::WrongSuccession));
         assert_eq!(objection(|s| s.epoch = s.epoch.next()), Err(Objection::NoKeys));
-        assert_eq!(judge_set(&set(&[1, 2, 2]), |_| {}, &[]), Err(Objection::Twice));
     }
 
     #[test]

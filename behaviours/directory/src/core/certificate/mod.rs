@@ -14,9 +14,12 @@ pub mod electorate;
 pub mod judgement;
 pub mod merkle;
 pub mod message;
+pub mod named_set;
 pub mod quorum;
 pub mod record;
+pub mod state;
 pub mod statement;
+pub mod succession;
 pub mod timetable;
 
 use fog_base::DropReason;

@@ -131,8 +131,14 @@ impl World {
         let tip = Tip::from_store(&NETWORK, before, electorate).unwrap();
         let epochs: BTreeSet<_> = setup.rounds.iter().map(|round| round.epoch).collect();
         // Of each epoch the set that the honest hold, and those that liars made.
-        let statement =
-            |epoch, n| Statement { epoch, previous: tip.hash(), root: [n; 32], relays: 9, electorate: [n; 32] };
+        let statement = |epoch, n| Statement {
+            epoch,
+            previous: tip.hash(),
+            root: [n; 32],
+            relays: 9,
+            electorate: [n; 32],
+            state: [n; 32],
+        };
         let own = epochs.iter().map(|epoch| statement(*epoch, HONEST));
         let lies = setup.lies.iter().map(|(later, n)| statement(Epoch(TARGET.0 + later), *n));
         let statements = own.chain(lies).collect();

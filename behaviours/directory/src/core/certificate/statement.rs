@@ -20,21 +20,23 @@ pub struct Statement {
     pub relays: u32,
     /// The commitment to the seats of the set: they certify the next one.
     pub electorate: Hash,
+    /// The hash of what the next set follows from besides: beacon, newcomers, standings.
+    pub state: Hash,
 }
 
 impl Statement {
     /// The length of its bytes.
-    pub const LEN: usize = 104;
+    pub const LEN: usize = 136;
 
     /// What a chain begins with: no set, and the network file's relays as electorate.
     pub fn genesis(electorate: Hash) -> Self {
-        Self { epoch: Epoch(0), previous: [0; 32], root: [0; 32], relays: 0, electorate }
+        Self { epoch: Epoch(0), previous: [0; 32], root: [0; 32], relays: 0, electorate, state: [0; 32] }
     }
 
     /// As bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let (epoch, relays) = (self.epoch.0.to_be_bytes(), self.relays.to_be_bytes());
-        [&epoch[..], &self.previous, &self.root, &relays, &self.electorate].concat()
+        [&epoch[..], &self.previous, &self.root, &relays, &self.electorate, &self.state].concat()
     }
 
     /// Takes it off the front of `rest`.
@@ -45,6 +47,7 @@ impl Statement {
             root: take(rest)?,
             relays: u32::from_be_bytes(take(rest)?),
             electorate: take(rest)?,
+            state: take(rest)?,
         })
     }
 

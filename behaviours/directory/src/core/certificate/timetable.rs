@@ -16,6 +16,7 @@ const WITNESS: u32 = 27;
 const CUT_OFF: u32 = 28;
 const FIRST_ROUND: u32 = 30;
 const ROUND: u32 = 2;
+const ASK: u32 = 40;
 
 /// When what happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,11 @@ impl Timetable {
         self.before(epoch, CUT_OFF)
     }
 
+    /// From then on senders may write `epoch` into packets: whoever has no certificate asks its peers.
+    pub fn ask(&self, epoch: Epoch) -> UnixMillis {
+        self.before(epoch, ASK)
+    }
+
     /// When `round` begins; it ends when the next attempt begins, or would.
     pub fn start(&self, round: Round) -> UnixMillis {
         self.before(round.epoch, FIRST_ROUND + ROUND * u32::from(round.attempt))
@@ -78,7 +84,8 @@ impl Timetable {
         let epoch = self.schedule.at(time).next();
         let moments = [epoch, epoch.next()].into_iter().flat_map(|epoch| {
             let rounds = (0..ATTEMPTS).map(move |attempt| Round { epoch, attempt });
-            rounds.flat_map(|round| [self.start(round), self.rescue(round)]).chain([self.cut_off(epoch)])
+            let others = [self.witness(epoch), self.cut_off(epoch), self.ask(epoch), self.schedule.start(epoch)];
+            rounds.flat_map(|round| [self.start(round), self.rescue(round)]).chain(others)
         });
         moments.filter(|moment| *moment > time).min().unwrap_or(self.schedule.end(epoch))
     }

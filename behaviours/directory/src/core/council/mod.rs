@@ -1,0 +1,620 @@
+//! This node's part in the certified sets: what it holds of the chain and the last sets, what it makes of its own descriptors at the
+//! cut-off, what it lacks, and what paths may be drawn from. README, "Certified snapshot".
+//!
+//! `certificate/certifier.rs` agrees on statements; here they get their sets, seats and states.
+
+mod links;
+mod restore;
+mod snapshots;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ed25519_dalek::SigningKey;
+use fog_base::{BoundedQueue, DropCounters, DropReason, Epoch, EpochSchedule, Network, NodeId, Now};
+
+use self::links::Links;
+pub use self::snapshots::Serving;
+use super::{
+    beacon::SetBeacon,
+    certificate::{
+        Hash, Reject, Statement,
+        certifier::{self, Certifier},
+        chain::{Link, Tip, verify_link},
+        electorate::ElectorateError,
+        judgement::{self, Objection},
+        message::Message,
+        named_set::NamedSet,
+        quorum::Quorum,
+        record::Record,
+        state::State,
+        succession::{Certified, Rules, Signed, Successor, Tickets},
+        timetable::Timetable,
+    },
+    loops::{LoopBook, SignedLoops},
+    lottery::Lottery,
+    relay_set::{Acceptance, RelaySet, Verdict},
+    standing::THRESHOLD,
+    weight::StakeTable,
+};
+
+/// Certified sets that are kept whole: of the next epoch, the running one, and the one before, whose packets are still under way.
+const KEPT: usize = 3;
+/// Sets that were proposed and fetched, besides.
+const MAX_CANDIDATES: usize = 9;
+const MAX_OUTPUTS: usize = 2048;
+/// Tickets that are verified in one turn ahead of the cut-off, and how often: a hundred microseconds each.
+const WARM_BATCH: usize = 32;
+const WARM_INTERVAL: Duration = Duration::from_secs(1);
+/// Peers are not asked for links more often.
+const MIN_ASK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What the council wants done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Write and sync, then say so with [`Council::handle_recorded`]; nothing that was signed leaves before.
+    Record(Vec<u8>),
+    /// Send it by gossip.
+    Broadcast(Vec<u8>),
+    /// Keep a link of the chain for ever.
+    KeepLink {
+        /// Whose set it certifies.
+        epoch: Epoch,
+        /// The link.
+        bytes: Vec<u8>,
+    },
+    /// Keep a whole set across restarts, and forget an older one.
+    KeepSet {
+        /// Whose set it is.
+        epoch: Epoch,
+        /// [`NamedSet::to_bytes`].
+        set: Vec<u8>,
+        /// [`State::to_bytes`].
+        state: Vec<u8>,
+        /// Whose set is of no use any more.
+        forget: Option<Epoch>,
+    },
+    /// What is wanted of peers has changed: [`Council::wants`].
+    Wants,
+    /// Ask some peers for the links after this epoch.
+    WantLinks {
+        /// The last certified epoch that is known here.
+        after: Epoch,
+    },
+    /// Snapshots, the lottery or the number of loops that are needed may have changed.
+    Changed,
+    /// A set is not voted for, or our own not proposed: for the log.
+    Objected {
+        /// Whose set.
+        epoch: Epoch,
+        /// What is wrong with it.
+        why: Objection,
+    },
+    /// A seat signed twice, or a peer sent links that do not verify.
+    Misbehaved(NodeId),
+}
+
+/// What is wanted of peers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// The set under a root, of so many relays, for an epoch.
+    pub set: Option<(Hash, u32, Epoch)>,
+    /// The state with this hash.
+    pub state: Option<Hash>,
+}
+
+/// What an earlier run has kept. All of it was verified before it was kept.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// The seat's record, if there is one.
+    pub record: Option<Vec<u8>>,
+    /// Whether this identity may have signed here although there is no record.
+    pub may_have_signed: bool,
+    /// The epochs of all links.
+    pub links: BTreeSet<Epoch>,
+    /// Whole sets as set and state bytes, by epoch.
+    pub sets: BTreeMap<Epoch, (Vec<u8>, Vec<u8>)>,
+}
+
+/// Reads a link out of the store.
+pub type ReadLink = Box<dyn Fn(Epoch) -> Option<Vec<u8>> + Send + Sync>;
+
+/// The last certified statement, of which the set or the state is not here yet.
+#[derive(Debug)]
+struct Incomplete {
+    tip: Tip,
+    certificate: Quorum,
+    signed: Signed,
+    state: Option<State>,
+}
+
+/// What the certifier found certified and whose seats are not computed yet.
+#[derive(Debug)]
+struct Awaited {
+    certificate: Quorum,
+    /// The set is here and other seats follow from it, or our own last set is not whole: only a link helps.
+    needs_link: bool,
+}
+
+/// See the module.
+pub struct Council {
+    schedule: EpochSchedule,
+    timetable: Timetable,
+    node: NodeId,
+    rules: Rules,
+    genesis: BTreeMap<NodeId, u64>,
+    tickets: Tickets,
+    certifier: Certifier,
+    certified: BTreeMap<Epoch, Arc<Certified>>,
+    incomplete: Option<Incomplete>,
+    awaited: Option<Awaited>,
+    links: Links,
+    /// By root.
+    candidates: VecDeque<Arc<NamedSet>>,
+    judging: VecDeque<Statement>,
+    witnessed: Option<(Epoch, BTreeSet<NodeId>)>,
+    /// Of which epoch, and after which statement, our own set was stated.
+    stated: Option<(Epoch, Hash)>,
+    book: LoopBook,
+    /// The epoch in which this node began.
+    since: Epoch,
+    /// Whether a peer has told what it knows of the chain.
+    has_heard: bool,
+    wants: Wants,
+    ask_again: Option<Instant>,
+    next_warm: Instant,
+    /// A record is being written.
+    recording: bool,
+    /// The last record could not be written: nothing leaves until one is.
+    is_mute: bool,
+    outputs: BoundedQueue<Output>,
+    drops: DropCounters,
+}
+
+impl fmt::Debug for Council {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { certifier, certified, wants, .. } = self;
+        let epochs: Vec<_> = certified.keys().collect();
+        f.debug_struct("Council")
+            .field("certifier", certifier)
+            .field("certified", &epochs)
+            .field("wants", wants)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Council {
+    /// Of a network whose file names relays; an error where it names none.
+    pub fn new(
+        network: &Network,
+        identity: Arc<SigningKey>,
+        (restored, read_link): (Restored, ReadLink),
+        now: Now,
+    ) -> Result<Self, ElectorateError> {
+        let (schedule, genesis) = (network.schedule(), Tip::genesis(network)?);
+        let stakes: BTreeMap<_, _> = network.genesis.iter().copied().collect();
+        let record = match restored.record.as_deref().map(Record::from_bytes) {
+            Some(Ok(record)) => record,
+            None if !restored.may_have_signed => Record::NEW,
+            _ => Record::lost(schedule.at(now.unix)),
+        };
+        let node = NodeId(identity.verifying_key().to_bytes());
+        let config = certifier::Config { network: network.id, schedule, identity };
+        let mut council = Self {
+            schedule,
+            timetable: Timetable::new(schedule),
+            node,
+            rules: Rules {
+                network: network.id,
+                stakes: Box::new(stakes.clone()) as Box<dyn StakeTable>,
+                beacon: Box::new(SetBeacon),
+            },
+            genesis: stakes,
+            tickets: Tickets::default(),
+            certifier: Certifier::new(config, genesis, record, now),
+            certified: BTreeMap::new(),
+            incomplete: None,
+            awaited: None,
+            links: Links::new(restored.links, read_link),
+            candidates: VecDeque::new(),
+            judging: VecDeque::new(),
+            witnessed: None,
+            stated: None,
+            book: LoopBook::default(),
+            since: schedule.at(now.unix),
+            has_heard: false,
+            wants: Wants::default(),
+            ask_again: None,
+            next_warm: now.mono,
+            recording: false,
+            is_mute: false,
+            outputs: BoundedQueue::new(MAX_OUTPUTS),
+            drops: DropCounters::default(),
+        };
+        council.restore(restored.sets, now);
+        Ok(council)
+    }
+
+    /// Takes a gossip message and says what gossip does with it.
+    pub fn handle_gossip(&mut self, bytes: &[u8], now: Now) -> Acceptance {
+        let outcome = Message::from_bytes(bytes).and_then(|message| self.certifier.handle_message(message, now));
+        self.go_on(now);
+        match outcome {
+            Ok(Verdict::New) => Acceptance::Accept,
+            Err(reject) if reject.is_misbehaviour() => Acceptance::Reject,
+            Ok(Verdict::Known) | Err(_) => Acceptance::Ignore,
+        }
+    }
+
+    /// A set that was wanted; its root was checked.
+    pub fn handle_set(&mut self, set: Arc<NamedSet>, now: Now) {
+        self.hold(set);
+        self.go_on(now);
+    }
+
+    /// A state that was wanted; its hash was checked.
+    pub fn handle_state(&mut self, bytes: &[u8], now: Now) {
+        let hash = State::hash_of(bytes);
+        if let (Some(incomplete), Ok(state)) = (&mut self.incomplete, State::from_bytes(bytes))
+            && incomplete.tip.statement().state == hash
+        {
+            incomplete.state = Some(state);
+        }
+        self.go_on(now);
+    }
+
+    /// Links that `peer` sent; whether it has more.
+    pub fn handle_links(&mut self, peer: NodeId, links: Vec<Link>, more: bool, now: Now) {
+        let mut tip = self.certifier.tip().clone();
+        let mut last = None;
+        self.has_heard = true;
+        let known = tip.statement().epoch;
+        for link in links.into_iter().filter(|link| link.certificate.statement.epoch > known) {
+            let (certificate, bytes) = (link.certificate.clone(), link.to_bytes());
+            match verify_link(&self.rules.network, &tip, link) {
+                Ok(next) => {
+                    let signed = Signed::new(&certificate, tip.electorate());
+                    self.keep_link(next.statement().epoch, bytes);
+                    last = Some((certificate, signed));
+                    tip = next;
+                }
+                Err(reject) => {
+                    self.drops.count(reject.drop_reason());
+                    if reject.is_misbehaviour() || reject == Reject::WrongElectorate {
+                        self.push(Output::Misbehaved(peer));
+                    }
+                    break;
+                }
+            }
+        }
+        if let Some((certificate, signed)) = last {
+            self.awaited = None;
+            self.certifier.handle_tip(tip.clone(), now);
+            self.incomplete = Some(Incomplete { tip, certificate, signed, state: None });
+        }
+        if more {
+            self.ask_again = Some(now.mono);
+        }
+        self.go_on(now);
+    }
+
+    /// Whether the record is on disk. If it is not, nothing leaves until a later one is: what was signed is in memory alone.
+    pub fn handle_recorded(&mut self, is_kept: bool) {
+        self.recording = false;
+        self.is_mute = !is_kept;
+    }
+
+    /// A loop of ours through `hops` has come back in time, or has not.
+    pub fn handle_loop(&mut self, hops: &[NodeId], is_delivered: bool) {
+        self.book.record(hops, is_delivered);
+    }
+
+    /// Does what is due. `live` are the descriptors that are known.
+    pub fn handle_timeout(&mut self, live: &RelaySet, now: Now) {
+        let next = self.schedule.at(now.unix).next();
+        self.warm(live, next, now);
+        if now.unix >= self.timetable.witness(next) && self.witnessed.as_ref().is_none_or(|(of, _)| *of != next) {
+            let held = live.covering(next, self.timetable.cut_off(next).0).map(|descriptor| descriptor.relay());
+            self.witnessed = Some((next, held.collect()));
+        }
+        if now.unix >= self.timetable.cut_off(next) {
+            self.state_own(live, next, now);
+        }
+        self.certifier.handle_timeout(now);
+        self.go_on(now);
+    }
+
+    /// When [`Council::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.certifier.poll_timeout(), self.ask_again, Some(self.next_warm)].into_iter().flatten().min()
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        while !self.recording {
+            match self.outputs.pop()? {
+                Output::Broadcast(_) if self.is_mute => self.drops.count(DropReason::Expired),
+                output => {
+                    self.recording = matches!(output, Output::Record(_));
+                    return Some(output);
+                }
+            }
+        }
+        None
+    }
+
+    /// What is wanted of peers.
+    pub fn wants(&self) -> &Wants {
+        &self.wants
+    }
+
+    /// What was refused, by reason: messages, and links.
+    pub fn drops(&self) -> impl Iterator<Item = &DropCounters> {
+        [&self.drops, self.certifier.drops()].into_iter()
+    }
+
+    /// The beacon that tickets for the set of `epoch` are made over, if it is known.
+    pub fn beacon(&self, epoch: Epoch) -> Option<[u8; 32]> {
+        let parent = self.certified.range(..epoch).next_back().map(|(_, certified)| certified);
+        match parent {
+            Some(parent) => Some(self.rules.beacon(epoch, Some(parent))),
+            None => self.is_genesis().then(|| self.rules.beacon(epoch, None)),
+        }
+    }
+
+    /// What this node signs about the seats that serve in `epoch`.
+    pub fn loops(&self, epoch: Epoch) -> Option<SignedLoops> {
+        let (of, certified) = self.certified.range(..=epoch).next_back()?;
+        self.book.report(self.node, (*of, certified.tip.electorate()))
+    }
+
+    /// The rules by which everybody computes seats.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Whether nothing was ever certified, as far as is known here.
+    fn is_genesis(&self) -> bool {
+        self.certifier.tip().statement().epoch == Epoch(0)
+    }
+
+    /// The certified set after which the next one is agreed on: `None` if it is not whole, `Some(None)` for the first.
+    fn parent(&self) -> Option<Option<Arc<Certified>>> {
+        if self.is_genesis() {
+            return Some(None);
+        }
+        let tip = self.certifier.tip();
+        let certified = self.certified.get(&tip.statement().epoch)?;
+        (certified.tip.hash() == tip.hash()).then(|| Some(certified.clone()))
+    }
+
+    fn hold(&mut self, set: Arc<NamedSet>) {
+        self.candidates.retain(|candidate| candidate.root() != set.root());
+        if self.candidates.len() >= MAX_CANDIDATES {
+            self.candidates.pop_front();
+        }
+        self.candidates.push_back(set);
+    }
+
+    fn candidate(&self, statement: &Statement) -> Option<Arc<NamedSet>> {
+        let whole = self.certified.values().map(|certified| &certified.set);
+        let mut sets = self.candidates.iter().chain(whole);
+        sets.find(|set| set.root() == statement.root && set.count() == statement.relays).cloned()
+    }
+
+    /// Verifies some tickets before the cut-off, so that not all must be verified at it.
+    fn warm(&mut self, live: &RelaySet, next: Epoch, now: Now) {
+        if now.mono < self.next_warm {
+            return;
+        }
+        self.next_warm = now.mono + WARM_INTERVAL;
+        let Some(beacon) = self.beacon(next) else { return };
+        let (network, tickets) = (self.rules.network, &mut self.tickets);
+        let lottery = Lottery { network: &network, epoch: next, beacon: &beacon };
+        let cut_off = self.timetable.cut_off(next).0;
+        let staked = live.covering(next, cut_off).filter(|d| self.rules.stakes.stake(&d.relay()) > 0);
+        let fresh: Vec<_> = staked.filter(|d| !tickets.knows(&lottery, d)).take(WARM_BATCH).collect();
+        for descriptor in fresh {
+            tickets.lot(&lottery, descriptor);
+        }
+    }
+
+    /// At the cut-off: what this node would propose.
+    fn state_own(&mut self, live: &RelaySet, next: Epoch, now: Now) {
+        let Some(parent) = self.parent() else { return };
+        let previous = self.certifier.tip().hash();
+        if self.stated == Some((next, previous)) || self.certifier.tip().statement().epoch >= next {
+            return;
+        }
+        self.stated = Some((next, previous));
+        let set = live.covering(next, self.timetable.cut_off(next).0).cloned().collect();
+        let set = Arc::new(NamedSet::new(set));
+        self.hold(set.clone());
+        match self.rules.follow(parent.as_deref(), next, &set, &mut self.tickets) {
+            Ok(successor) => {
+                let statement = judgement::state(next, previous, &set, &successor);
+                if let Err(reject) = self.certifier.handle_own(statement, now) {
+                    self.drops.count(reject.drop_reason());
+                }
+            }
+            Err(_) => self.push(Output::Objected { epoch: next, why: Objection::NoSeats }),
+        }
+    }
+
+    /// Goes on wherever what was lacking is here now.
+    fn go_on(&mut self, now: Now) {
+        loop {
+            let mut has_moved = false;
+            while let Some(output) = self.certifier.poll_output() {
+                has_moved = true;
+                self.pass_on(output);
+            }
+            has_moved |= self.complete() | self.succeed(now) | self.judge(now);
+            if !has_moved {
+                break;
+            }
+        }
+        self.want(now);
+    }
+
+    fn pass_on(&mut self, output: certifier::Output) {
+        match output {
+            certifier::Output::Persist(record) => self.push(Output::Record(record.to_bytes())),
+            certifier::Output::Broadcast(message) => self.push(Output::Broadcast(message.to_bytes())),
+            certifier::Output::FetchSet(statement) => {
+                if self.judging.len() >= MAX_CANDIDATES {
+                    self.judging.pop_front();
+                }
+                self.judging.push_back(statement);
+            }
+            certifier::Output::Certified(certificate) => {
+                self.awaited = Some(Awaited { certificate, needs_link: false });
+            }
+            certifier::Output::Misbehaviour(proof) => {
+                if let Some(signer) = proof.accused() {
+                    self.push(Output::Misbehaved(signer));
+                }
+            }
+        }
+    }
+
+    /// The last link's set and state are both here.
+    fn complete(&mut self) -> bool {
+        let Some(incomplete) = &self.incomplete else { return false };
+        let Some(set) = self.candidate(incomplete.tip.statement()) else { return false };
+        let Some(Incomplete { tip, certificate, signed, state: Some(state) }) =
+            self.incomplete.take_if(|incomplete| incomplete.state.is_some())
+        else {
+            return false;
+        };
+        self.install(Certified { tip, certificate, signed, set, state });
+        true
+    }
+
+    /// A statement was certified here, and its set is here: its seats are computed.
+    fn succeed(&mut self, now: Now) -> bool {
+        let Some(certificate) = self.awaited.as_ref().filter(|awaited| !awaited.needs_link).map(|a| &a.certificate)
+        else {
+            return false;
+        };
+        let (certificate, statement) = (certificate.clone(), certificate.statement);
+        let Some(parent) = self.parent() else {
+            self.awaited = Some(Awaited { certificate, needs_link: true });
+            return true;
+        };
+        let Some(set) = self.candidate(&statement) else { return false };
+        let successor = self.rules.follow(parent.as_deref(), statement.epoch, &set, &mut self.tickets);
+        let fits = |successor: &Successor| {
+            successor.electorate.commitment() == statement.electorate && successor.state.hash() == statement.state
+        };
+        let signed = Signed::new(&certificate, self.certifier.tip().electorate());
+        self.awaited = None;
+        match successor {
+            Ok(successor) if fits(&successor) => {
+                let Successor { electorate, state } = successor;
+                if let Err(reject) = self.certifier.handle_electorate(electorate, now) {
+                    self.drops.count(reject.drop_reason());
+                    return true;
+                }
+                let tip = self.certifier.tip().clone();
+                self.install(Certified { tip, certificate, signed, set, state });
+            }
+            // Two thirds of the seats see other seats than we do: theirs count, and a peer tells which they are.
+            _ => self.awaited = Some(Awaited { certificate, needs_link: true }),
+        }
+        true
+    }
+
+    /// A proposed set is here: is it fit to be voted for?
+    fn judge(&mut self, now: Now) -> bool {
+        let previous = self.certifier.tip().hash();
+        self.judging.retain(|statement| statement.previous == previous);
+        let Some(parent) = self.parent() else { return false };
+        let Some((at, set)) =
+            self.judging.iter().enumerate().find_map(|(at, statement)| Some((at, self.candidate(statement)?)))
+        else {
+            return false;
+        };
+        let Some(statement) = self.judging.remove(at) else { return false };
+        let witnessed = self.witnessed.as_ref().filter(|(of, _)| *of == statement.epoch);
+        let nobody = BTreeSet::new();
+        let witnessed = witnessed.map_or(&nobody, |(_, witnessed)| witnessed);
+        let successor = self.rules.follow(parent.as_deref(), statement.epoch, &set, &mut self.tickets);
+        let objection = match successor {
+            Ok(successor) => judgement::judge(&statement, &set, &successor, witnessed, &self.timetable).err(),
+            Err(_) => Some(Objection::NoSeats),
+        };
+        if let Some(why) = objection {
+            self.push(Output::Objected { epoch: statement.epoch, why });
+        }
+        self.certifier.handle_judged(&statement, objection.is_none(), now);
+        true
+    }
+
+    fn install(&mut self, certified: Certified) {
+        let (epoch, certified) = (certified.epoch(), Arc::new(certified));
+        if !self.links.has(epoch) {
+            let link =
+                Link { certificate: certified.certificate.clone(), electorate: certified.tip.electorate().clone() };
+            self.keep_link(epoch, link.to_bytes());
+        }
+        let (set, state) = (certified.set.to_bytes(), certified.state.to_bytes());
+        self.certified.insert(epoch, certified.clone());
+        let oldest = if self.certified.len() > KEPT { self.certified.pop_first() } else { None };
+        self.push(Output::KeepSet { epoch, set, state, forget: oldest.map(|(oldest, _)| oldest) });
+        let is_fallen = |relay: &NodeId| certified.state.standings.of(relay) < THRESHOLD;
+        self.book.handle_set(is_fallen, |relay| certified.tip.electorate().rank(*relay).is_some());
+        self.push(Output::Changed);
+    }
+
+    fn keep_link(&mut self, epoch: Epoch, bytes: Vec<u8>) {
+        self.links.insert(epoch, bytes.clone());
+        self.push(Output::KeepLink { epoch, bytes });
+    }
+
+    /// Brings what is wanted of peers up to date.
+    fn want(&mut self, now: Now) {
+        let lacking = [
+            self.incomplete.as_ref().map(|incomplete| *incomplete.tip.statement()),
+            self.awaited.as_ref().map(|awaited| awaited.certificate.statement),
+            self.judging.back().copied(),
+        ];
+        let set = lacking.into_iter().flatten().find(|statement| self.candidate(statement).is_none());
+        let state = self.incomplete.as_ref().filter(|incomplete| incomplete.state.is_none());
+        let wants = Wants {
+            set: set.map(|statement| (statement.root, statement.relays, statement.epoch)),
+            state: state.map(|incomplete| incomplete.tip.statement().state),
+        };
+        if wants != self.wants {
+            self.wants = wants;
+            self.push(Output::Wants);
+        }
+        if !self.is_behind(now) {
+            self.ask_again = None;
+        } else if self.ask_again.is_none_or(|at| at <= now.mono) {
+            self.ask_again = Some(now.mono + (self.timetable.length() / 2).max(MIN_ASK_INTERVAL));
+            self.push(Output::WantLinks { after: self.certifier.tip().statement().epoch });
+        }
+    }
+
+    fn is_behind(&self, now: Now) -> bool {
+        let (tip, running) = (self.certifier.tip().statement().epoch, self.schedule.at(now.unix));
+        let needs_link = self.awaited.as_ref().is_some_and(|awaited| awaited.needs_link);
+        let is_late = now.unix >= self.timetable.ask(running.next()) && tip < running.next();
+        needs_link || tip < running || is_late
+    }
+
+    fn push(&mut self, output: Output) {
+        if self.outputs.push(output).is_err() {
+            self.drops.count(DropReason::QueueFull);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
