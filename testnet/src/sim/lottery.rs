@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use fog_base::{Epoch, NodeId};
 use fog_directory::core::{
-    beacon::{self, Roll},
+    beacon::{Beacon, Before, CONTRIBUTORS, SetBeacon},
     lottery::{Entrant, Lot, Lottery, SEATS, own_lot, seat},
 };
 use serde_json::json;
@@ -104,21 +104,20 @@ pub(super) fn ground_keys(run: &Run<'_>) -> Vec<Check> {
         own_lot(&vrf_key(&seed(key)), &id, &lottery)
     };
     let hashed = |key: u64, beacon: usize| Lot(*blake3::keyed_hash(&beacons[beacon], &seed(key)).as_bytes());
-    let mut checks = vec![
+    vec![
         grind(run, "real keys", u64::from(run.options.keys), real),
         grind(run, "hashes in place of keys", run.some(SURROGATES), hashed),
-    ];
-    checks.push(eligible(run, &seed));
-    checks
+    ]
 }
 
-/// The beacon that is ground for, and what follows it when the seats of others are drawn.
+/// The beacon that is ground for, and those that follow it when the seats of others are drawn.
 fn beacons(run: &Run<'_>) -> Vec<[u8; 32]> {
     let mut rng = run.rng(0);
-    let mut chain = vec![beacon::genesis(&NETWORK)];
+    let mut chain = vec![SetBeacon.beacon(&NETWORK, Epoch(0), None)];
     for at in 0..LATER as usize {
-        let outputs: Vec<_> = (0..beacon::CONTRIBUTORS).map(|_| random_lot(&mut rng).0).collect();
-        chain.push(beacon::next(&chain[at], outputs));
+        let outputs = (0..CONTRIBUTORS).map(|_| random_lot(&mut rng).0).collect();
+        let before = Before { beacon: chain[at], outputs };
+        chain.push(SetBeacon.beacon(&NETWORK, Epoch(at as u32 + 1), Some(&before)));
     }
     chain
 }
@@ -184,23 +183,4 @@ fn seated(lots: impl Iterator<Item = Lot>) -> u64 {
         seat(&entrants, SEATS).iter().any(|seat| seat.relay == GRINDER)
     };
     lots.filter(is_seated).count() as u64
-}
-
-/// A key that was ground when the beacon was known stood in no snapshot before: it takes no part for two epochs.
-fn eligible(run: &Run<'_>, seed: &dyn Fn(u64) -> [u8; 32]) -> Check {
-    let relay = NodeId([7; 32]);
-    let old = vrf_key(&seed(u64::MAX)).public.to_bytes();
-    let roll: Roll = [(relay, old)].into_iter().collect();
-    let keys: Vec<_> = (0..1_000).map(|key| vrf_key(&seed(key)).public.to_bytes()).collect();
-    let admitted =
-        |before: [Option<&Roll>; 2]| keys.iter().filter(|key| beacon::is_eligible(&relay, key, before)).count();
-    let empty = Roll::default();
-    let (replaced, new) = (admitted([Some(&roll), Some(&roll)]), admitted([Some(&empty), Some(&roll)]));
-    let wrong = if replaced + new > 0 || !beacon::is_eligible(&relay, &old, [Some(&roll), Some(&roll)]) {
-        vec![format!("{replaced} new keys of an old relay and {new} of a new one were admitted")]
-    } else {
-        Vec::new()
-    };
-    let detail = format!("none of {} keys that are younger than two snapshots takes part", 2 * keys.len());
-    Check::judged(&run.name("eligibility"), &wrong, detail).with("admitted", replaced + new)
 }

@@ -11,8 +11,9 @@ use fog_directory::{
     Address, Descriptor, Facts, Snapshot, Transport,
     core::{
         address::Net,
+        certificate::succession::Seats,
+        descriptor::Candidacy,
         lottery::{Entrant, LAYERS, Lot, SEATS, Seated, seat},
-        seating::{Seat, Seating},
         standing::Standings,
         weight::{Candidate, StakeTable, weigh},
     },
@@ -78,7 +79,14 @@ impl Relay {
         let schedule = EpochSchedule::new(EPOCH_LENGTH);
         let now = schedule.start(EPOCH).plus(Duration::from_secs(60));
         let keys = (&self.identity, &vrf);
-        let signed = Descriptor::sign(keys, (&NETWORK, &schedule), &facts, (EPOCH, now.0), now, &[1; 32]);
+        let signed = Descriptor::sign(
+            keys,
+            (&NETWORK, &schedule),
+            (&facts, &Candidacy::default()),
+            (EPOCH, now.0),
+            now,
+            &[1; 32],
+        );
         Arc::new(signed.expect("the facts are valid"))
     }
 }
@@ -169,24 +177,9 @@ pub(super) fn random_lot(rng: &mut impl Rng) -> Lot {
     Lot(lot)
 }
 
-/// Seats as the lottery dealt them.
-#[derive(Debug)]
-struct Dealt(HashMap<NodeId, Seated>);
-
-impl Seating for Dealt {
-    fn seat(&self, _epoch: Epoch, relays: &[Arc<Descriptor>]) -> Vec<Seat> {
-        let seat = |descriptor: &Arc<Descriptor>| {
-            let seated = self.0.get(&descriptor.relay());
-            let (weight, layer) = seated.map_or((0, None), |seated| (seated.weight, seated.layer));
-            Seat { descriptor: descriptor.clone(), weight, layer }
-        };
-        relays.iter().map(seat).collect()
-    }
-}
-
 /// The snapshot that paths of an epoch are drawn from.
 pub(super) fn snapshot(descriptors: &[Arc<Descriptor>], seats: &[Seated]) -> Snapshot {
-    let dealt = Dealt(seats.iter().map(|seated| (seated.relay, *seated)).collect());
+    let dealt = Seats::new(seats.iter().map(|seated| (seated.relay, (seated.weight, seated.layer))));
     Snapshot::new(EPOCH, descriptors.to_vec(), &dealt)
 }
 

@@ -6,9 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fog_base::NodeId;
+use fog_base::{Epoch, NodeId};
 use fog_directory::core::{
-    beacon::{self, CONTRIBUTORS},
+    beacon::{Beacon, Before, CONTRIBUTORS, SetBeacon},
     lottery::{Entrant, LAYERS, SEATS, Seated, seat},
 };
 use rand::SeedableRng;
@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     Run, parallel,
-    relays::{Network, Relay, random_lot},
+    relays::{NETWORK, Network, Relay, random_lot},
     stats::{Mean, digits},
 };
 use crate::Check;
@@ -124,7 +124,9 @@ impl<'a> Chain<'a> {
         self.choices(&ranked, CONTRIBUTORS, &mut Vec::new(), &mut Vec::new(), &mut choices);
         let tried = choices.len() as f64;
         let best = choices.into_iter().map(|(counted, withheld)| {
-            let beacon = beacon::next(&self.beacon, counted.iter().filter_map(|relay| lots.get(relay).copied()));
+            let outputs = counted.iter().filter_map(|relay| lots.get(relay).copied()).collect();
+            let before = Before { beacon: self.beacon, outputs };
+            let beacon = SetBeacon.beacon(&NETWORK, Epoch(0), Some(&before));
             let withheld: HashSet<_> = withheld.into_iter().collect();
             let next = seat(&self.entrants(&beacon, &[newer, &withheld]), SEATS);
             (self.worth(&next), beacon, withheld)
