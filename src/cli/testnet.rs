@@ -4,7 +4,7 @@
 use std::{env, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
-use fog_testnet::{Check, Error, Interruption, Plan, Report, Testnet, demo::Demo, scenario::Scenario};
+use fog_testnet::{Check, Error, Interruption, Plan, Report, Testnet, demo::Demo, scenario::Scenario, sim};
 use serde_json::json;
 
 use super::{CliError, output::Output};
@@ -24,6 +24,8 @@ pub(super) enum Command {
     },
     /// The scenarios that come with the program
     List,
+    /// Thousands of peers in this process, without sockets, in virtual time
+    Sim(SimFlags),
     /// End a network that was left running
     Down {
         #[command(flatten)]
@@ -66,6 +68,32 @@ pub(super) struct DemoFlags {
     nodes: usize,
 }
 
+/// Flags of `sim`.
+#[derive(Debug, Args)]
+pub(super) struct SimFlags {
+    /// How many relays
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    peers: usize,
+    /// Where all randomness comes from: one seed, one report
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Epochs of each run [default: as each scenario needs]
+    #[arg(long, value_name = "E")]
+    epochs: Option<u32>,
+    /// The adversary's shares of the weight
+    #[arg(long, value_name = "F", value_delimiter = ',', default_values_t = [0.05, 0.10, 0.20, 0.33])]
+    share: Vec<f64>,
+    /// What is simulated: `all`, or names; a name that does not exist is answered with those that do
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_values_t = ["all".to_owned()])]
+    scenario: Vec<String>,
+    /// VRF keys that `ground-keys` tries (a million take a minute or two)
+    #[arg(long, value_name = "K", default_value_t = 20_000)]
+    keys: u32,
+    /// A tenth of the runs, in a tenth of the time
+    #[arg(long)]
+    quick: bool,
+}
+
 impl Place {
     fn dir(&self) -> Result<PathBuf, CliError> {
         let default = || default_data_dir().map(|data| data.join("testnet"));
@@ -88,6 +116,7 @@ pub(super) fn run(command: &Command, json: bool, timeout: Option<Duration>) -> R
         }
         Command::Scenario { file } => scenario(file, json),
         Command::List => list(json),
+        Command::Sim(flags) => simulate(flags, json),
         Command::Down { place } => {
             let dir = place.dir()?;
             let ended = fog_testnet::down(&dir).map_err(failure)?;
@@ -150,6 +179,24 @@ fn list(json: bool) -> Result<(), CliError> {
     let text: String = scenarios.iter().map(|(name, about)| format!("{name:18}{about}\n")).collect();
     let value: Vec<_> = scenarios.iter().map(|(name, about)| json!({ "name": name, "about": about })).collect();
     Output::new(json).value(&value, |_| text)
+}
+
+fn simulate(flags: &SimFlags, json: bool) -> Result<(), CliError> {
+    let options = sim::Options {
+        peers: flags.peers,
+        seed: flags.seed,
+        epochs: flags.epochs,
+        shares: flags.share.clone(),
+        scenarios: flags.scenario.clone(),
+        keys: flags.keys,
+        quick: flags.quick,
+    };
+    let report = sim::run(&options, &mut shown).map_err(failure)?;
+    Output::new(json).value(&report, sim::Report::table)?;
+    if report.report.ok() {
+        return Ok(());
+    }
+    Err(CliError::failed("a bound did not hold", "the table says which; with --json are all figures"))
 }
 
 fn program() -> Result<PathBuf, CliError> {

@@ -11,6 +11,7 @@ mod process;
 mod report;
 pub mod scenario;
 mod signals;
+pub mod sim;
 mod state;
 mod wait;
 
