@@ -185,9 +185,14 @@ impl Peers {
         self.entries.iter().filter(|(_, entry)| !entry.connections.is_empty())
     }
 
-    /// How many peers of our network are connected.
+    /// The connected peers of our network.
+    pub(super) fn identified(&self) -> impl Iterator<Item = &PeerId> {
+        self.connected().filter(|(_, entry)| entry.is_identified).map(|(peer, _)| peer)
+    }
+
+    /// How many those are.
     pub(super) fn count(&self) -> usize {
-        self.connected().filter(|(_, entry)| entry.is_identified).count()
+        self.identified().count()
     }
 
     /// How many connections there are.

@@ -81,8 +81,8 @@ impl Wiring {
 
     /// Links to relays that are new since the last look. Once for each link: a relay that comes and goes gains nothing.
     pub(super) fn note_links(&mut self, now: Now) -> Vec<Action> {
-        let is_new = |peer: &&PeerId| !self.linked.contains(peer) && self.peers.is_identified(peer);
-        let new: Vec<_> = self.seated.iter().filter(is_new).copied().collect();
+        let is_new = |peer: &&PeerId| self.seated.contains(peer) && !self.linked.contains(peer);
+        let new: Vec<_> = self.peers.identified().filter(is_new).copied().collect();
         self.linked.extend(new.iter().copied());
         self.counts.links += new.len() as u64;
         new.iter().filter_map(node_id).map(|node| link(node, Outcome::Good, now)).collect()
