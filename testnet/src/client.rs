@@ -60,6 +60,24 @@ pub struct Status {
     pub epoch: EpochNow,
 }
 
+/// `fog relays snapshot`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Snapshot {
+    /// The epoch that it serves.
+    pub epoch: u32,
+    /// Its root.
+    pub root: String,
+    /// Whether relays signed it.
+    pub certified: bool,
+}
+
+/// A line of `fog relays`.
+#[derive(Debug, Clone, Deserialize)]
+struct Relay {
+    peer_id: String,
+    seated: bool,
+}
+
 /// Of `status.peers`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Connected {
@@ -214,6 +232,17 @@ impl Client {
     /// `fog reputation`
     pub fn reputation(&self) -> Result<Vec<Reputation>, Error> {
         self.list("/v1/reputation")
+    }
+
+    /// `fog relays snapshot`
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.get("/v1/relays/snapshot")
+    }
+
+    /// Whether a relay has a seat now, by `fog relays`.
+    pub fn is_seated(&self, peer: &str) -> Result<bool, Error> {
+        let relays: Vec<Relay> = self.get("/v1/relays")?;
+        Ok(relays.iter().any(|relay| relay.peer_id == peer && relay.seated))
     }
 
     /// What `fog id` prints as `invite`.

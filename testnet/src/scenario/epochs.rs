@@ -51,10 +51,7 @@ impl Epochs {
     pub(super) fn run(&self, testnet: &mut Testnet) -> Result<Check, Error> {
         let mut seen = Seen::default();
         // The first certified set of a new network comes within its first two epochs.
-        until("a certified set", Duration::from_secs(2 * self.seconds(testnet)? + 30), || match all_agree(testnet) {
-            Ok(_) => Ok(()),
-            Err(why) => Err(why),
-        })?;
+        until("a certified set", Duration::from_secs(2 * testnet.epoch_seconds + 30), || all_agree(testnet).map(drop))?;
         let first = testnet.first()?.status().map(|status| status.epoch.number)?;
         let mut replaced = 0;
         for epoch in first..first + self.count {
@@ -82,10 +79,6 @@ impl Epochs {
             .with("lost", seen.lost))
     }
 
-    fn seconds(&self, testnet: &Testnet) -> Result<u64, Error> {
-        Ok(testnet.epoch_seconds)
-    }
-
     /// The oldest relay but the first contact is asked to end; a spare one joins.
     fn replace(&self, testnet: &mut Testnet, seen: &mut Seen) -> Result<(), Error> {
         let leaving = testnet.nodes.iter_mut().skip(1).find(|node| node.plan.is_relay() && node.process().is_some());
@@ -110,7 +103,7 @@ impl Epochs {
 
     /// From five sixths of an epoch on, nodes answer with the next epoch's snapshot: all must have the same, certified.
     fn await_next(&self, testnet: &mut Testnet, epoch: u32, seen: &mut Seen) -> Result<(), Error> {
-        let allowed = Duration::from_secs(self.seconds(testnet)? * 2);
+        let allowed = Duration::from_secs(testnet.epoch_seconds * 2);
         let deadline = Deadline::after(allowed);
         let mut last = "nothing was asked".to_owned();
         while !deadline.passed() {
@@ -162,9 +155,12 @@ fn all_agree(testnet: &Testnet) -> Result<Snapshot, String> {
 /// Every node that runs pings the next one that stands in the set.
 fn ping(testnet: &Testnet, seen: &mut Seen) {
     let running: Vec<_> = testnet.nodes.iter().filter(|node| node.process().is_some()).collect();
-    let known = |peer: &str| testnet.first().and_then(|client| client.seated(peer)).unwrap_or(false);
-    let targets: Vec<_> =
-        running.iter().filter_map(|node| Some(node.client().ok()?.peer_id().to_owned())).filter(|id| known(id)).collect();
+    let known = |peer: &str| testnet.first().and_then(|client| client.is_seated(peer)).unwrap_or(false);
+    let targets: Vec<_> = running
+        .iter()
+        .filter_map(|node| Some(node.client().ok()?.peer_id().to_owned()))
+        .filter(|id| known(id))
+        .collect();
     let results: Vec<_> = thread::scope(|scope| {
         let asked = running.iter().enumerate().map(|(at, node)| {
             let targets = &targets;
