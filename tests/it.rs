@@ -7,6 +7,7 @@ mod it {
     pub(crate) mod support;
 
     mod api;
+    mod certified;
     mod cli;
     mod disk;
     mod lan;
