@@ -13,6 +13,8 @@ mod codec;
 #[cfg(feature = "libp2p")]
 mod event;
 #[cfg(feature = "libp2p")]
+mod exchanging;
+#[cfg(feature = "libp2p")]
 mod kad;
 #[cfg(feature = "libp2p")]
 mod kad_store;

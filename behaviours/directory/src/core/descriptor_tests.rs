@@ -182,10 +182,8 @@ fn frozen() -> Descriptor {
     let now = UnixMillis(schedule().start(EPOCH).0 + 60_000);
     let facts = Facts { family: Some([6; 16]), exit_policy: Some("reject *".into()), ..facts(1, EPOCH) };
     let entries = vec![LoopEntry { rank: 0, delivered: 40, lost: 2 }, LoopEntry { rank: 7, delivered: 16, lost: 0 }];
-    let candidacy = Candidacy {
-        ticket: Some(Ticket { output: [3; 32], proof: [4; 64] }),
-        loops: SignedLoops::new(EPOCH, entries),
-    };
+    let candidacy =
+        Candidacy { ticket: Some(Ticket { output: [3; 32], proof: [4; 64] }), loops: SignedLoops::new(EPOCH, entries) };
     sign_candidate(1, (&facts, &candidacy), EPOCH, now.0, now)
 }
 
@@ -196,7 +194,10 @@ fn a_descriptor_of_release_0_1_is_read_as_it_was_meant() {
     let meant = frozen();
     assert_eq!((read.facts(), read.candidacy(), read.epoch()), (meant.facts(), meant.candidacy(), EPOCH));
     assert_eq!((read.relay(), read.seq(), read.expires()), (meant.relay(), meant.seq(), meant.expires()));
-    assert_eq!((read.vrf_key(), read.hop(EPOCH), read.hop(EPOCH.next())), (meant.vrf_key(), meant.hop(EPOCH), meant.hop(EPOCH.next())));
+    assert_eq!(
+        (read.vrf_key(), read.hop(EPOCH), read.hop(EPOCH.next())),
+        (meant.vrf_key(), meant.hop(EPOCH), meant.hop(EPOCH.next()))
+    );
 }
 
 #[test]
