@@ -10,6 +10,7 @@ mod it {
     mod certified;
     mod cli;
     mod disk;
+    mod killed;
     mod lan;
     mod lookups;
     mod mix;

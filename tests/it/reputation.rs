@@ -3,7 +3,7 @@
 use fog_testnet::{Node, NodePlan, Plan, Testnet, until};
 use serde_json::Value;
 
-use super::support::{Alone, PATIENCE, fog, ok, one_network_at_a_time, raw_http, run_in};
+use super::support::{Alone, PATIENCE, fog, metric, ok, one_network_at_a_time, run_in};
 
 const RELAYS: usize = 6;
 /// What everybody begins with.
@@ -20,19 +20,6 @@ fn mean(lines: &[Value], peer: &str) -> Option<f64> {
         ["mean", "lower", "upper", "evidence"].map(|name| line[name].as_f64().expect("a number"));
     assert!(0.0 < lower && lower < mean && mean < upper && upper < 1.0 && evidence > 0.0, "{line}");
     Some(mean)
-}
-
-/// A number of `/metrics`.
-fn counted(node: &Node, name: &str) -> f64 {
-    let text = std::fs::read_to_string(node.data_dir.join("node.json")).expect("node.json");
-    let file: Value = serde_json::from_str(&text).expect("JSON");
-    let address = file["api"].as_str().and_then(|api| api.strip_prefix("http://")).expect("an address");
-    let token = file["token"].as_str().expect("a token");
-    let head = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
-    let (status, body) = raw_http(address, &format!("{head}Authorization: Bearer {token}\r\n\r\n"));
-    assert_eq!(status, 200, "{body}");
-    let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{name} is not counted: {body}")).trim().parse().expect("a number")
 }
 
 #[test]
@@ -77,7 +64,7 @@ fn nodes_have_evidence_about_relays_and_keep_it_over_kill_9() {
     // What was saved is there after kill -9, before any link is made again.
     let node = &mut testnet.nodes[0];
     ok(until("evidence in the store", PATIENCE, || {
-        let saved = counted(node, "fog_reputation_saved_total");
+        let saved = metric(&node.data_dir, "fog_reputation_saved_total");
         (saved >= (RELAYS - 1) as f64).then_some(()).ok_or_else(|| format!("{saved} rows are saved"))
     }));
     node.kill();
