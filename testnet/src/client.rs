@@ -69,6 +69,21 @@ pub struct Snapshot {
     pub root: String,
     /// Whether relays signed it.
     pub certified: bool,
+    /// How many did.
+    pub signatures: usize,
+    /// Their weight.
+    pub signed_weight: u64,
+    /// The weight of all.
+    pub total_weight: u64,
+}
+
+/// `fog relays verify`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Seat {
+    /// Whether ticket and seat are valid.
+    pub proof_ok: bool,
+    /// Whether it has a seat.
+    pub seated: bool,
 }
 
 /// A line of `fog relays`.
@@ -239,9 +254,20 @@ impl Client {
         self.get("/v1/relays/snapshot")
     }
 
+    /// The ids of `fog relays`.
+    pub fn relays(&self) -> Result<Vec<String>, Error> {
+        let relays: Vec<Relay> = self.list("/v1/relays")?;
+        Ok(relays.into_iter().map(|relay| relay.peer_id).collect())
+    }
+
+    /// `fog relays verify`
+    pub fn verify_seat(&self, peer: &str) -> Result<Seat, Error> {
+        self.get(&format!("/v1/relays/{peer}/seat"))
+    }
+
     /// Whether a relay has a seat now, by `fog relays`.
     pub fn is_seated(&self, peer: &str) -> Result<bool, Error> {
-        let relays: Vec<Relay> = self.get("/v1/relays")?;
+        let relays: Vec<Relay> = self.list("/v1/relays")?;
         Ok(relays.iter().any(|relay| relay.peer_id == peer && relay.seated))
     }
 

@@ -51,7 +51,9 @@ impl Epochs {
     pub(super) fn run(&self, testnet: &mut Testnet) -> Result<Check, Error> {
         let mut seen = Seen::default();
         // The first certified set of a new network comes within its first two epochs.
-        until("a certified set", Duration::from_secs(2 * testnet.epoch_seconds + 30), || all_agree(testnet).map(drop))?;
+        until("a certified set", Duration::from_secs(2 * testnet.epoch_seconds + 30), || {
+            common_certified_set(testnet).map(drop)
+        })?;
         let first = testnet.first()?.status().map(|status| status.epoch.number)?;
         let mut replaced = 0;
         for epoch in first..first + self.count {
@@ -111,7 +113,7 @@ impl Epochs {
             if status.epoch.number > epoch {
                 break;
             }
-            match all_agree(testnet) {
+            match common_certified_set(testnet) {
                 Ok(snapshot) if snapshot.epoch == epoch + 1 => {
                     seen.certified += 1;
                     return wait_for(testnet, epoch + 1);
@@ -135,7 +137,7 @@ fn wait_for(testnet: &Testnet, epoch: u32) -> Result<(), Error> {
 }
 
 /// The snapshot of all running nodes, if it is one, and certified.
-fn all_agree(testnet: &Testnet) -> Result<Snapshot, String> {
+pub(crate) fn common_certified_set(testnet: &Testnet) -> Result<Snapshot, String> {
     let mut common: Option<Snapshot> = None;
     for node in testnet.nodes.iter().filter(|node| node.process().is_some()) {
         let snapshot = node.client().and_then(|client| client.snapshot()).map_err(|error| error.to_string())?;

@@ -9,6 +9,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde::Deserialize;
 
 pub use self::epochs::Epochs;
+pub(crate) use self::epochs::common_certified_set;
 
 use crate::{Check, Error, Faults, NodePlan, Plan, Report, Testnet};
 
