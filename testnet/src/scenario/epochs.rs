@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{Check, Deadline, Error, NodePlan, Snapshot, Testnet, report::round, until};
+use crate::{Check, Deadline, Error, Node, NodePlan, Snapshot, Testnet, report::round, until};
 
 /// A node that joins holds the whole set within this time.
 const JOINS_WITHIN: Duration = Duration::from_secs(10);
@@ -93,7 +93,9 @@ impl Epochs {
         let client = testnet.nodes[index].client()?;
         let whole = until("a joiner that holds the whole set", JOINS_WITHIN * 2, || {
             let status = client.status().map_err(|error| error.to_string())?;
-            if status.relays.known >= known && status.mix.ready { Ok(()) } else { Err(format!("{status:?}")) }
+            let snapshot = client.snapshot().map_err(|error| error.to_string())?;
+            let is_whole = status.relays.known >= known && snapshot.certified;
+            if is_whole { Ok(()) } else { Err(format!("{status:?} {snapshot:?}")) }
         });
         let took = began.elapsed();
         seen.joined.push(took);
@@ -156,7 +158,9 @@ pub(crate) fn common_certified_set(testnet: &Testnet) -> Result<Snapshot, String
 
 /// Every node that runs pings the next one that stands in the set.
 fn ping(testnet: &Testnet, seen: &mut Seen) {
-    let running: Vec<_> = testnet.nodes.iter().filter(|node| node.process().is_some()).collect();
+    // One that has just joined stands in the next set, or finds a mailbox: until then nothing can be answered to it.
+    let is_ready = |node: &&Node| node.client().and_then(|client| client.status()).is_ok_and(|status| status.mix.ready);
+    let running: Vec<_> = testnet.nodes.iter().filter(|node| node.process().is_some()).filter(is_ready).collect();
     let known = |peer: &str| testnet.first().and_then(|client| client.is_seated(peer)).unwrap_or(false);
     let targets: Vec<_> = running
         .iter()
