@@ -65,6 +65,8 @@ pub struct Status {
 pub struct Snapshot {
     /// The epoch that it serves.
     pub epoch: u32,
+    /// How many relays it has.
+    pub relays: usize,
     /// Its root.
     pub root: String,
     /// Whether relays signed it.
