@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(State::from_bytes(&bytes), Ok(state.clone()));
         assert_eq!((state.hash(), State::hash_of(&bytes)), (state.hash(), state.hash()));
         for cut in [0, 31, 35, 36, 67, bytes.len() - 1] {
-            assert_eq!(State::from_bytes(&bytes[..cut]).is_ok(), false, "{cut}");
+            assert!(State::from_bytes(&bytes[..cut]).is_err(), "{cut}");
         }
         let mut twice = bytes.clone();
         twice.copy_within(36..68, 68);
