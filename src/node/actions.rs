@@ -29,6 +29,8 @@ use super::{
 };
 use crate::store::{Batch, Durability};
 
+/// The part of an epoch in which a seat is measured before its neighbours report on it.
+const MEASURED: f64 = 28.0 / 48.0;
 /// Of the packets that a node sends, so many are loops for its reports at most.
 const MOST_LOOPS: f64 = 0.2;
 
@@ -63,6 +65,7 @@ impl EventLoop {
             Action::Learn(evidence) => self.learn(evidence),
             Action::CountLoop(end) => self.swarm.behaviour_mut().directory.handle_loop(&end.hops, end.returned),
             Action::Store(batch) => self.write(batch),
+            Action::StoreSynced(batch) => self.write_synced(batch),
             Action::Record(batch) => self.record(batch),
             Action::Describe(facts) => self.swarm.behaviour_mut().directory.set_facts(facts),
             Action::Snapshots => self.refresh_snapshots(now),
@@ -171,6 +174,13 @@ impl EventLoop {
         }
     }
 
+    /// What all nodes may lose at once, in one loss of power, comes back from nobody.
+    fn write_synced(&mut self, batch: Batch) {
+        if self.store.submit(batch, Durability::Synced).is_err() {
+            self.wiring.drops.count(fog_base::DropReason::QueueFull);
+        }
+    }
+
     /// Nothing that was signed leaves before the record of it is on the disk.
     fn record(&mut self, batch: Batch) {
         match self.store.submit(batch, Durability::Synced) {
@@ -208,7 +218,9 @@ impl EventLoop {
         let snapshot = self.snapshots.get(&epoch).filter(|snapshot| snapshot.is_certified());
         let seated = snapshot.filter(|snapshot| snapshot.find(me).is_some_and(|relay| relay.weight > 0));
         let rate = seated.map(|snapshot| {
-            let owed = measuring_rate(snapshot.widest_layer(), MIN_LOOPS, self.network.epoch_length);
+            // From a sixth of an epoch before it serves, a seat is measured until its neighbours sign their reports.
+            let measured = self.network.epoch_length.mul_f64(MEASURED);
+            let owed = measuring_rate(snapshot.widest_layer(), MIN_LOOPS, measured);
             owed.min(self.config.send_per_second * MOST_LOOPS).max(self.config.loops_per_second)
         });
         if rate != self.loops {

@@ -32,6 +32,7 @@ enum Row {
     Set,
     State,
     Record,
+    Bound,
 }
 
 fn prefix(network: &NetworkId, row: Row) -> Vec<u8> {
@@ -40,6 +41,7 @@ fn prefix(network: &NetworkId, row: Row) -> Vec<u8> {
         Row::Set => b's',
         Row::State => b't',
         Row::Record => b'r',
+        Row::Bound => b'b',
     };
     [&network.0[..], &[tag]].concat()
 }
@@ -76,10 +78,13 @@ pub(super) fn keep_set(
     batch
 }
 
-/// What this node signed; to be written with `sync`.
-pub(super) fn keep_record(network: &NetworkId, record: Vec<u8>) -> Batch {
+/// What this node signed, and the set that it is bound to, if that is another one; to be written with `sync`.
+pub(super) fn keep_record(network: &NetworkId, record: Vec<u8>, set: Option<Vec<u8>>) -> Batch {
     let mut batch = Batch::new();
     batch.put(Table::Certificates, prefix(network, Row::Record), record);
+    if let Some(set) = set {
+        batch.put(Table::Certificates, prefix(network, Row::Bound), set);
+    }
     batch
 }
 
@@ -107,28 +112,34 @@ pub(super) fn load(
     let marks = data_dir.join(MARKS);
     let may_have_signed = marks.join(network.to_string()).exists() || marks.join(RESTORED).exists();
     if !may_have_signed && record.is_none() {
-        store.commit(keep_record(&network, Record::NEW.to_bytes()), Durability::Synced)?;
+        store.commit(keep_record(&network, Record::NEW.to_bytes(), None), Durability::Synced)?;
     }
     mark(data_dir, &network.to_string()).context("the data directory cannot be written")?;
     let rows = |row| store.scan(Table::Certificates, &prefix(&network, row));
     let links: BTreeSet<_> = rows(Row::Link)?.iter().filter_map(|(key, _)| epoch_of(key)).collect();
     let mut states: BTreeMap<_, _> =
         rows(Row::State)?.into_iter().filter_map(|(key, state)| Some((epoch_of(&key)?, state))).collect();
+    let stated: Vec<_> = states.keys().copied().collect();
     let mut sets = BTreeMap::new();
     let mut outdated = Batch::new();
-    for (key, set) in rows(Row::Set)? {
-        let Some(epoch) = epoch_of(&key) else { continue };
+    for (row, set) in rows(Row::Set)? {
+        let Some(epoch) = epoch_of(&row) else { continue };
         match states.remove(&epoch) {
             // The newest two are of use (`fog_directory`); older ones were left by a run that ended early.
             Some(state) if links.range(epoch..).count() <= 2 => drop(sets.insert(epoch, (set, state))),
-            _ => drop(outdated.delete(Table::Certificates, key)),
+            _ => drop(outdated.delete(Table::Certificates, row)),
         }
+    }
+    let whole = |epoch: &Epoch| sets.contains_key(epoch);
+    for epoch in stated.iter().filter(|epoch| !whole(epoch)) {
+        outdated.delete(Table::Certificates, key(&network, Row::State, *epoch));
     }
     store.commit(outdated, Durability::Relaxed)?;
     let reader = Arc::clone(store);
     let read: ReadLink =
         Box::new(move |epoch| reader.get(Table::Certificates, &key(&network, Row::Link, epoch)).ok().flatten());
-    Ok((Restored { record, may_have_signed, links, sets }, read))
+    let bound = store.get(Table::Certificates, &prefix(&network, Row::Bound))?;
+    Ok((Restored { record, bound, may_have_signed, links, sets }, read))
 }
 
 #[cfg(test)]
@@ -149,9 +160,13 @@ mod tests {
             let forget = epoch.0.checked_sub(3).map(Epoch);
             store.commit(keep_set(&NETWORK, epoch, (vec![1], vec![2]), forget), Durability::Relaxed).unwrap();
         }
-        store.commit(keep_record(&NETWORK, vec![9]), Durability::Synced).unwrap();
+        store.commit(keep_record(&NETWORK, vec![9], Some(vec![7])), Durability::Synced).unwrap();
+        store.commit(keep_record(&NETWORK, vec![9], None), Durability::Synced).unwrap();
         let (kept, read) = load(dir.path(), NETWORK, &store).unwrap();
         assert_eq!((kept.record, kept.may_have_signed, kept.links.len()), (Some(vec![9]), true, 5));
+        assert_eq!(kept.bound, Some(vec![7]));
+        let states = store.scan(Table::Certificates, &prefix(&NETWORK, Row::State)).unwrap();
+        assert_eq!(states.len(), 2, "nothing is left of older sets");
         assert!(kept.sets.keys().copied().eq([4, 5].map(Epoch)));
         assert_eq!((read(Epoch(3)), read(Epoch(6))), (Some(vec![3]), None));
         let (other, _) = load(dir.path(), NetworkId([5; 32]), &store).unwrap();

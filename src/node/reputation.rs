@@ -22,6 +22,8 @@ use crate::{
 
 /// What a link to a relay weighs, or a dial that it did not answer.
 const LINK: f64 = 1.0;
+/// What two signatures in one round weigh: the most that one observation may, which disconnects.
+const SIGNED_TWICE: f64 = 8.0;
 
 /// A piece of evidence.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +70,12 @@ fn link(peer: NodeId, outcome: Outcome, now: Now) -> Action {
 pub(super) fn handle_loop(hops: &[NodeId], returned: bool) -> Action {
     let outcome = if returned { Outcome::Good } else { Outcome::Bad };
     learn(Evidence::Path { hops: hops.to_vec(), outcome })
+}
+
+/// A seat signed two sets in one round of certifying: what is worst, and proved.
+pub(super) fn signed_twice(relay: NodeId, now: Now) -> Action {
+    let (kind, outcome) = (Kind::Correctness, Outcome::Bad);
+    learn(Evidence::Observation(Observation { peer: relay, kind, outcome, weight: SIGNED_TWICE, at: now.unix }))
 }
 
 impl Wiring {

@@ -150,6 +150,7 @@ fn limits(config: &Config) -> ConnectionLimits {
 fn directory(config: &Config, keys: &Keys, network: &Network, council: Option<Council>) -> fog_directory::Behaviour {
     let bounds = fog_directory::Config {
         max_relays: config.limits.relays,
+        staked: network.genesis.iter().map(|(relay, _)| *relay).collect(),
         ..fog_directory::Config::new(network.id, network.schedule())
     };
     let signer = Signer { identity: Arc::new(keys.identity().clone()), vrf: Arc::new(keys.vrf().clone()) };

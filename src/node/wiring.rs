@@ -78,6 +78,8 @@ pub(super) enum Action {
     CountLoop(LoopEnd),
     /// Write to the store.
     Store(Batch),
+    /// Write to the store, and see that it survives a loss of power: all nodes of a network may lose it at once.
+    StoreSynced(Batch),
     /// Write what this node is about to sign, and tell the directory when it is on the disk.
     Record(Batch),
     /// What our descriptor says from now on.
@@ -346,12 +348,15 @@ impl Wiring {
             }
             Directory::Publish(bytes) => vec![Action::Publish { topic: Topic::Descriptors, bytes }],
             Directory::Broadcast(bytes) => vec![Action::Publish { topic: Topic::Certificates, bytes }],
-            Directory::Record(bytes) => vec![Action::Record(chain::keep_record(&self.identity.network_id, bytes))],
+            Directory::Record { record, set } => {
+                vec![Action::Record(chain::keep_record(&self.identity.network_id, record, set))]
+            }
+            Directory::SignedTwice { relay } => vec![reputation::signed_twice(relay, now)],
             Directory::KeepLink { epoch, bytes } => {
-                vec![Action::Store(chain::keep_link(&self.identity.network_id, epoch, bytes))]
+                vec![Action::StoreSynced(chain::keep_link(&self.identity.network_id, epoch, bytes))]
             }
             Directory::KeepSet { epoch, set, state, forget } => {
-                vec![Action::Store(chain::keep_set(&self.identity.network_id, epoch, (set, state), forget))]
+                vec![Action::StoreSynced(chain::keep_set(&self.identity.network_id, epoch, (set, state), forget))]
             }
             Directory::Changed => vec![Action::Snapshots],
             Directory::Equivocation { relay } => {

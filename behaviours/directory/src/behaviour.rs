@@ -122,6 +122,9 @@ impl Behaviour {
 
     /// What our descriptor says from now on, with the mix keys of that epoch and the next; `None` for a node that is no relay.
     pub fn set_facts(&mut self, facts: Option<(Epoch, Facts)>) {
+        let seat =
+            facts.as_ref().zip(self.council.as_ref()).is_some_and(|((epoch, _), council)| council.has_seat(*epoch));
+        self.publisher.set_seat(seat);
         self.publisher.set_facts(facts, clock());
     }
 
@@ -229,6 +232,7 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::ConnectionEstablished(established) if established.other_established == 0 => {
                 if let Some(peer) = node(&established.peer_id) {
                     self.exchange.handle_connected(peer, &mut self.set, clock());
+                    self.tell_council(Council::handle_connected);
                 }
             }
             FromSwarm::ConnectionClosed(closed) if closed.remaining_established == 0 => {

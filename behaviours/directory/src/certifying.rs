@@ -64,7 +64,8 @@ impl Behaviour {
     pub(crate) fn poll_council(&mut self) -> Option<Event> {
         loop {
             return Some(match self.council.as_mut()?.poll_output()? {
-                Output::Record(bytes) => Event::Record(bytes),
+                Output::Record { record, set } => Event::Record { record, set },
+                Output::SignedTwice(relay) => Event::SignedTwice { relay },
                 Output::Broadcast(bytes) => Event::Broadcast(bytes),
                 Output::KeepLink { epoch, bytes } => Event::KeepLink { epoch, bytes },
                 Output::KeepSet { epoch, set, state, forget } => Event::KeepSet { epoch, set, state, forget },

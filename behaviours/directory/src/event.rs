@@ -22,7 +22,17 @@ pub enum Event {
     /// Send a message about certified sets by gossip, on their own topic.
     Broadcast(Vec<u8>),
     /// Write what this node is about to sign, sync, and then call [`crate::Behaviour::recorded`].
-    Record(Vec<u8>),
+    Record {
+        /// The record.
+        record: Vec<u8>,
+        /// The set that it binds this node to, if that is another one than the last.
+        set: Option<Vec<u8>>,
+    },
+    /// A seat signed two things in one round of certifying; anybody can check it.
+    SignedTwice {
+        /// Who did.
+        relay: NodeId,
+    },
     /// Keep a link of the chain of certificates for ever.
     KeepLink {
         /// Whose set it certifies.

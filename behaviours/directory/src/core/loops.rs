@@ -11,8 +11,9 @@ use super::{
 };
 
 const HEADER: usize = 4;
-/// The most relays that are counted: all seats of three electorates, and more.
-const MAX_RELAYS: usize = 4 * MAX_SEATS;
+/// The most relays that are counted: as many as a set has at most. In a large network a relay is seated in a few epochs only, and
+/// what was seen of it in earlier ones still counts.
+const MAX_RELAYS: usize = 10_000;
 
 /// How the loops through one seat fared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

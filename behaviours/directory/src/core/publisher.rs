@@ -22,6 +22,9 @@ use super::{
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
 /// A ticket is made anew at a random moment of such a part of an epoch.
 const JITTER_PARTS: u32 = 48;
+/// A seat signs in the last sixth of the epoch's first half: it reports the loops through seats that serve since a sixth of an epoch
+/// before, and has by then measured them for more than half an epoch.
+const SEATS_SIGN_FROM: f64 = 5.0 / 6.0;
 
 /// The keys that sign our descriptors.
 #[derive(Clone)]
@@ -59,6 +62,8 @@ pub struct Publisher {
     lottery: Option<(Epoch, [u8; 32])>,
     /// What the ticket in the published descriptor was made over.
     entered: Option<(Epoch, [u8; 32])>,
+    /// Whether this node has a seat, and so loops to report: it signs late.
+    is_seat: bool,
     due: Option<Instant>,
     not_before: Instant,
 }
@@ -68,7 +73,19 @@ impl Publisher {
     pub fn new(signer: Signer, network: NetworkId, schedule: EpochSchedule, seed: [u8; 32], now: Now) -> Self {
         let rng = StdRng::from_seed(seed);
         let (wanted, published, lottery, entered) = (None, None, None, None);
-        Self { signer, network, schedule, rng, wanted, published, lottery, entered, due: None, not_before: now.mono }
+        Self {
+            signer,
+            network,
+            schedule,
+            rng,
+            wanted,
+            published,
+            lottery,
+            entered,
+            is_seat: false,
+            due: None,
+            not_before: now.mono,
+        }
     }
 
     /// Whose descriptors these are.
@@ -89,11 +106,17 @@ impl Publisher {
             (Some(wanted), Some(published)) if continues(wanted, published) => {
                 let half = self.schedule.end(wanted.0).since(self.schedule.start(wanted.0)) / 2;
                 let passed = now.unix.since(self.schedule.start(wanted.0));
-                let offset = half.mul_f64(self.rng.random_range(0.0..1.0));
+                let earliest = if self.is_seat { SEATS_SIGN_FROM } else { 0.0 };
+                let offset = half.mul_f64(self.rng.random_range(earliest..1.0));
                 Some(self.not_before.max(now.mono + offset.saturating_sub(passed)))
             }
             (Some(_), _) => Some(self.not_before.max(now.mono)),
         };
+    }
+
+    /// Whether this node has a seat in the epoch that begins, or runs.
+    pub fn set_seat(&mut self, is_seat: bool) {
+        self.is_seat = is_seat;
     }
 
     /// The epoch whose set is agreed on next, and its beacon.

@@ -57,6 +57,22 @@ fn the_next_epoch_s_descriptor_goes_out_in_its_first_half_at_a_random_moment() {
 }
 
 #[test]
+fn a_seat_signs_late_in_the_first_half() {
+    let now = start();
+    for seed in 0..20u8 {
+        let signer = Signer { identity: Arc::new(identity(1)), vrf: Arc::new(vrf(1)) };
+        let mut publisher = Publisher::new(signer, NETWORK, schedule(), [seed; 32], now);
+        publisher.set_facts(Some((EPOCH, facts(1, EPOCH))), now);
+        published(&mut publisher, now).unwrap();
+        publisher.set_seat(true);
+        let boundary = now.plus(schedule().end(EPOCH).since(now.unix));
+        publisher.set_facts(Some((EPOCH.next(), facts(1, EPOCH.next()))), boundary);
+        let due = publisher.poll_timeout().unwrap().duration_since(boundary.mono);
+        assert!((schedule().length() * 20 / 48..=schedule().length() / 2).contains(&due), "{due:?}");
+    }
+}
+
+#[test]
 fn a_mix_key_that_was_not_promised_goes_out_at_once() {
     let now = start();
     let mut publisher = publisher(now);

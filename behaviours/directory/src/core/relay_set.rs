@@ -3,7 +3,7 @@
 //! Memory is bounded by the cap on relays, two descriptors and one piece of evidence each, and by the cap on sources.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -42,6 +42,8 @@ pub struct Config {
     pub source_burst: f64,
     /// Descriptors learnt by exchange that are passed on by gossip, per second.
     pub relay_rate: f64,
+    /// Relays with stake: in a full set they take the place of others, who may be as many as somebody likes.
+    pub staked: BTreeSet<NodeId>,
     /// Who verifies descriptors: [`Direct`], except where many nodes live in one process.
     pub verifier: Arc<dyn Verifier>,
 }
@@ -82,6 +84,7 @@ impl Config {
             source_rate: 100.0,
             source_burst: 4096.0,
             relay_rate: 5.0,
+            staked: BTreeSet::new(),
             verifier: Arc::new(Direct),
         }
     }
@@ -231,12 +234,33 @@ impl RelaySet {
         let relay = record.signer();
         match self.entries.get(&relay) {
             Some(entry) if record.seq() < entry.floor => return Err(Reject::Rollback),
-            None if self.entries.len() >= self.config.max_relays => return Err(Reject::Full),
+            None if self.entries.len() >= self.config.max_relays && !self.can_make_room(&relay) => {
+                return Err(Reject::Full);
+            }
             _ => {}
         }
         let Config { network, schedule, verifier, .. } = &self.config;
         let descriptor = verifier.verify(record, (network, schedule), now.unix)?;
         self.insert(descriptor, source, now)
+    }
+
+    fn can_make_room(&self, relay: &NodeId) -> bool {
+        self.config.staked.contains(relay) && self.unstaked().is_some()
+    }
+
+    fn unstaked(&self) -> Option<NodeId> {
+        self.entries.keys().rev().find(|relay| !self.config.staked.contains(relay)).copied()
+    }
+
+    /// A relay without stake gives its place up.
+    fn make_room(&mut self) {
+        let Some((relay, entry)) = self.unstaked().and_then(|relay| self.entries.remove_entry(&relay)) else { return };
+        for descriptor in [entry.latest, entry.previous].into_iter().flatten() {
+            self.by_hash.remove(&descriptor.hash());
+        }
+        self.evidence.remove(&relay);
+        self.drops.count(DropReason::QueueFull);
+        push(&mut self.outputs, &self.drops, Output::Forget { relay });
     }
 
     fn bucket(&mut self, peer: NodeId, now: Instant) -> &mut TokenBucket {
@@ -252,6 +276,9 @@ impl RelaySet {
     fn insert(&mut self, descriptor: Arc<Descriptor>, source: Source, now: Now) -> Result<Verdict, Reject> {
         let (relay, seq) = (descriptor.relay(), descriptor.seq());
         let schedule = self.config.schedule;
+        if self.entries.len() >= self.config.max_relays && !self.entries.contains_key(&relay) {
+            self.make_room();
+        }
         let entry = self.entries.entry(relay).or_insert(Entry {
             latest: None,
             previous: None,

@@ -164,6 +164,12 @@ impl DoubleSign {
         a.contradicts(b).then(|| Self([a.0.clone(), b.0.clone()]))
     }
 
+    /// The epoch of the first ballot's round, before anything is verified.
+    pub fn epoch(&self) -> Epoch {
+        let [first, _] = &self.0;
+        first.round.epoch
+    }
+
     /// Whom it speaks of, before anything is verified.
     pub fn accused(&self) -> Option<NodeId> {
         let [a, b] = &self.0;

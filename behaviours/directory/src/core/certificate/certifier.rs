@@ -133,6 +133,12 @@ impl Certifier {
         certifier
     }
 
+    /// What the proposer of the running round proposes, as far as is known.
+    pub fn proposed(&self, now: Now) -> Option<Statement> {
+        let hash = self.proposals.get(&self.timetable.round(now.unix)?)?;
+        self.statements.get(hash).copied()
+    }
+
     /// The last certified statement whose seats are known.
     pub fn tip(&self) -> &Tip {
         &self.tip
@@ -325,6 +331,10 @@ impl Certifier {
     fn take_double_sign(&mut self, proof: DoubleSign) -> Result<Verdict, Reject> {
         let signer = proof.accused().ok_or(Reject::Malformed)?;
         self.tip.electorate().rank(signer).ok_or(Reject::NotSeated)?;
+        // What was signed before this tip was punished then.
+        if proof.epoch() <= self.tip.statement().epoch {
+            return Err(Reject::WrongRound);
+        }
         if self.convicted.contains(&signer) {
             return Ok(Verdict::Known);
         }

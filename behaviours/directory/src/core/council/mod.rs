@@ -38,6 +38,7 @@ use super::{
     },
     loops::{LoopBook, SignedLoops},
     relay_set::{Acceptance, RelaySet, Verdict},
+    snapshot::Snapshot,
     standing::THRESHOLD,
     weight::StakeTable,
 };
@@ -54,7 +55,12 @@ const MIN_ASK_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Write and sync, then say so with [`Council::handle_recorded`]; nothing that was signed leaves before.
-    Record(Vec<u8>),
+    Record {
+        /// What this node signed.
+        record: Vec<u8>,
+        /// The set that it is bound to from now on ([`NamedSet::to_bytes`]): if all seats lost it, none could go on.
+        set: Option<Vec<u8>>,
+    },
     /// Send it by gossip.
     Broadcast(Vec<u8>),
     /// Keep a link of the chain for ever.
@@ -91,8 +97,10 @@ pub enum Output {
         /// What is wrong with it.
         why: Objection,
     },
-    /// A seat signed twice, or a peer sent links that do not verify.
+    /// A peer sent links that do not verify.
     Misbehaved(NodeId),
+    /// A seat signed two things in one round, which anybody can check.
+    SignedTwice(NodeId),
 }
 
 /// What is wanted of peers.
@@ -109,6 +117,8 @@ pub struct Wants {
 pub struct Restored {
     /// The seat's record, if there is one.
     pub record: Option<Vec<u8>>,
+    /// The set that the record binds it to.
+    pub bound: Option<Vec<u8>>,
     /// Whether this identity may have signed here although there is no record.
     pub may_have_signed: bool,
     /// The epochs of all links.
@@ -147,6 +157,8 @@ pub struct Council {
     tickets: Tickets,
     certifier: Certifier,
     certified: BTreeMap<Epoch, Arc<Certified>>,
+    /// What paths of their epochs are drawn from.
+    built: BTreeMap<Epoch, Snapshot>,
     incomplete: Option<Incomplete>,
     awaited: Option<Awaited>,
     links: Links,
@@ -166,6 +178,10 @@ pub struct Council {
     next_warm: Instant,
     /// A record is being written.
     recording: bool,
+    /// Records that are not on the disk yet.
+    unrecorded: usize,
+    /// The root of the set that was written with the last record.
+    bound: Option<Hash>,
     /// The last record could not be written: nothing leaves until one is.
     is_mute: bool,
     outputs: BoundedQueue<Output>,
@@ -214,6 +230,7 @@ impl Council {
             tickets: Tickets::default(),
             certifier: Certifier::new(config, genesis, record, now),
             certified: BTreeMap::new(),
+            built: BTreeMap::new(),
             incomplete: None,
             awaited: None,
             links: Links::new(restored.links, read_link),
@@ -228,11 +245,13 @@ impl Council {
             ask_again: None,
             next_warm: now.mono,
             recording: false,
+            unrecorded: 0,
+            bound: None,
             is_mute: false,
             outputs: BoundedQueue::new(MAX_OUTPUTS),
             drops: DropCounters::default(),
         };
-        council.restore(restored.sets, now);
+        council.restore(restored.sets, restored.bound, now);
         Ok(council)
     }
 
@@ -268,7 +287,8 @@ impl Council {
     pub fn handle_links(&mut self, peer: NodeId, links: Vec<Link>, more: bool, now: Now) {
         let mut tip = self.certifier.tip().clone();
         let mut last = None;
-        self.has_heard = true;
+        // Who knows no link at all knows that nothing was certified; what others say must verify.
+        self.has_heard |= links.is_empty() && !more;
         let known = tip.statement().epoch;
         for link in links.into_iter().filter(|link| link.certificate.statement.epoch > known) {
             let (certificate, bytes) = (link.certificate.clone(), link.to_bytes());
@@ -288,20 +308,28 @@ impl Council {
                 }
             }
         }
+        if last.is_some() && more {
+            self.ask_again = Some(now.mono);
+        }
         if let Some((certificate, signed)) = last {
             self.awaited = None;
             self.certifier.handle_tip(tip.clone(), now);
             self.incomplete = Some(Incomplete { tip, certificate, signed, state: None });
         }
-        if more {
+        self.go_on(now);
+    }
+
+    /// A peer was met: it may know links that nobody else has told of.
+    pub fn handle_connected(&mut self, now: Now) {
+        if self.is_behind(now) {
             self.ask_again = Some(now.mono);
         }
-        self.go_on(now);
     }
 
     /// Whether the record is on disk. If it is not, nothing leaves until a later one is: what was signed is in memory alone.
     pub fn handle_recorded(&mut self, is_kept: bool) {
         self.recording = false;
+        self.unrecorded = self.unrecorded.saturating_sub(1);
         self.is_mute = !is_kept;
     }
 
@@ -315,8 +343,10 @@ impl Council {
         let next = self.schedule.at(now.unix).next();
         self.warm(live, next, now);
         if now.unix >= self.timetable.witness(next) && self.witnessed.as_ref().is_none_or(|(of, _)| *of != next) {
+            // Those without stake are as many as somebody likes, and no two nodes hold the same of them.
             let held = live.covering(next, self.timetable.cut_off(next).0).map(|descriptor| descriptor.relay());
-            self.witnessed = Some((next, held.collect()));
+            let staked = held.filter(|relay| self.rules.stakes.stake(relay) > 0);
+            self.witnessed = Some((next, staked.collect()));
         }
         if now.unix >= self.timetable.cut_off(next) {
             self.state_own(live, next, now);
@@ -336,7 +366,7 @@ impl Council {
             match self.outputs.pop()? {
                 Output::Broadcast(_) if self.is_mute => self.drops.count(DropReason::Expired),
                 output => {
-                    self.recording = matches!(output, Output::Record(_));
+                    self.recording = matches!(output, Output::Record { .. });
                     return Some(output);
                 }
             }
@@ -367,6 +397,12 @@ impl Council {
     pub fn loops(&self, epoch: Epoch) -> Option<SignedLoops> {
         let (of, certified) = self.certified.range(..=epoch).next_back()?;
         self.book.report(self.node, (*of, certified.tip.electorate()))
+    }
+
+    /// Whether this node has a seat in the set that serves in `epoch`.
+    pub fn has_seat(&self, epoch: Epoch) -> bool {
+        let serving = self.certified.range(..=epoch).next_back();
+        serving.is_some_and(|(_, certified)| certified.tip.electorate().rank(self.node).is_some())
     }
 
     /// The rules by which everybody computes seats.
@@ -421,7 +457,7 @@ impl Council {
 
     fn pass_on(&mut self, output: certifier::Output) {
         match output {
-            certifier::Output::Persist(record) => self.push(Output::Record(record.to_bytes())),
+            certifier::Output::Persist(record) => self.record(&record),
             certifier::Output::Broadcast(message) => self.push(Output::Broadcast(message.to_bytes())),
             certifier::Output::FetchSet(statement) => {
                 if self.judging.len() >= MAX_CANDIDATES {
@@ -434,16 +470,34 @@ impl Council {
             }
             certifier::Output::Misbehaviour(proof) => {
                 if let Some(signer) = proof.accused() {
-                    self.push(Output::Misbehaved(signer));
+                    self.push(Output::SignedTwice(signer));
                 }
             }
         }
     }
 
+    fn record(&mut self, record: &Record) {
+        let lock = record.lock.as_ref().map(|lock| lock.statement);
+        let bound = lock.filter(|lock| self.bound != Some(lock.root)).and_then(|lock| self.candidate(&lock));
+        if let Some(set) = &bound {
+            self.bound = Some(set.root());
+        }
+        self.unrecorded += 1;
+        self.push(Output::Record { record: record.to_bytes(), set: bound.map(|set| set.to_bytes()) });
+    }
+
     /// The last link's set and state are both here.
     fn complete(&mut self) -> bool {
         let Some(incomplete) = &self.incomplete else { return false };
-        let Some(set) = self.candidate(incomplete.tip.statement()) else { return false };
+        let statement = *incomplete.tip.statement();
+        let Some(set) = self.candidate(&statement) else { return false };
+        if incomplete.state.is_none() {
+            // Out of the set before, if that is here: nobody else may have kept it.
+            let state = self.state_of(&statement, &set);
+            if let Some(incomplete) = &mut self.incomplete {
+                incomplete.state = state;
+            }
+        }
         let Some(Incomplete { tip, certificate, signed, state: Some(state) }) =
             self.incomplete.take_if(|incomplete| incomplete.state.is_some())
         else {
@@ -451,6 +505,12 @@ impl Council {
         };
         self.install(Certified { tip, certificate, signed, set, state });
         true
+    }
+
+    fn state_of(&mut self, statement: &Statement, set: &NamedSet) -> Option<State> {
+        let parent = self.certified.values().find(|parent| parent.tip.hash() == statement.previous).cloned()?;
+        let successor = self.rules.follow(Some(&parent), statement.epoch, set, &mut self.tickets).ok()?;
+        (successor.state.hash() == statement.state).then_some(successor.state)
     }
 
     /// A statement was certified here, and its set is here: its seats are computed.
@@ -521,8 +581,12 @@ impl Council {
             self.keep_link(epoch, link.to_bytes());
         }
         let (set, state) = (certified.set.to_bytes(), certified.state.to_bytes());
+        let snapshot =
+            Snapshot::certified(epoch, (certified.set.root(), true), certified.set.relays(), &certified.seats());
+        self.built.insert(epoch, snapshot);
         self.certified.insert(epoch, certified.clone());
         let oldest = if self.certified.len() > KEPT { self.certified.pop_first() } else { None };
+        self.built.retain(|epoch, _| self.certified.contains_key(epoch));
         self.push(Output::KeepSet { epoch, set, state, forget: oldest.map(|(oldest, _)| oldest) });
         let is_fallen = |relay: &NodeId| certified.state.standings.of(relay) < THRESHOLD;
         self.book.handle_set(is_fallen, |relay| certified.tip.electorate().rank(*relay).is_some());
@@ -539,6 +603,8 @@ impl Council {
         let lacking = [
             self.incomplete.as_ref().map(|incomplete| *incomplete.tip.statement()),
             self.awaited.as_ref().map(|awaited| awaited.certificate.statement),
+            // A proposer who speaks too early must not keep us from the set of the running round.
+            self.certifier.proposed(now).filter(|statement| self.judging.contains(statement)),
             self.judging.back().copied(),
         ];
         let set = lacking.into_iter().flatten().find(|statement| self.candidate(statement).is_none());

@@ -31,6 +31,14 @@ impl Council {
         let cut_off = self.timetable.cut_off(next).0;
         let staked = live.covering(next, cut_off).filter(|d| self.rules.stakes.stake(&d.relay()) > 0);
         let fresh: Vec<_> = staked.filter(|d| !tickets.knows(&lottery, d)).take(WARM_BATCH).collect();
+        for descriptor in &fresh {
+            tickets.lot(&lottery, descriptor);
+        }
+        // Who may take part also depends on the tickets in the set before, which a node that joined has not looked at.
+        let Some(parent) = self.certified.range(..next).next_back().map(|(_, parent)| parent) else { return };
+        let lottery = Lottery { network: &network, epoch: parent.epoch(), beacon: &parent.state.beacon };
+        let staked = parent.set.relays().iter().filter(|d| self.rules.stakes.stake(&d.relay()) > 0);
+        let fresh: Vec<_> = staked.filter(|d| !tickets.knows(&lottery, d)).take(WARM_BATCH - fresh.len()).collect();
         for descriptor in fresh {
             tickets.lot(&lottery, descriptor);
         }

@@ -19,7 +19,17 @@ const RESTORED: usize = 2;
 type Kept = (Tip, Link, Signed);
 
 impl Council {
-    pub(super) fn restore(&mut self, mut sets: BTreeMap<Epoch, (Vec<u8>, Vec<u8>)>, now: Now) {
+    pub(super) fn restore(&mut self, mut sets: BTreeMap<Epoch, (Vec<u8>, Vec<u8>)>, bound: Option<Vec<u8>>, now: Now) {
+        // It is a set of this epoch or the next, if it is of use.
+        let at = |epoch| self.timetable.cut_off(epoch);
+        let running = self.schedule.at(now.unix);
+        let read =
+            |bytes: &Vec<u8>, epoch| NamedSet::from_bytes(bytes, &self.rules.network, &self.schedule, at(epoch)).ok();
+        let bound = bound.and_then(|bytes| [running.next(), running].into_iter().find_map(|epoch| read(&bytes, epoch)));
+        if let Some(set) = bound {
+            self.bound = Some(set.root());
+            self.hold(Arc::new(set));
+        }
         let newest: Vec<_> = self.links.newest().take(RESTORED).collect();
         let Some((tip, link, signed)) = newest.first().and_then(|epoch| self.kept(*epoch)) else { return };
         self.certifier.handle_tip(tip.clone(), now);

@@ -70,9 +70,10 @@ impl Council {
     pub fn snapshot(&self, epoch: Epoch, live: &RelaySet) -> Snapshot {
         let base = self.certified.range(..=epoch).next_back().map(|(_, certified)| certified);
         match (self.serving(epoch), base) {
-            (Serving::Certified, Some(base)) => {
-                Snapshot::certified(epoch, (base.set.root(), true), base.set.relays(), &base.seats())
-            }
+            (Serving::Certified, Some(base)) => match self.built.get(&epoch) {
+                Some(built) => built.clone(),
+                None => Snapshot::certified(epoch, (base.set.root(), true), base.set.relays(), &base.seats()),
+            },
             (Serving::Overtime(_), Some(base)) => {
                 let live = live.covering(epoch, u64::MAX).filter(|live| base.set.find(&live.relay()).is_some());
                 let relays: Vec<_> = live.cloned().collect();
@@ -136,7 +137,12 @@ impl Archive for Council {
     }
 
     fn links(&self, after: Epoch, max_bytes: usize) -> (Vec<Vec<u8>>, bool) {
-        self.links.after(after, max_bytes)
+        let (mut links, more) = self.links.after(after, max_bytes);
+        // The newest may hold a signature of ours whose record is not on the disk yet.
+        if (self.unrecorded > 0 || self.is_mute) && !more {
+            links.pop();
+        }
+        (links, more)
     }
 
     fn state(&self, hash: &Hash, offset: u32, max: usize) -> Option<(u32, Vec<u8>)> {

@@ -27,6 +27,7 @@ fn network(relays: u16) -> Network {
 #[derive(Default, Clone)]
 struct Disk {
     record: Option<Vec<u8>>,
+    bound: Option<Vec<u8>>,
     links: BTreeMap<Epoch, Vec<u8>>,
     sets: BTreeMap<Epoch, (Vec<u8>, Vec<u8>)>,
     is_full: bool,
@@ -54,6 +55,7 @@ fn council(network: &Network, n: u16, disk: &Disk, now: Now) -> Council {
     let links = disk.links.clone();
     let restored = Restored {
         record: disk.record.clone(),
+        bound: disk.bound.clone(),
         may_have_signed: false,
         links: disk.links.keys().copied().collect(),
         sets: disk.sets.clone(),
@@ -73,8 +75,9 @@ impl World {
     }
 
     fn join(&mut self, n: u16) {
-        let (disk, live) =
-            (Disk::default(), RelaySet::new(Config::new(self.network.id, self.network.schedule()), self.now));
+        let staked = self.network.genesis.iter().map(|(relay, _)| *relay).collect();
+        let bounds = Config { max_relays: 32, staked, ..Config::new(self.network.id, self.network.schedule()) };
+        let (disk, live) = (Disk::default(), RelaySet::new(bounds, self.now));
         let council = council(&self.network, n, &disk, self.now);
         let (broadcasts, objections, accused) = (0, vec![], vec![]);
         self.nodes.push(Node { n, council, live, disk, is_up: true, broadcasts, objections, accused });
@@ -149,10 +152,11 @@ impl World {
             return;
         }
         match output {
-            Output::Record(record) => {
+            Output::Record { record, set } => {
                 let is_kept = !node.disk.is_full;
                 if is_kept {
                     node.disk.record = Some(record);
+                    node.disk.bound = set.or(node.disk.bound.take());
                 }
                 node.council.handle_recorded(is_kept);
             }
@@ -181,7 +185,7 @@ impl World {
             }
             Output::Changed => {}
             Output::Objected { why, .. } => node.objections.push(why),
-            Output::Misbehaved(who) => node.accused.push(who),
+            Output::Misbehaved(who) | Output::SignedTwice(who) => node.accused.push(who),
         }
     }
 
@@ -379,4 +383,76 @@ fn a_seat_is_verified_from_public_data() {
     assert_eq!((proof.is_valid, proof.seat), (true, None));
     assert_eq!(council.verify_seat(&node(40), epoch), None);
     assert_eq!(council.verify_seat(&node(2), Epoch(5)), None);
+}
+
+#[test]
+fn more_relays_without_stake_than_anybody_holds_do_not_stop_it() {
+    let mut world = World::new(7, 7);
+    for _ in 0..3 {
+        let (epoch, now) = (world.epoch(), world.now);
+        let sybils: Vec<_> = (100..150)
+            .map(|n| sign_candidate(n, (&facts(n, epoch), &Candidacy::default()), epoch, now.unix.0, now.unix))
+            .collect();
+        // Everybody met others first, and has no room for the rest.
+        for (at, node) in world.nodes.iter_mut().enumerate() {
+            for sybil in sybils.iter().cycle().skip(7 * at).take(sybils.len()) {
+                let _full = node.live.handle_descriptor(sybil.as_bytes(), Source::Own, now);
+            }
+        }
+        world.epoch_passes();
+        world.assert_certified();
+        let certified = world.nodes[0].council.certified(world.epoch()).unwrap();
+        assert_eq!((certified.set.count(), certified.tip.electorate().seats().len()), (32, 7));
+    }
+    assert!(world.nodes.iter().all(|node| node.objections.is_empty()), "{:?}", world.nodes[1].objections);
+}
+
+#[test]
+fn links_that_lead_nowhere_make_nobody_ask_again_at_once_or_believe_that_there_are_none() {
+    let mut world = World::new(4, 4);
+    (0..3).for_each(|_| world.epoch_passes());
+    let links = world.nodes[0].council.links(Epoch(0), usize::MAX).0;
+    let later = Link::from_bytes(&links[2]).unwrap();
+    let mut joiner = council(&world.network, 9, &Disk::default(), world.now);
+    for _ in 0..100 {
+        joiner.handle_links(node(66), vec![later.clone()], true, world.now);
+    }
+    let asked = std::iter::from_fn(|| joiner.poll_output()).filter(|o| matches!(o, Output::WantLinks { .. })).count();
+    assert_eq!((asked, joiner.serving(world.epoch())), (1, Serving::Joining));
+    joiner.handle_connected(world.now);
+    joiner.handle_timeout(&world.nodes[0].live, world.now);
+    assert!(
+        std::iter::from_fn(|| joiner.poll_output()).any(|o| matches!(o, Output::WantLinks { .. })),
+        "a new peer may know"
+    );
+}
+
+#[test]
+fn if_all_lose_the_last_set_they_find_it_where_they_signed_for_it() {
+    let mut world = World::new(5, 5);
+    (0..2).for_each(|_| world.epoch_passes());
+    world.publish();
+    let schedule = world.network.schedule();
+    world.run(schedule.start(world.epoch()).plus(LENGTH * 34 / 48));
+    let next = world.epoch().next();
+    assert!(world.nodes.iter().all(|node| node.council.certified(next).is_some()));
+    for at in 0..5 {
+        world.nodes[at].disk.sets.remove(&next);
+        world.restart(at);
+    }
+    // They sign anew when they start: the live set is another one.
+    world.publish();
+    world.run(schedule.start(next));
+    world.assert_certified();
+    world.epoch_passes();
+    world.assert_certified();
+}
+
+#[test]
+fn what_this_node_signed_is_not_shown_before_it_is_on_the_disk() {
+    let mut world = World::new(4, 4);
+    world.nodes[1].disk.is_full = true;
+    (0..2).for_each(|_| world.epoch_passes());
+    let (ours, theirs) = (&world.nodes[1].council, &world.nodes[0].council);
+    assert!(ours.links(Epoch(0), usize::MAX).0.len() < theirs.links(Epoch(0), usize::MAX).0.len());
 }

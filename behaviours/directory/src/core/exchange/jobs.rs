@@ -138,7 +138,8 @@ impl Jobs {
         set: &mut RelaySet,
         now: Now,
     ) -> Option<Step<Output>> {
-        if self.tries(kind)?.order != order {
+        // An answer about links is of use whichever order it is to: else a fast peer could make those of others come too late.
+        if kind != Kind::Links && self.tries(kind)?.order != order {
             return None;
         }
         Some(match kind {

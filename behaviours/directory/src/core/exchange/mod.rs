@@ -439,7 +439,7 @@ impl Exchange {
             Step::Done(output) => {
                 // What nobody was told of is fetched again.
                 if self.push(output)
-                    && let Some(tries) = self.jobs.tries(kind)
+                    && let Some(tries) = self.jobs.tries(kind).filter(|tries| tries.order == order)
                 {
                     tries.handle_answer();
                 }

@@ -3,10 +3,13 @@
 use fog_base::DropReason;
 
 use super::Step;
-use crate::wire::{Request, Response};
+use crate::{
+    core::certificate::state,
+    wire::{Request, Response},
+};
 
 /// The longest state.
-pub const MAX_STATE: u32 = 512 * 1024;
+pub const MAX_STATE: u32 = state::MAX_LEN as u32;
 const LABEL: &str = "fog snapshot state v1";
 
 /// The bytes that came from the peer that is asked.
