@@ -303,6 +303,12 @@ impl Endpoint {
     /// The connection to `peer` ended.
     pub fn disconnected(&mut self, peer: NodeId, now: Now) {
         self.claims.disconnected(&peer, now.mono);
+        self.suspects.disconnected(peer, now.mono);
+    }
+
+    /// `peer` is connected.
+    pub fn connected(&mut self, peer: &NodeId) {
+        self.suspects.connected(peer);
     }
 
     /// `first` cannot be reached: what was sent to it takes another path at once.

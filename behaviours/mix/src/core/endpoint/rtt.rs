@@ -4,7 +4,7 @@
 //! be estimated: smoothed as RFC 6298 does for TCP.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -48,33 +48,39 @@ const HALF_LIFE: f64 = 30.0;
 const AVOID: f64 = 0.6;
 /// A lost packet says this much against each relay on its path.
 const LOST: f64 = 0.3;
+/// A connection that ended says this much: avoided for 22 s, in which its relay is dialled again.
+const LEFT: f64 = 1.0;
 /// Relays that suspicion is kept of.
 const MAX_SUSPECTS: usize = 1024;
 
 /// Relays on whose paths packets were lost lately. Kept in memory only, and used only to choose among enough others: a sender
 /// whose choices differ much from everybody else's would be known by them.
 #[derive(Debug, Default)]
-pub(super) struct Suspects(BTreeMap<NodeId, (f64, Instant)>);
+pub(super) struct Suspects {
+    scores: BTreeMap<NodeId, (f64, Instant)>,
+    /// Relays that could not be connected to, and that no connection came from since.
+    gone: BTreeSet<NodeId>,
+}
 
 impl Suspects {
     fn score(&self, relay: &NodeId, now: Instant) -> f64 {
-        self.0.get(relay).map_or(0.0, |(score, at)| {
+        self.scores.get(relay).map_or(0.0, |(score, at)| {
             score * (-now.saturating_duration_since(*at).as_secs_f64() / HALF_LIFE * std::f64::consts::LN_2).exp()
         })
     }
 
     fn set(&mut self, relay: NodeId, score: f64, now: Instant) {
         if score < 0.01 {
-            self.0.remove(&relay);
+            self.scores.remove(&relay);
             return;
         }
-        if self.0.len() >= MAX_SUSPECTS && !self.0.contains_key(&relay) {
-            let least = self.0.keys().min_by(|a, b| self.score(a, now).total_cmp(&self.score(b, now))).copied();
+        if self.scores.len() >= MAX_SUSPECTS && !self.scores.contains_key(&relay) {
+            let least = self.scores.keys().min_by(|a, b| self.score(a, now).total_cmp(&self.score(b, now))).copied();
             if let Some(least) = least {
-                self.0.remove(&least);
+                self.scores.remove(&least);
             }
         }
-        self.0.insert(relay, (score, now));
+        self.scores.insert(relay, (score, now));
     }
 
     /// A packet over `relays` was lost.
@@ -87,16 +93,32 @@ impl Suspects {
         relays.iter().for_each(|relay| self.set(*relay, self.score(relay, now) / 4.0, now));
     }
 
-    /// `relay` cannot be connected to.
+    /// `relay` cannot be connected to: it is avoided until it is connected again.
     pub(super) fn unreachable(&mut self, relay: NodeId, now: Instant) {
         self.set(relay, 2.0, now);
+        // Most of so many have left the network; those that matter are dialled again, and come back here.
+        if self.gone.len() >= MAX_SUSPECTS {
+            self.gone.clear();
+        }
+        self.gone.insert(relay);
+    }
+
+    /// The connection to `relay` ended: for a while, until it is known whether it can be reached.
+    pub(super) fn disconnected(&mut self, relay: NodeId, now: Instant) {
+        self.set(relay, self.score(&relay, now).max(LEFT), now);
+    }
+
+    /// `relay` is connected. What it lost before is not forgotten at once.
+    pub(super) fn connected(&mut self, relay: &NodeId) {
+        self.gone.remove(relay);
     }
 
     /// The relays to avoid, worst first.
     pub(super) fn avoid(&self, now: Instant) -> Vec<NodeId> {
-        let mut worst: Vec<_> = self.0.keys().map(|r| (self.score(r, now), *r)).filter(|(s, _)| *s >= AVOID).collect();
+        let scored = self.scores.keys().filter(|relay| !self.gone.contains(relay));
+        let mut worst: Vec<_> = scored.map(|r| (self.score(r, now), *r)).filter(|(s, _)| *s >= AVOID).collect();
         worst.sort_by(|a, b| b.0.total_cmp(&a.0));
-        worst.into_iter().map(|(_, relay)| relay).collect()
+        self.gone.iter().copied().chain(worst.into_iter().map(|(_, relay)| relay)).collect()
     }
 }
 
@@ -125,6 +147,27 @@ mod tests {
             suspects.answered(&[NodeId([n; 32])], now);
         }
         assert_eq!(suspects.avoid(now), [bad]);
+        assert!(suspects.avoid(now + Duration::from_secs(120)).is_empty());
+    }
+
+    #[test]
+    fn a_relay_that_cannot_be_reached_is_avoided_until_it_is_connected() {
+        let (now, relay, other) = (Instant::now(), NodeId([1; 32]), NodeId([2; 32]));
+        let mut suspects = Suspects::default();
+        suspects.disconnected(relay, now);
+        assert_eq!(suspects.avoid(now), [relay]);
+        assert!(suspects.avoid(now + Duration::from_secs(30)).is_empty(), "it may only have let us go");
+        suspects.unreachable(relay, now);
+        suspects.unreachable(other, now);
+        assert_eq!(suspects.avoid(now + Duration::from_secs(3600)), [relay, other]);
+        suspects.connected(&relay);
+        assert_eq!(suspects.avoid(now + Duration::from_secs(120)), [other]);
+        (0..2000u16).for_each(|n| {
+            suspects
+                .unreachable(NodeId([[n as u8; 31].as_slice(), &[(n >> 8) as u8]].concat().try_into().unwrap()), now)
+        });
+        assert!(suspects.gone.len() <= MAX_SUSPECTS && suspects.scores.len() <= MAX_SUSPECTS);
+        suspects.gone.clear();
         assert!(suspects.avoid(now + Duration::from_secs(120)).is_empty());
     }
 }

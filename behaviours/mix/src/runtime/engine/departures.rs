@@ -78,6 +78,7 @@ impl Engine {
     }
 
     pub(super) fn connected(&mut self, peer: NodeId) {
+        self.parts.endpoint.connected(&peer);
         let packets = self.waiting.remove(&peer).map(|(_, packets)| packets).unwrap_or_default();
         self.leaving.extend(packets.into_iter().map(|packet| (peer, packet)));
     }
