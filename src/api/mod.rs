@@ -115,6 +115,7 @@ fn router(api: Api) -> Router {
         .route("/v1/connect", post(peers::connect))
         .route("/v1/relays", get(relays::relays))
         .route("/v1/relays/snapshot", get(relays::snapshot))
+        .route("/v1/relays/{peer}/seat", get(relays::seat))
         .route("/v1/mix/send", post(mix::send))
         .route("/v1/mix/ping", post(mix::ping))
         .route("/v1/mix/recv", post(mix::receive))

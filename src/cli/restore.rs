@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), CliErr
     let keys = Keys::from_secrets(secrets);
     let outcome = fill_store(&config.data_dir, &keys, file, &passphrase).and_then(|()| {
         // A backup does not hold what this identity has signed since.
-        node::mark_restored(&config.data_dir)?;
+        crate::node::mark_restored(&config.data_dir).map_err(|error| CliError::from(anyhow::Error::from(error)))?;
         let seal = (config.seal_keys || passphrases.has_file()).then_some(&passphrase);
         keys.create(&config.data_dir, seal).map_err(CliError::from)
     });

@@ -110,6 +110,13 @@ pub enum Command {
     Relays(Reply<Vec<report::Relay>>),
     /// `fog relays snapshot`
     Snapshot(Reply<report::Snapshot>),
+    /// `fog relays verify`
+    VerifySeat {
+        /// A relay's id.
+        relay: String,
+        /// The answer.
+        reply: Reply<report::Seat>,
+    },
     /// `fog mix send`; events go to `events` until it is done.
     MixSend {
         /// What and to whom.

@@ -76,6 +76,11 @@ impl NodeHandle {
         self.ask(Command::Snapshot).await
     }
 
+    /// `fog relays verify`
+    pub async fn verify_seat(&self, relay: String) -> Result<report::Seat, Failure> {
+        self.ask(|reply| Command::VerifySeat { relay, reply }).await
+    }
+
     /// `fog mix recv`
     pub async fn mix_receive(&self, all: bool) -> Result<Vec<report::Received>, Failure> {
         self.ask(|reply| Command::MixReceive { all, reply }).await

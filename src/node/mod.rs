@@ -9,7 +9,7 @@
 //! | `handle.rs`, `command.rs`, `commands.rs`, `connect.rs` | questions to a running node, and their answers |
 //! | `gossip.rs`, `chain.rs` | the topics; the certified sets in the store |
 //! | `mixnet.rs`, `traffic.rs`, `inbox.rs` | the mixnet's events and commands, who waits for what, messages that arrived |
-//! | `report.rs`, `status.rs`, `metrics.rs` | what it tells of itself |
+//! | `report.rs`, `status.rs`, `relays.rs`, `metrics.rs` | what it tells of itself |
 
 mod actions;
 mod behaviour;
@@ -28,6 +28,7 @@ mod metrics;
 mod mixnet;
 mod peers;
 mod reachability;
+mod relays;
 pub mod report;
 mod status;
 mod traffic;
@@ -47,6 +48,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::{
+    chain::mark_restored,
+    mixnet::{mailboxes, stored_mailboxes},
+    report::Lifecycle,
+};
 use self::{
     connect::Connects,
     event_loop::EventLoop,
@@ -54,11 +60,6 @@ use self::{
     mixnet::Mixnet,
     report::State,
     wiring::{Identity, Wiring},
-};
-pub use self::{
-    chain::mark_restored,
-    mixnet::{mailboxes, stored_mailboxes},
-    report::Lifecycle,
 };
 use crate::{
     config::Config,
@@ -142,12 +143,7 @@ async fn run(node: EventLoop, flushed: thread::JoinHandle<()>) -> anyhow::Result
 }
 
 /// This node's part in the certified sets of a network whose file names relays; the others are open and certify nothing.
-fn council(
-    config: &Config,
-    keys: &Keys,
-    network: &Network,
-    store: &Arc<dyn Store>,
-) -> anyhow::Result<Option<Council>> {
+fn council(config: &Config, keys: &Keys, network: &Network, store: &Arc<dyn Store>) -> anyhow::Result<Option<Council>> {
     if network.genesis.is_empty() {
         return Ok(None);
     }

@@ -183,7 +183,7 @@ pub struct Relay {
     pub weight: u64,
     /// Its stake.
     pub stake: u64,
-    /// Its reputation; null while none is known.
+    /// The part of its packets that it carries, by the certified reports of the seats; null without a certified set.
     pub reputation: Option<f64>,
     /// Where it can be dialled.
     pub addresses: Vec<String>,
@@ -208,6 +208,23 @@ pub struct Snapshot {
     pub signed_weight: u64,
     /// The weight of all.
     pub total_weight: u64,
+}
+
+/// `fog relays verify`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Seat {
+    /// The relay.
+    pub peer_id: String,
+    /// The epoch whose certified set was looked at.
+    pub epoch: u32,
+    /// Whether its descriptor is under the certified root, its ticket is valid, and the certified seats follow from the set.
+    pub proof_ok: bool,
+    /// Whether it has a seat.
+    pub seated: bool,
+    /// Its mix layer; null where every relay may stand anywhere, and without a seat.
+    pub layer: Option<u8>,
+    /// What its ticket drew, in hex: the lowest are seated first. Null if the ticket is not valid.
+    pub output: Option<String>,
 }
 
 /// The end of `fog mix send`.

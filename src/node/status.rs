@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use fog_base::{Epoch, NodeId};
+use fog_base::Epoch;
 use fog_directory::Snapshot;
 use libp2p::multiaddr::Protocol;
 
@@ -44,13 +44,13 @@ impl EventLoop {
             peers: self.peer_counts(),
             relays: report::RelayCounts {
                 known: self.swarm.behaviour().directory.relays().len(),
-                seated: snapshot.map_or(0, |snapshot| snapshot.relays().len()),
+                seated: snapshot.map_or(0, Snapshot::seated),
             },
             snapshot_root: snapshot.map_or_else(String::new, |snapshot| hex(&snapshot.root())),
             roles: names(is_published),
             roles_waiting: names(!is_published),
             certified: snapshot.is_some_and(Snapshot::is_certified),
-            sybil_resistance: "none".into(),
+            sybil_resistance: if self.network.genesis.is_empty() { "none" } else { "stake" }.into(),
             x25519: fog_x25519::Backend::current().name().into(),
             mix: self.mix_status(),
             memory_bytes: platform::resident_memory(),
@@ -120,6 +120,7 @@ impl EventLoop {
                 .push("many loop packets do not come back: relays are failing, or somebody holds packets back".into());
         }
         warnings.extend(engine.trouble);
+        warnings.extend(self.serving_warning());
         if self.config.faults.any() {
             warnings.push("faults are injected into this node's links: it is set up for a test".into());
         }
@@ -155,46 +156,6 @@ impl EventLoop {
             addresses: addresses.into_iter().map(|address| address.with(Protocol::P2p(me)).to_string()).collect(),
             invite: invite.to_string(),
         })
-    }
-
-    pub(super) fn relays(&self) -> Vec<report::Relay> {
-        let snapshot = self.sending_snapshot();
-        let relay = |descriptor: &std::sync::Arc<fog_directory::Descriptor>| {
-            let seat = snapshot.and_then(|snapshot| snapshot.find(descriptor.relay()));
-            report::Relay {
-                peer_id: descriptor.relay().to_string(),
-                roles: descriptor.facts().roles.names().into_iter().map(str::to_owned).collect(),
-                layer: seat.and_then(|seat| seat.layer),
-                seated: seat.is_some(),
-                weight: seat.map_or(0, |seat| seat.weight),
-                stake: self.stake(descriptor.relay()),
-                reputation: None,
-                addresses: descriptor.facts().addresses.iter().map(ToString::to_string).collect(),
-                expires_at: rfc3339(descriptor.expires().0),
-            }
-        };
-        self.swarm.behaviour().directory.relays().iter().map(relay).collect()
-    }
-
-    /// What the network file says; 0 for who is not in it.
-    fn stake(&self, relay: NodeId) -> u64 {
-        self.network.genesis.iter().find(|(id, _)| *id == relay).map_or(0, |(_, stake)| *stake)
-    }
-
-    pub(super) fn snapshot(&self) -> report::Snapshot {
-        let epoch = self.network.schedule().for_sending(clock::now().unix);
-        let snapshot = self.snapshots.get(&epoch);
-        let weight = |snapshot: &Snapshot| snapshot.relays().iter().map(|relay| relay.weight).sum();
-        report::Snapshot {
-            epoch: snapshot.map_or(epoch, Snapshot::epoch).0,
-            relays: snapshot.map_or(0, |snapshot| snapshot.relays().len()),
-            root: snapshot.map_or_else(String::new, |snapshot| hex(&snapshot.root())),
-            certified: snapshot.is_some_and(Snapshot::is_certified),
-            // Nobody signs an open snapshot.
-            signatures: 0,
-            signed_weight: 0,
-            total_weight: snapshot.map_or(0, weight),
-        }
     }
 
     pub(super) fn metrics(&mut self) -> Result<String, Failure> {
@@ -255,7 +216,7 @@ impl EventLoop {
 
     fn directory_metrics(&self, metrics: &mut Metrics) {
         let relays = self.swarm.behaviour().directory.relays();
-        let seated = self.sending_snapshot().map_or(0, |snapshot| snapshot.relays().len());
+        let seated = self.sending_snapshot().map_or(0, Snapshot::seated);
         metrics.gauge("relays_known", "Relays with a valid descriptor", relays.len() as f64);
         metrics.gauge("relays_seated", "Relays that carry traffic in this epoch", seated as f64);
         metrics.counter("equivocations", "Pairs of descriptors under one sequence number", relays.equivocations());
@@ -269,7 +230,7 @@ impl EventLoop {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
 }
 

@@ -67,7 +67,9 @@ pub(super) fn build(
         ($builder:expr) => {
             $builder
                 .with_relay_client(noise::Config::new, yamux::Config::default)?
-                .with_behaviour(|keypair, relay_client| behaviour(config, network, keypair, (relay_client, directory, mix)))
+                .with_behaviour(|keypair, relay_client| {
+                    behaviour(config, network, keypair, (relay_client, directory, mix))
+                })
                 .map_err(|error| anyhow::anyhow!("the swarm cannot be made: {error}"))?
                 .with_swarm_config(|swarm: swarm::Config| {
                     swarm

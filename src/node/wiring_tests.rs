@@ -17,6 +17,7 @@ fn start() -> Now {
 fn wiring(roles: Roles) -> Wiring {
     let identity = Identity {
         me: PeerId::random(),
+        network_id: fog_base::NetworkId([4; 32]),
         network: NETWORK.into(),
         kad: KAD.into(),
         schedule: schedule(),

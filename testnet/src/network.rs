@@ -18,6 +18,8 @@ use crate::{
 /// Until a process that was started has written its `node.json`: it opens its store and its sockets before.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 const LOG: &str = "fog.log";
+/// The stake of each relay.
+const STAKE: u64 = 100;
 
 /// One node of a network.
 #[derive(Debug)]
@@ -181,6 +183,14 @@ impl Testnet {
         Ok(())
     }
 
+    /// Starts one more relay, one of the plan's spares; the index of its node.
+    pub fn join(&mut self, program: &Path, plan: NodePlan) -> Result<usize, Error> {
+        let index = self.nodes.len();
+        self.add(program, index, plan, None)?;
+        self.nodes[index].wait_until_it_answers()?;
+        Ok(index)
+    }
+
     /// Waits until all running nodes are ready, can build a path, know every running relay, and agree on the snapshot.
     pub fn wait_until_ready(&mut self, allowed: Duration) -> Result<(), Error> {
         let relays = self
@@ -331,21 +341,35 @@ fn free_port() -> std::io::Result<u16> {
 }
 
 /// Makes the network file, with the first node as its bootstrap address; that node's keys are made for it.
+/// The network file. Its relays have the same stake each, and so have those that may join later.
 fn create_network(plan: &Plan, dir: &Path, port: u16) -> Result<PathBuf, Error> {
     let file = dir.join("network.json");
-    let (file_text, data_dir) = (file.display().to_string(), data_dir(dir, 0).display().to_string());
-    let first = run(plan, &["--json", "--data-dir", &data_dir, "id"])?;
-    let id: serde_json::Value = serde_json::from_str(&first).unwrap_or_default();
-    let peer_id = id
-        .get("peer_id")
-        .and_then(serde_json::Value::as_str)
-        .ok_or_else(|| Error::Command { command: "id".into(), detail: format!("no peer id in `{}`", first.trim()) })?;
-    let bootstrap = format!("/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id}");
+    let file_text = file.display().to_string();
+    let relays = plan.nodes.iter().map(NodePlan::is_relay).chain(std::iter::repeat_n(true, plan.spares));
+    let mut stakes = Vec::new();
+    for (index, is_relay) in relays.enumerate() {
+        if is_relay {
+            stakes.push(format!("{}={STAKE}", create_keys(plan, &data_dir(dir, index))?));
+        }
+    }
+    let first = stakes.first().and_then(|stake| stake.split('=').next()).unwrap_or_default();
+    let bootstrap = format!("/ip4/127.0.0.1/tcp/{port}/p2p/{first}");
     let (epoch, delay) = (plan.epoch_seconds.to_string(), plan.mean_delay_ms.to_string());
-    let create = ["--json", "--data-dir", &data_dir, "network", "create", &file_text];
+    let create = ["--json", "network", "create", &file_text];
     let parameters = ["--epoch-seconds", &epoch, "--mean-delay-ms", &delay, "--bootstrap", &bootstrap];
-    run(plan, &[create.as_slice(), &parameters].concat())?;
+    let mut args = [create.as_slice(), &parameters].concat();
+    args.extend(stakes.iter().flat_map(|stake| ["--relay", stake.as_str()]));
+    run(plan, &args)?;
     Ok(file)
+}
+
+/// Makes the keys of a node, and tells its id.
+fn create_keys(plan: &Plan, data_dir: &Path) -> Result<String, Error> {
+    let printed = run(plan, &["--json", "--data-dir", &data_dir.display().to_string(), "id"])?;
+    let id: serde_json::Value = serde_json::from_str(&printed).unwrap_or_default();
+    let peer_id = id.get("peer_id").and_then(serde_json::Value::as_str).map(str::to_owned);
+    peer_id
+        .ok_or_else(|| Error::Command { command: "id".into(), detail: format!("no peer id in `{}`", printed.trim()) })
 }
 
 /// A command of the program, to its end; what it printed.

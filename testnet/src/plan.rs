@@ -69,6 +69,8 @@ pub struct Plan {
     pub dir: PathBuf,
     /// The nodes; the first one is the others' first contact.
     pub nodes: Vec<NodePlan>,
+    /// Relays with stake that are not started: they may join later.
+    pub spares: usize,
     /// The length of an epoch.
     pub epoch_seconds: u64,
     /// The mean delay at each mix.
@@ -93,6 +95,7 @@ impl Plan {
             program: program.into(),
             dir: dir.into(),
             nodes: vec![NodePlan::relay(); relays],
+            spares: 0,
             epoch_seconds: Self::EPOCH_SECONDS,
             mean_delay_ms: Self::MEAN_DELAY_MS,
             ready_within: Duration::from_secs(60),

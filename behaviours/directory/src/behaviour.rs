@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use fog_base::{DropCounters, Epoch, NodeId, Now, UnixMillis};
+use fog_base::{DropCounters, Epoch, EpochSchedule, NodeId, Now, UnixMillis};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
@@ -23,17 +23,21 @@ use tokio::time::{Sleep, sleep_until};
 use crate::{
     codec::Codec,
     core::{
+        council::Council,
         descriptor::{Facts, Reject},
-        exchange::{Exchange, Output as Asked, archive::NoArchive},
+        exchange::{
+            Exchange, Output as Asked,
+            archive::{Archive, NoArchive},
+        },
         publisher::{Publisher, Signer},
         relay_set::{Acceptance, Config, Output, RelaySet, Source},
-        seating::Seating,
+        seating::OpenSeating,
         snapshot::Snapshot,
     },
     event::Event,
 };
 
-/// The name of the protocol and of the gossip topic, and its version.
+/// The name of the protocol, and its version.
 const NAME: (&str, u32) = ("directory", 1);
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_STREAMS: usize = 8;
@@ -41,21 +45,22 @@ const MAX_STREAMS: usize = 8;
 /// The directory as a libp2p behaviour.
 pub struct Behaviour {
     inner: request_response::Behaviour<Codec>,
-    topic: String,
-    set: RelaySet,
-    exchange: Exchange,
-    publisher: Publisher,
-    seating: Box<dyn Seating>,
+    pub(crate) schedule: EpochSchedule,
+    pub(crate) set: RelaySet,
+    pub(crate) exchange: Exchange,
+    pub(crate) publisher: Publisher,
+    /// Of a network whose file names relays; the others are open.
+    pub(crate) council: Option<Council>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl fmt::Debug for Behaviour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Behaviour").field("topic", &self.topic).field("relays", &self.set.len()).finish_non_exhaustive()
+        f.debug_struct("Behaviour").field("relays", &self.set.len()).finish_non_exhaustive()
     }
 }
 
-fn clock() -> Now {
+pub(crate) fn clock() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { mono: Instant::now(), unix: UnixMillis(0).plus(unix) }
 }
@@ -66,28 +71,23 @@ fn node(peer: &PeerId) -> Option<NodeId> {
 
 impl Behaviour {
     /// An empty directory. `seed` is fresh randomness. Must be made within a tokio runtime.
-    pub fn new(config: Config, signer: Signer, seating: Box<dyn Seating>, seed: [u8; 32]) -> Self {
+    pub fn new(config: Config, signer: Signer, council: Option<Council>, seed: [u8; 32]) -> Self {
         let (network, schedule, now) = (config.network, config.schedule, clock());
         let name = network.protocol(NAME.0, NAME.1);
         // The name starts with a slash, which is all that libp2p asks for.
-        let protocol = StreamProtocol::try_from_owned(name.clone()).unwrap_or(StreamProtocol::new("/fog/directory/1"));
+        let protocol = StreamProtocol::try_from_owned(name).unwrap_or(StreamProtocol::new("/fog/directory/1"));
         let limits =
             request_response::Config::default().with_request_timeout(TIMEOUT).with_max_concurrent_streams(MAX_STREAMS);
         let publisher_seed = *blake3::hash(&seed).as_bytes();
         Self {
             inner: request_response::Behaviour::with_codec(Codec, [(protocol, ProtocolSupport::Full)], limits),
-            topic: name,
+            schedule,
             set: RelaySet::new(config, now),
             exchange: Exchange::new(network, schedule, seed, now),
             publisher: Publisher::new(signer, network, schedule, publisher_seed, now),
-            seating,
+            council,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
-    }
-
-    /// The gossip topic.
-    pub fn topic(&self) -> &str {
-        &self.topic
     }
 
     /// All descriptors.
@@ -102,7 +102,10 @@ impl Behaviour {
 
     /// The relays of `epoch`.
     pub fn snapshot(&self, epoch: Epoch) -> Snapshot {
-        self.set.snapshot(epoch, &*self.seating)
+        match &self.council {
+            Some(council) => council.snapshot(epoch, &self.set),
+            None => self.set.snapshot(epoch, &OpenSeating),
+        }
     }
 
     /// Takes a descriptor out of the store.
@@ -129,7 +132,8 @@ impl Behaviour {
         match event {
             Exchanged::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
                 let Some(peer) = node(&peer) else { return };
-                let response = self.exchange.handle_request(peer, request, &mut self.set, &NoArchive, now);
+                let archive: &dyn Archive = self.council.as_ref().map_or(&NoArchive, |council| council);
+                let response = self.exchange.handle_request(peer, request, &mut self.set, archive, now);
                 if self.inner.send_response(channel, response).is_err() {
                     tracing::debug!(%peer, "the peer left before its answer");
                 }
@@ -151,7 +155,10 @@ impl Behaviour {
 
     fn handle_timeout(&mut self, now: Now) {
         self.exchange.handle_timeout(&mut self.set, now);
-        match self.publisher.handle_timeout(self.set.next_seq(self.publisher.node()), now) {
+        self.hold_council(now);
+        let (council, publisher) = (self.council.as_ref(), &mut self.publisher);
+        let loops = |epoch| council.and_then(|council| council.loops(epoch));
+        match publisher.handle_timeout(self.set.next_seq(publisher.node()), loops, now) {
             Some(Ok(own)) => {
                 if let Err(error) = self.set.handle_descriptor(own.as_bytes(), Source::Own, now) {
                     tracing::warn!(%error, "this node's own descriptor is not valid");
@@ -173,9 +180,15 @@ impl Behaviour {
                 Asked::Clock { peer, offset_ms } => return Some(Event::Clock { peer, offset_ms }),
                 Asked::Misbehaved { peer } => return Some(Event::Misbehaved { peer }),
                 Asked::Flooding { peer } => return Some(Event::Flooding { peer }),
-                // Nothing is ordered yet.
-                Asked::Set { .. } | Asked::State { .. } | Asked::Links { .. } => {}
+                Asked::Set { set, .. } => self.tell_council(|council, now| council.handle_set(set, now)),
+                Asked::State { bytes, .. } => self.tell_council(|council, now| council.handle_state(&bytes, now)),
+                Asked::Links { peer, links, more } => {
+                    self.tell_council(|council, now| council.handle_links(peer, links, more, now));
+                }
             }
+        }
+        if let Some(event) = self.poll_council() {
+            return Some(event);
         }
         Some(match self.set.poll_output()? {
             Output::Persist { relay, bytes } => Event::Persist { relay, bytes },
@@ -187,7 +200,8 @@ impl Behaviour {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        [self.exchange.poll_timeout(), self.publisher.poll_timeout(), self.set.poll_timeout()]
+        let council = self.council.as_ref().and_then(Council::poll_timeout);
+        [self.exchange.poll_timeout(), self.publisher.poll_timeout(), self.set.poll_timeout(), council]
             .into_iter()
             .flatten()
             .min()

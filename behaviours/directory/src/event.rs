@@ -1,6 +1,6 @@
 //! What the directory asks of the node that it is part of.
 
-use fog_base::NodeId;
+use fog_base::{Epoch, NodeId};
 
 /// What the node does for the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,28 @@ pub enum Event {
     },
     /// Send a descriptor by gossip.
     Publish(Vec<u8>),
+    /// Send a message about certified sets by gossip, on their own topic.
+    Broadcast(Vec<u8>),
+    /// Write what this node is about to sign, sync, and then call [`crate::Behaviour::recorded`].
+    Record(Vec<u8>),
+    /// Keep a link of the chain of certificates for ever.
+    KeepLink {
+        /// Whose set it certifies.
+        epoch: Epoch,
+        /// The link.
+        bytes: Vec<u8>,
+    },
+    /// Keep a certified set across restarts, and forget an older one.
+    KeepSet {
+        /// Whose set it is.
+        epoch: Epoch,
+        /// Its descriptors.
+        set: Vec<u8>,
+        /// Its state.
+        state: Vec<u8>,
+        /// Whose set is of no use any more.
+        forget: Option<Epoch>,
+    },
     /// Snapshots made before are outdated.
     Changed,
     /// A relay signed two descriptors with one sequence number.

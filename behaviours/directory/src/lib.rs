@@ -7,6 +7,8 @@ pub mod wire;
 #[cfg(feature = "libp2p")]
 mod behaviour;
 #[cfg(feature = "libp2p")]
+mod certifying;
+#[cfg(feature = "libp2p")]
 mod codec;
 #[cfg(feature = "libp2p")]
 mod event;
@@ -18,6 +20,7 @@ pub use event::Event;
 
 pub use crate::core::{
     address::{Address, Net, Scope, Transport},
+    council::Serving,
     descriptor::{Descriptor, Facts, Reject},
     publisher::Signer,
     relay_set::{Acceptance, Config, RelaySet},

@@ -11,7 +11,7 @@ use fog_base::{
     Epoch, EpochSchedule, NetworkId, NodeId, UnixMillis,
     relay::{Role, Roles},
 };
-use fog_directory::{Address, Behaviour, Config, Event, Facts, Signer, Transport, core::seating::OpenSeating};
+use fog_directory::{Address, Behaviour, Config, Event, Facts, Signer, Transport};
 use futures::StreamExt;
 use libp2p::{Swarm, identity, swarm::SwarmEvent};
 use libp2p_swarm_test::SwarmExt;
@@ -54,7 +54,7 @@ async fn swarm(network: NetworkId, n: u8) -> Swarm<Behaviour> {
         let identity = SigningKey::from_bytes(secret.as_ref().try_into().unwrap());
         let vrf = MiniSecretKey::from_bytes(&[n; 32]).unwrap().expand_to_keypair(ExpansionMode::Uniform);
         let signer = Signer { identity: Arc::new(identity), vrf: Arc::new(vrf) };
-        Behaviour::new(Config::new(network, schedule()), signer, Box::new(OpenSeating), [n; 32])
+        Behaviour::new(Config::new(network, schedule()), signer, None, [n; 32])
     });
     swarm.listen().with_memory_addr_external().await;
     swarm.behaviour_mut().set_facts(Some((epoch(), facts(n))));

@@ -19,6 +19,9 @@ use schnorrkel::{
 pub const SEATS: u64 = 240;
 /// Mix layers.
 pub const LAYERS: u8 = 3;
+/// With fewer mixes there are no layers, and each may stand anywhere on a path: one layer could consist of the sender, the recipient
+/// and a relay that has just failed.
+pub const LAYERED: usize = 12;
 
 const INPUT_LABEL: &[u8] = b"fog ticket v1";
 const PROOF_LABEL: &[u8] = b"fog ticket proof v1";
@@ -159,7 +162,7 @@ pub fn seat(entrants: &[Entrant], seats: u64) -> Vec<Seated> {
     drawn.retain(|entrant| everyone || is_seated(entrant, seats, total));
     drawn.sort_by_key(|entrant| (entrant.lot, entrant.relay));
     let least = if everyone { 0 } else { u64::try_from(total.div_ceil(u128::from(seats.max(1)))).unwrap_or(u64::MAX) };
-    let layers = deal(drawn.iter().map(|entrant| entrant.is_mix)).collect::<Vec<_>>();
+    let layers = deal(drawn.iter().map(|entrant| entrant.is_mix));
     let seated = |(entrant, layer): (Entrant, Option<u8>)| Seated {
         relay: entrant.relay,
         weight: entrant.weight.max(least),
@@ -168,10 +171,11 @@ pub fn seat(entrants: &[Entrant], seats: u64) -> Vec<Seated> {
     drawn.into_iter().zip(layers).map(seated).collect()
 }
 
-/// The layers of seats in the order of rank, of which it is said whether each mixes.
-pub fn deal(mixes: impl Iterator<Item = bool>) -> impl Iterator<Item = Option<u8>> {
+/// The layers of seats in the order of rank, of which it is said whether each mixes. Fewer than [`LAYERED`] mixes have none.
+pub fn deal(mixes: impl Iterator<Item = bool> + Clone) -> Vec<Option<u8>> {
+    let is_layered = mixes.clone().filter(|is_mix| *is_mix).count() >= LAYERED;
     let mut layers = (0..LAYERS).cycle();
-    mixes.map(move |is_mix| if is_mix { layers.next() } else { None })
+    mixes.map(|is_mix| if is_mix && is_layered { layers.next() } else { None }).collect()
 }
 
 /// lot / 2^64 < seats · weight / total, exactly. The product lot · total may exceed 128 bits, so it is taken in two

@@ -96,6 +96,11 @@ impl Snapshot {
         &self.0.relays
     }
 
+    /// How many of them have a seat.
+    pub fn seated(&self) -> usize {
+        self.0.relays.iter().filter(|relay| relay.weight > 0).count()
+    }
+
     /// One relay.
     pub fn find(&self, relay: NodeId) -> Option<&SnapshotRelay> {
         let at = self.0.relays.binary_search_by_key(&relay, |relay| relay.hop.id).ok()?;

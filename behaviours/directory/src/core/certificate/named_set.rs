@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use fog_base::{EpochSchedule, NetworkId, NodeId, UnixMillis, record::SignedRecord};
 
 use super::{Hash, merkle};
-use crate::core::descriptor::{Descriptor, Reject};
+use crate::core::{
+    descriptor::{Descriptor, Reject},
+    exchange::reconcile::Items,
+};
 
 /// Descriptors that do not change any more, one for each relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +17,7 @@ pub struct NamedSet {
     relays: Vec<Arc<Descriptor>>,
     /// Where each is, by hash.
     by_hash: BTreeMap<Hash, usize>,
+    items: Items,
     root: Hash,
 }
 
@@ -24,7 +28,13 @@ impl NamedSet {
         relays.dedup_by_key(|descriptor| descriptor.relay());
         let by_hash: BTreeMap<_, _> = relays.iter().map(|descriptor| descriptor.hash()).zip(0..).collect();
         let root = merkle::root(&by_hash.keys().copied().collect::<Vec<_>>());
-        Self { relays, by_hash, root }
+        let items = Items::new(relays.iter().map(|descriptor| (descriptor.seq(), descriptor.hash())));
+        Self { relays, by_hash, items, root }
+    }
+
+    /// What is reconciled.
+    pub fn items(&self) -> &Items {
+        &self.items
     }
 
     /// Its name.
@@ -43,8 +53,8 @@ impl NamedSet {
     }
 
     /// The sorted hashes.
-    pub fn hashes(&self) -> impl ExactSizeIterator<Item = &Hash> {
-        self.by_hash.keys()
+    pub fn hashes(&self) -> impl Iterator<Item = Hash> {
+        self.by_hash.keys().copied()
     }
 
     /// The descriptor with this hash.
@@ -112,6 +122,6 @@ mod tests {
             assert!(!proof.verify(&set.root(), set.count(), &[0; 32]));
         }
         assert_eq!((set.proof(&node(4)), set.by_hash(&[0; 32])), (None, None));
-        assert!(set.hashes().all(|hash| set.by_hash(hash).is_some_and(|found| found.hash() == *hash)));
+        assert!(set.hashes().all(|hash| set.by_hash(&hash).is_some_and(|found| found.hash() == hash)));
     }
 }

@@ -12,7 +12,7 @@ use crate::core::{
     testing::{EPOCH, NETWORK, facts, node, schedule, sign_candidate, vrf},
 };
 
-const RELAYS: u16 = 9;
+const RELAYS: u16 = 12;
 
 fn rules() -> Rules {
     let stakes: BTreeMap<_, _> = (0..RELAYS).map(|n| (node(n), 100)).collect();
@@ -87,7 +87,7 @@ fn everybody_computes_the_same_seats_and_layers_from_a_set() {
         assert_eq!(ours, theirs);
         let seats = ours.seats().0;
         let in_layer = |layer| seats.values().filter(|(_, of)| *of == Some(layer)).count();
-        assert_eq!([0, 1, 2].map(in_layer), [3, 3, 3]);
+        assert_eq!([0, 1, 2].map(in_layer), [4, 4, 4]);
     }
     assert_ne!(a.rules.beacon(EPOCH, None), a.last.unwrap().state.beacon);
 }
@@ -97,7 +97,7 @@ fn relays_without_stake_are_in_the_set_and_never_seated() {
     let mut world = World::new();
     let set = world.honest(0..RELAYS + 40);
     let certified = world.certify(set);
-    assert_eq!((certified.set.count(), certified.tip.electorate().seats().len()), (49, 9));
+    assert_eq!((certified.set.count(), certified.tip.electorate().seats().len()), (52, 12));
     let seats = certified.seats().seat(EPOCH, certified.set.relays());
     assert_eq!(seats.iter().filter(|seat| seat.weight == 0 && seat.layer.is_none()).count(), 40);
 }
@@ -105,16 +105,16 @@ fn relays_without_stake_are_in_the_set_and_never_seated() {
 #[test]
 fn a_newcomer_and_a_new_key_wait_until_they_stood_in_two_sets() {
     let mut world = World::new();
-    let set = world.honest(0..8);
+    let set = world.honest(0..11);
     world.certify(set);
     for (age, seated) in [(0, false), (1, false), (2, true)] {
-        let set = world.honest(0..9);
+        let set = world.honest(0..12);
         world.certify(set);
-        assert_eq!(world.is_seated(8), seated, "in the {age}th set after its first");
+        assert_eq!(world.is_seated(11), seated, "in the {age}th set after its first");
     }
     // Relay 3 takes another key, as if it had seen what its old one would draw.
     for seated in [false, false, true] {
-        let mut set = world.honest((0..9).filter(|n| *n != 3));
+        let mut set = world.honest((0..12).filter(|n| *n != 3));
         set.push(world.descriptor(3, 103, None));
         world.certify(set);
         assert_eq!(world.is_seated(3), seated);
@@ -131,7 +131,7 @@ fn a_ticket_of_another_beacon_epoch_or_key_wins_nothing() {
     next.push(stale.clone());
     world.certify(next);
     assert!(!world.is_seated(node_of(&stale)));
-    assert_eq!(world.last.unwrap().tip.electorate().seats().len(), 8);
+    assert_eq!(world.last.unwrap().tip.electorate().seats().len(), 11);
 }
 
 fn node_of(descriptor: &Descriptor) -> u16 {

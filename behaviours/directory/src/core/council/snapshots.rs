@@ -13,6 +13,7 @@ use crate::core::{
         named_set::NamedSet,
         succession::{self, Certified, Seats},
     },
+    exchange::archive::Archive,
     lottery::{Lot, Lottery},
     relay_set::RelaySet,
     snapshot::Snapshot,
@@ -126,21 +127,22 @@ impl Council {
         let seats = self.genesis.iter().map(|(node, weight)| Elector { node: *node, weight: *weight });
         Electorate::new(seats.collect()).ok()
     }
+}
 
-    /// For peers: the set under `root`.
-    pub fn set(&self, root: &Hash) -> Option<Arc<NamedSet>> {
+impl Archive for Council {
+    fn set(&self, root: &Hash) -> Option<Arc<NamedSet>> {
         let whole = self.certified.values().map(|certified| &certified.set);
         self.candidates.iter().chain(whole).find(|set| set.root() == *root).cloned()
     }
 
-    /// For peers: the links after `after`, as many as fit `max` bytes; whether there are more.
-    pub fn links(&self, after: Epoch, max: usize) -> (Vec<Vec<u8>>, bool) {
-        self.links.after(after, max)
+    fn links(&self, after: Epoch, max_bytes: usize) -> (Vec<Vec<u8>>, bool) {
+        self.links.after(after, max_bytes)
     }
 
-    /// For peers: the state with this hash.
-    pub fn state(&self, hash: &Hash) -> Option<Vec<u8>> {
+    fn state(&self, hash: &Hash, offset: u32, max: usize) -> Option<(u32, Vec<u8>)> {
         let certified = self.certified.values().find(|certified| certified.tip.statement().state == *hash)?;
-        Some(certified.state.to_bytes())
+        let bytes = certified.state.to_bytes();
+        let part = bytes.get(usize::try_from(offset).ok()?..)?;
+        Some((u32::try_from(bytes.len()).ok()?, part.get(..max).unwrap_or(part).to_vec()))
     }
 }

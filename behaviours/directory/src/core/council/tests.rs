@@ -3,6 +3,7 @@ use fog_base::{NetworkId, UnixMillis};
 use super::*;
 use crate::core::{
     descriptor::{Candidacy, Descriptor},
+    exchange::archive::Archive,
     lottery,
     relay_set::{Config, Source},
     testing::{facts, identity, node, sign_candidate, vrf},
@@ -189,12 +190,13 @@ impl World {
         let others =
             || self.nodes.iter().enumerate().filter(|(other, node)| *other != at && node.is_up).map(|(_, n)| n);
         let set = wants.set.and_then(|(root, _, _)| others().find_map(|other| other.council.set(&root)));
-        let state = wants.state.and_then(|hash| others().find_map(|other| other.council.state(&hash)));
+        let state = wants.state.and_then(|hash| others().find_map(|other| other.council.state(&hash, 0, 1 << 20)));
         let council = &mut self.nodes[at].council;
         if let Some(set) = set {
             council.handle_set(set, self.now);
         }
-        if let Some(state) = state {
+        if let Some((length, state)) = state {
+            assert_eq!(length as usize, state.len());
             council.handle_state(&state, self.now);
         }
     }

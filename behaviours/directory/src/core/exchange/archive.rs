@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use fog_base::Epoch;
 
-use super::reconcile::Items;
-use crate::core::{certificate::merkle, descriptor::Descriptor};
+pub use crate::core::certificate::named_set::NamedSet;
 
 type Hash = [u8; 32];
 
@@ -35,64 +34,5 @@ impl Archive for NoArchive {
 
     fn state(&self, _: &Hash, _: u32, _: usize) -> Option<(u32, Vec<u8>)> {
         None
-    }
-}
-
-/// A set of descriptors under its root. It never changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedSet {
-    descriptors: Vec<Arc<Descriptor>>,
-    /// Sorted; with the place among the descriptors.
-    places: Vec<(Hash, usize)>,
-    items: Items,
-    root: Hash,
-}
-
-impl NamedSet {
-    /// Of descriptors in any order; what comes twice counts once.
-    pub fn new(mut descriptors: Vec<Arc<Descriptor>>) -> Self {
-        descriptors.sort_by_key(|descriptor| (descriptor.relay(), descriptor.hash()));
-        descriptors.dedup_by_key(|descriptor| descriptor.hash());
-        let mut places: Vec<_> = descriptors.iter().enumerate().map(|(at, one)| (one.hash(), at)).collect();
-        places.sort_unstable();
-        let hashes: Vec<_> = places.iter().map(|(hash, _)| *hash).collect();
-        let items = Items::new(descriptors.iter().map(|descriptor| (descriptor.seq(), descriptor.hash())));
-        Self { root: merkle::root(&hashes), descriptors, places, items }
-    }
-
-    /// Its Merkle root.
-    pub fn root(&self) -> Hash {
-        self.root
-    }
-
-    /// The descriptors, sorted by relay.
-    pub fn descriptors(&self) -> &[Arc<Descriptor>] {
-        &self.descriptors
-    }
-
-    /// The hashes of the descriptors, sorted.
-    pub fn hashes(&self) -> impl Iterator<Item = Hash> {
-        self.places.iter().map(|(hash, _)| *hash)
-    }
-
-    /// The descriptor with this hash.
-    pub fn by_hash(&self, hash: &Hash) -> Option<&Arc<Descriptor>> {
-        let at = self.places.binary_search_by_key(&hash, |(hash, _)| hash).ok()?;
-        self.descriptors.get(self.places.get(at)?.1)
-    }
-
-    /// What is reconciled.
-    pub fn items(&self) -> &Items {
-        &self.items
-    }
-
-    /// How many descriptors.
-    pub fn len(&self) -> usize {
-        self.descriptors.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.descriptors.is_empty()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use fog_base::{DropReason, Epoch, EpochSchedule, NetworkId, NodeId, Now};
+use fog_base::{DropReason, Epoch, EpochSchedule, NetworkId, NodeId, Now, UnixMillis};
 
 use super::{Output, Step, archive::NamedSet, set_job::SetJob, state_job::StateJob, tries::Tries};
 use crate::{
@@ -43,8 +43,7 @@ impl Jobs {
     /// Orders a set; hands it back if the candidates are it.
     pub(super) fn want_set(
         &mut self,
-        root: [u8; 32],
-        relays: u32,
+        (root, relays, at): ([u8; 32], u32, UnixMillis),
         hint: Option<NodeId>,
         candidates: Arc<NamedSet>,
     ) -> Option<Arc<NamedSet>> {
@@ -52,7 +51,7 @@ impl Jobs {
             tries.set_hint(hint);
             return None;
         }
-        let job = SetJob::new(root, relays, candidates);
+        let job = SetJob::new((root, relays, at), candidates);
         let found = job.is_there();
         self.set = if found.is_some() { None } else { Some((self.tries_for(hint, 1), job)) };
         found

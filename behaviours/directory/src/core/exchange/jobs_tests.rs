@@ -1,3 +1,5 @@
+use std::{cell::RefCell, rc::Rc};
+
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 
@@ -36,7 +38,7 @@ fn star(nodes: usize) -> World {
 fn order(world: &mut World, set: &NamedSet, hint: Option<NodeId>, candidates: Arc<NamedSet>) {
     world.asked.clear();
     let now = world.now;
-    world.nodes[0].exchange.want_set(set.root(), set.len() as u32, hint, candidates, now);
+    world.nodes[0].exchange.want_set((set.root(), set.count(), now.unix), hint, candidates, now);
     world.run();
 }
 
@@ -171,7 +173,7 @@ fn a_peer_that_leaves_while_it_is_asked_is_followed_by_another() {
     world.nodes[2].shelf.sets.insert(set.root(), set.clone());
     let (hint, now) = (world.nodes[1].id, world.now);
     let exchange = &mut world.nodes[0].exchange;
-    exchange.want_set(set.root(), 3, Some(hint), named([]), now);
+    exchange.want_set((set.root(), 3, now.unix), Some(hint), named([]), now);
     assert!(matches!(exchange.poll_output(), Some(Output::Send { to, .. }) if to == hint));
     exchange.handle_disconnected(hint, now);
     world.run();
@@ -186,7 +188,7 @@ fn a_newer_order_takes_the_place_of_the_last_and_late_answers_to_that_are_ignore
         world.nodes[1].shelf.sets.insert(set.root(), set.clone());
     }
     let now = world.now;
-    world.nodes[0].exchange.want_set(old.root(), 3, None, named([]), now);
+    world.nodes[0].exchange.want_set((old.root(), 3, now.unix), None, named([]), now);
     order(&mut world, &new, None, named([]));
     assert_eq!(sets(&world), [new]);
     assert!(world.nobody_misbehaved());
@@ -210,16 +212,23 @@ fn an_order_goes_before_the_live_set() {
     let mut world = World::new(&[&[], &many]);
     let set = named(600..603);
     world.nodes[1].shelf.sets.insert(set.root(), set.clone());
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let seen = log.clone();
+    world.nodes[1].lie = Some(Box::new(move |request| {
+        seen.borrow_mut().push(is_asked(request));
+        None
+    }));
     let (peer, now) = (world.nodes[1].id, world.now);
     let Node { exchange, set: live, .. } = &mut world.nodes[0];
     exchange.handle_connected(peer, live, now);
-    exchange.want_set(set.root(), 3, None, named([]), now);
+    exchange.want_set((set.root(), 3, now.unix), None, named([]), now);
     let asker = world.nodes[0].id;
     let Node { exchange, set: live, .. } = &mut world.nodes[1];
     exchange.handle_connected(asker, live, now);
     world.run();
     assert_eq!(sets(&world), [set]);
-    assert_eq!(world.asked.iter().filter(|at| **at == 1).take(3).count(), 3);
+    // What was under way is answered, and then comes the order: its list and its descriptors.
+    assert_eq!(log.borrow()[..3], [false, true, true]);
     world.live(10 * SECOND);
     assert!(world.sizes()[0] >= many.len(), "the live set comes after it");
 }
@@ -229,7 +238,7 @@ fn too_large_a_set_is_not_ordered() {
     let mut world = star(2);
     let now = world.now;
     let exchange = &mut world.nodes[0].exchange;
-    exchange.want_set([1; 32], MAX_SET + 1, None, named([]), now);
+    exchange.want_set(([1; 32], MAX_SET + 1, now.unix), None, named([]), now);
     assert_eq!(exchange.poll_output(), None);
     assert_eq!(exchange.drops().get(DropReason::QueueFull), 1);
 }
@@ -247,12 +256,29 @@ fn a_peer_whose_set_has_another_root_or_number_is_told() {
         world.nodes[1].shelf.sets.insert(set.root(), false_set);
         world.nodes[2].shelf.sets.insert(set.root(), set.clone());
         let (hint, now) = (world.nodes[1].id, world.now);
-        world.nodes[0].exchange.want_set(set.root(), relays, Some(hint), named(0..35), now);
+        world.nodes[0].exchange.want_set((set.root(), relays, now.unix), Some(hint), named(0..35), now);
         world.run();
         assert_eq!(world.misbehaved(0)[0], hint, "{name}");
         assert_eq!(sets(&world).len(), usize::from(relays == 40), "{name}");
         assert_eq!(world.sizes()[0], if relays == 40 { 5 } else { 0 }, "nothing of a false set is fetched: {name}");
     }
+}
+
+#[test]
+fn a_set_whose_sums_collide_with_the_candidates_is_found_by_its_list() {
+    let mut world = star(2);
+    let set = named(0..40);
+    world.nodes[1].shelf.sets.insert(set.root(), set.clone());
+    // What an honest peer answers where all sums are equal although the sets are not.
+    world.nodes[1].lie = Some(Box::new(|request| match request {
+        Request::Reconcile { scope: Scope::Root(_), message } if *message != reconcile::list_all() => {
+            Some(Response::Reconcile { now_ms: 0, message: vec![0x61] })
+        }
+        _ => None,
+    }));
+    order(&mut world, &set, None, named(3..43));
+    assert_eq!(sets(&world), [set]);
+    assert!(world.nobody_misbehaved());
 }
 
 #[test]
@@ -445,8 +471,8 @@ fn more_links_than_fit_are_cut_and_false_ones_told() {
 #[test]
 fn a_named_set_is_sorted_and_answers_by_hash() {
     let set = NamedSet::new([5, 1, 3, 1].map(|n| Arc::new(relay(n))).to_vec());
-    assert_eq!(set.len(), 3);
-    assert!(set.descriptors().windows(2).all(|pair| pair[0].relay() < pair[1].relay()));
+    assert_eq!(set.relays().len(), 3);
+    assert!(set.relays().windows(2).all(|pair| pair[0].relay() < pair[1].relay()));
     let mut hashes: Vec<_> = [1, 3, 5].map(|n| relay(n).hash()).to_vec();
     hashes.sort_unstable();
     assert!(set.hashes().eq(hashes.iter().copied()));
@@ -471,7 +497,7 @@ proptest! {
     #[test]
     fn any_set_is_fetched_with_any_candidates(set in subset(), candidates in subset(), live in subset()) {
         let mut world = star(2);
-        for descriptor in live.descriptors() {
+        for descriptor in live.relays() {
             let now = world.now;
             world.nodes[0].set.handle_descriptor(descriptor.as_bytes(), Source::Store, now).unwrap();
         }
@@ -486,7 +512,7 @@ proptest! {
         set in subset(), shown in subset(), kind in 0u8..3, bytes in proptest::collection::vec(any::<u8>(), 0..300),
     ) {
         let mut world = star(2);
-        world.nodes[1].shelf.sets.insert(set.root(), shown.clone());
+        world.nodes[1].shelf.sets.insert(set.root(), shown);
         if kind > 0 {
             world.nodes[1].lie = Some(Box::new(move |request| match (kind, request) {
                 (1, Request::Get { .. }) => Some(Response::Records { records: vec![bytes.clone()], more: true }),

@@ -2,7 +2,7 @@
 //!
 //! The attack: many peers, each within its own limit, ask for so much together that nobody else is answered. So there is
 //! one pool for the whole node, which whoever asks may empty, and a reserve for each peer, which nobody else can touch.
-//! Work is counted in tokens ([`price`] in `serve.rs`); one is about 4 KiB of an answer, or 20 µs of a processor.
+//! Work is counted in tokens (`price` in `serve.rs`); one is about 6 KiB of an answer, or 10 µs of a processor.
 
 use std::time::Instant;
 

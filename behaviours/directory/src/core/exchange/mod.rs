@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fog_base::{BoundedQueue, DropCounters, DropReason, Epoch, EpochSchedule, NetworkId, NodeId, Now};
+use fog_base::{BoundedQueue, DropCounters, DropReason, Epoch, EpochSchedule, NetworkId, NodeId, Now, UnixMillis};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 pub use jobs::MAX_SET;
@@ -42,7 +42,7 @@ const FIRST_ROUND: Duration = Duration::from_secs(1);
 const LAST_ROUND: Duration = Duration::from_secs(60);
 /// A session with a peer is not started again within this time.
 const SESSION_INTERVAL: Duration = Duration::from_secs(1);
-/// A changed live set is made ready for reconciliation at most this often: 10,000 items take milliseconds.
+/// A changed live set is made ready for reconciliation at most this often: 10,000 items take a millisecond.
 const ITEMS_INTERVAL: Duration = Duration::from_millis(100);
 /// A round trip longer than this says nothing about a clock.
 const MAX_CLOCK_RTT: Duration = Duration::from_secs(5);
@@ -198,14 +198,20 @@ impl Exchange {
         self.assign(now);
     }
 
-    /// Orders the set of `relays` descriptors under `root`, in the place of one that was ordered before. `candidates` are
+    /// Orders the set of `relays` descriptors under `root`, verified as of `at`, in the place of one that was ordered before. `candidates` are
     /// compared with it; `hint` is asked first. Tried until it is there or is cancelled. More than [`MAX_SET`] relays are
     /// not ordered, but counted as dropped.
-    pub fn want_set(&mut self, root: [u8; 32], relays: u32, hint: Option<NodeId>, candidates: Arc<NamedSet>, now: Now) {
+    pub fn want_set(
+        &mut self,
+        (root, relays, at): ([u8; 32], u32, UnixMillis),
+        hint: Option<NodeId>,
+        candidates: Arc<NamedSet>,
+        now: Now,
+    ) {
         if relays > MAX_SET {
             return self.drops.count(DropReason::QueueFull);
         }
-        if let Some(set) = self.jobs.want_set(root, relays, hint, candidates) {
+        if let Some(set) = self.jobs.want_set((root, relays, at), hint, candidates) {
             self.push(Output::Set { root, set });
         }
         self.assign(now);
@@ -390,8 +396,9 @@ impl Exchange {
             Step::Lied(reason) => self.lied(peer, reason),
         }
         if let Some(state) = self.peers.get_mut(&peer) {
+            let is_futile = session.is_different && !session.is_useful;
             let longer = (state.patience * 2).min(LAST_ROUND);
-            state.patience = if session.is_useful { SESSION_INTERVAL } else { longer };
+            state.patience = if is_futile { longer } else { SESSION_INTERVAL };
         }
     }
 

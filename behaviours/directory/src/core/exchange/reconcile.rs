@@ -2,7 +2,7 @@
 //! negentropy, protocol version 1 (<https://github.com/hoytech/negentropy/blob/master/docs/negentropy-protocol-v1.md>).
 //!
 //! One side, the initiator, asks until nothing is open; the other keeps nothing between two answers. What a message of a
-//! hostile peer can cost: two passes over the items, and a hash for each range of a message of at most [`MAX_QUERY`]
+//! hostile peer can cost: three passes over the items, and a hash for each range of a message of at most [`MAX_QUERY`]
 //! bytes.
 
 use std::{collections::BTreeSet, fmt};

@@ -127,7 +127,7 @@ proptest! {
 fn descriptors(ids: impl Iterator<Item = u64>) -> Items {
     Items::new(ids.map(|n| {
         let hash = hash(n);
-        let millis = u64::from(u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]])) * 900_000 >> 32;
+        let millis = (u64::from(u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]])) * 900_000) >> 32;
         (1_700_000_000_000 + millis, hash)
     }))
 }

@@ -26,7 +26,7 @@ pub(super) fn price(request: &Request, live: &Items, archive: &dyn Archive) -> u
                 Scope::Live if live.is_same(message) => return 1,
                 Scope::Live => live.len(),
                 Scope::Root(root) => match archive.set(root) {
-                    Some(set) if !set.items().is_same(message) => set.len(),
+                    Some(set) if !set.items().is_same(message) => set.relays().len(),
                     _ => return 1,
                 },
             };

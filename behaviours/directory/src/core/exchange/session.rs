@@ -6,7 +6,7 @@ use fog_base::{DropReason, NodeId, Now, record::SignedRecord};
 
 use super::{
     Step,
-    reconcile::{Found, Items},
+    reconcile::{Found, Items, is_settled},
 };
 use crate::{
     core::relay_set::{RelaySet, Source, Verdict},
@@ -37,6 +37,8 @@ pub(super) struct Session {
     unserved: usize,
     /// Whether it brought something new.
     pub(super) is_useful: bool,
+    /// Whether the sets were found to differ.
+    pub(super) is_different: bool,
 }
 
 impl Session {
@@ -51,6 +53,7 @@ impl Session {
             served: 0,
             unserved: 0,
             is_useful: false,
+            is_different: false,
         };
         (session, Request::Reconcile { scope: Scope::Live, message: live.opening() })
     }
@@ -90,6 +93,7 @@ impl Session {
 
     fn reconcile(&mut self, message: &[u8], live: &Items, set: &mut RelaySet, now: Now) -> Step<()> {
         self.rounds += 1;
+        self.is_different |= !is_settled(message);
         match live.step(message, &mut self.found) {
             Err(_) => Step::Lied(DropReason::Malformed),
             Ok(Some(_)) if self.rounds >= MAX_ROUNDS => Step::Ended(Some(DropReason::BadPayload)),

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use fog_base::{DropReason, EpochSchedule, NetworkId, NodeId, Now, record::SignedRecord};
+use fog_base::{DropReason, EpochSchedule, NetworkId, NodeId, Now, UnixMillis, record::SignedRecord};
 
 use super::{
     Step,
@@ -33,6 +33,8 @@ pub(super) struct SetJob {
     pub(super) root: Hash,
     relays: usize,
     candidates: Arc<NamedSet>,
+    /// Its descriptors are verified as of this time: some may have ended since.
+    at: UnixMillis,
     /// Its hashes, once they are known to have the root.
     members: Option<BTreeSet<Hash>>,
     /// Those descriptors that are not among the candidates.
@@ -51,14 +53,15 @@ struct Attempt {
 }
 
 impl SetJob {
-    pub(super) fn new(root: Hash, relays: u32, candidates: Arc<NamedSet>) -> Self {
-        let attempt = Attempt::default();
-        Self { root, relays: relays as usize, candidates, members: None, fetched: BTreeMap::new(), attempt }
+    pub(super) fn new((root, relays, at): (Hash, u32, UnixMillis), candidates: Arc<NamedSet>) -> Self {
+        let (relays, attempt) = (relays as usize, Attempt::default());
+        Self { root, relays, candidates, at, members: None, fetched: BTreeMap::new(), attempt }
     }
 
     /// The set, if the candidates are it.
     pub(super) fn is_there(&self) -> Option<Arc<NamedSet>> {
-        (self.candidates.root() == self.root && self.candidates.len() == self.relays).then(|| self.candidates.clone())
+        (self.candidates.root() == self.root && self.candidates.relays().len() == self.relays)
+            .then(|| self.candidates.clone())
     }
 
     /// The first request to a peer.
@@ -122,10 +125,7 @@ impl SetJob {
         } else {
             self.candidates.items()
         };
-        let next = match items.step(message, found) {
-            Err(_) => return Step::Lied(DropReason::Malformed),
-            Ok(next) => next,
-        };
+        let Ok(next) = items.step(message, found) else { return Step::Lied(DropReason::Malformed) };
         if found.theirs.len() > self.relays {
             return Step::Lied(DropReason::BadPayload);
         }
@@ -172,7 +172,9 @@ impl SetJob {
             return Step::Ask(Request::Get { scope: Scope::Root(self.root), hashes });
         }
         let find = |hash: &Hash| self.fetched.get(hash).or_else(|| self.candidates.by_hash(hash)).cloned();
-        Step::Done(Arc::new(NamedSet::new(self.members.iter().flatten().filter_map(find).collect())))
+        let set = NamedSet::new(self.members.iter().flatten().filter_map(find).collect());
+        // Two descriptors of one relay are no set, whatever root they have.
+        if set.root() == self.root { Step::Done(Arc::new(set)) } else { Step::Lied(DropReason::BadPayload) }
     }
 
     /// Verifies one descriptor, which is offered to the live set as well: what that refuses as outdated may still be in
@@ -195,7 +197,7 @@ impl SetJob {
             // The live set has just verified it.
             _ => match set.by_hash(&hash) {
                 Some(descriptor) => descriptor.clone(),
-                None => Arc::new(Descriptor::verify(record, network, schedule, now.unix)?),
+                None => Arc::new(Descriptor::verify(record, network, schedule, self.at)?),
             },
         };
         self.fetched.insert(hash, descriptor);

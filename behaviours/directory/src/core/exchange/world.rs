@@ -37,6 +37,8 @@ impl Archive for Shelf {
     }
 }
 
+type Lie = Box<dyn FnMut(&Request) -> Option<Response>>;
+
 pub(super) struct Node {
     pub(super) id: NodeId,
     pub(super) exchange: Exchange,
@@ -45,7 +47,7 @@ pub(super) struct Node {
     /// What came out, but for requests.
     pub(super) told: Vec<Output>,
     /// What it answers instead of the truth.
-    pub(super) lie: Option<Box<dyn FnMut(&Request) -> Option<Response>>>,
+    pub(super) lie: Option<Lie>,
     /// Whether requests to it fail.
     pub(super) is_silent: bool,
 }
