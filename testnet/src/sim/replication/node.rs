@@ -11,13 +11,10 @@ use fog_base::{Epoch, EpochSchedule, Network, NetworkId, NodeId, Now, UnixMillis
 use fog_directory::{
     Acceptance, Descriptor, RelaySet,
     core::{
-        certificate::{self, timetable::Timetable},
+        certificate::{named_set::NamedSet, timetable::Timetable},
         council::{self, Council, Restored},
         descriptor::Reject,
-        exchange::{
-            Exchange, Output as Asked,
-            archive::{Archive, NamedSet},
-        },
+        exchange::{Exchange, Output as Asked},
         relay_set::{Config, Direct, Output as Kept, Source, Verifier},
     },
     wire::{Request, Response},
@@ -43,7 +40,9 @@ pub(super) enum Action {
 
 /// Descriptors that were verified once, by hash. Whoever gets the bytes again only checks the times.
 #[derive(Debug, Default)]
-pub(super) struct Interned(Mutex<BTreeMap<[u8; 32], Result<Arc<Descriptor>, Reject>>>);
+pub(super) struct Interned(Mutex<BTreeMap<[u8; 32], Verified>>);
+
+type Verified = Result<Arc<Descriptor>, Reject>;
 
 impl Interned {
     /// Forgets what is over.
@@ -103,48 +102,11 @@ impl Verifier for Censor {
     }
 }
 
-/// Certified sets as the exchange knows them: all nodes have the same, so they are made once.
-#[derive(Debug, Default)]
-pub(super) struct Shelf(Mutex<BTreeMap<[u8; 32], Arc<NamedSet>>>);
-
-impl Shelf {
-    fn named(&self, set: &certificate::named_set::NamedSet) -> Arc<NamedSet> {
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if shelf.len() > 64 {
-            shelf.clear();
-        }
-        shelf.entry(set.root()).or_insert_with(|| Arc::new(NamedSet::new(set.relays().to_vec()))).clone()
-    }
-}
-
-/// What a node shows its peers.
-struct Shown<'a> {
-    council: &'a Council,
-    shelf: &'a Shelf,
-}
-
-impl Archive for Shown<'_> {
-    fn set(&self, root: &[u8; 32]) -> Option<Arc<NamedSet>> {
-        self.council.set(root).map(|set| self.shelf.named(&set))
-    }
-
-    fn links(&self, after: Epoch, max_bytes: usize) -> (Vec<Vec<u8>>, bool) {
-        self.council.links(after, max_bytes)
-    }
-
-    fn state(&self, hash: &[u8; 32], offset: u32, max: usize) -> Option<(u32, Vec<u8>)> {
-        let bytes = self.council.state(hash)?;
-        let part = bytes.get(offset as usize..)?;
-        Some((bytes.len() as u32, part.iter().copied().take(max).collect()))
-    }
-}
-
 /// What all nodes of a simulation share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) network: Network,
     pub(super) interned: Arc<Interned>,
-    pub(super) shelf: Shelf,
 }
 
 /// What a node does that it should not.
@@ -235,8 +197,7 @@ impl Node {
     }
 
     pub(super) fn handle_request(&mut self, from: NodeId, request: Request, now: Now) -> Response {
-        let shown = Shown { council: &self.council, shelf: &self.shared.shelf };
-        let response = self.exchange.handle_request(from, request, &mut self.live, &shown, now);
+        let response = self.exchange.handle_request(from, request, &mut self.live, &self.council, now);
         self.settle(now);
         response
     }
@@ -300,10 +261,7 @@ impl Node {
     fn handle_asked(&mut self, output: Asked, now: Now) {
         match output {
             Asked::Send { to, request } => self.actions.push(Action::Ask(to, request)),
-            Asked::Set { set, .. } => {
-                let set = certificate::named_set::NamedSet::new(set.descriptors().to_vec());
-                self.council.handle_set(Arc::new(set), now);
-            }
+            Asked::Set { set, .. } => self.council.handle_set(set, now),
             Asked::State { bytes, .. } => self.council.handle_state(&bytes, now),
             Asked::Links { peer, links, more } => self.council.handle_links(peer, links, more, now),
             Asked::Misbehaved { .. } | Asked::Flooding { .. } => self.accusations += 1,
@@ -328,9 +286,9 @@ impl Node {
         let wants = self.council.wants().clone();
         match wants.set {
             Some((root, relays, epoch)) => {
-                let cut_off = Timetable::new(self.schedule()).cut_off(epoch).0;
-                let candidates = self.live.covering(epoch, cut_off).cloned().collect();
-                self.exchange.want_set(root, relays, None, Arc::new(NamedSet::new(candidates)), now);
+                let cut_off = Timetable::new(self.schedule()).cut_off(epoch);
+                let candidates = Arc::new(NamedSet::new(self.live.covering(epoch, cut_off.0).cloned().collect()));
+                self.exchange.want_set((root, relays, cut_off), None, candidates, now);
             }
             None => self.exchange.cancel_set(),
         }

@@ -24,7 +24,7 @@ use super::{
         relays::{NETWORK, Relay, beginning},
         swarm::{Links, Presence},
     },
-    node::{Action, Interned, Node, Shared, Shelf, Topic},
+    node::{Action, Interned, Node, Shared, Topic},
 };
 
 /// How descriptors are gossiped.
@@ -47,8 +47,10 @@ const EXCHANGE_OVERHEAD: u64 = 150;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A message is remembered for this long.
 const REMEMBERED: Duration = Duration::from_secs(120);
+/// Loops of a seat through each other seat, on average.
+const LOOPS: usize = 24;
 const EXCHANGE_TICK: Duration = Duration::from_secs(1);
-const NODE_TICK: Duration = Duration::from_secs(60);
+const NODE_TICK: Duration = Duration::from_secs(300);
 /// Full nodes to which a relay that is none itself gives its descriptor.
 const ENTRIES: usize = 3;
 
@@ -155,7 +157,7 @@ impl World {
         let network = Network { name: "sim".into(), id: NETWORK, epoch_length: plan.epoch, genesis, ..Network::lan() };
         let begin = Now { mono: Instant::now(), unix: network.schedule().start(network.schedule().at(beginning())) };
         let interned = Arc::new(Interned::default());
-        let shared = Arc::new(Shared { network, interned, shelf: Shelf::default() });
+        let shared = Arc::new(Shared { network, interned });
         let nodes: Vec<_> =
             relays.iter().take(plan.full_nodes).map(|relay| Node::new(relay.identity(), &shared, begin)).collect();
         let links = Links { seed: rng.random(), loss: plan.loss, partitions: plan.partitions.clone() };
@@ -333,7 +335,11 @@ impl World {
             let lottery = Lottery { network: &NETWORK, epoch: next, beacon: &beacon };
             prove(&relay.vrf(), &relay.id, &lottery, &[1; 32])
         });
-        let candidacy = Candidacy { ticket, loops: None };
+        if is_full {
+            self.send_loops(number, at);
+        }
+        let loops = if is_full { self.nodes[number].council.loops(schedule.at(now.unix)) } else { None };
+        let (relay, candidacy) = (&self.relays[number], Candidacy { ticket, loops });
         let (id, descriptor) = (relay.id, relay.sign(&relay.facts(), &candidacy, &schedule, now.unix));
         self.published.0 += descriptor.as_bytes().len() as u64;
         self.published.1 += 1;
@@ -348,6 +354,17 @@ impl World {
                 self.spread(entry, Topic::Directory, descriptor.as_bytes().to_vec(), at);
             }
             self.act(entry, at);
+        }
+    }
+
+    /// The loops of an epoch, so that seats have something to report: through random seats, one in twelve lost.
+    fn send_loops(&mut self, node: usize, at: Duration) {
+        let Some(certified) = self.nodes[node].council.certified(self.epoch(at)).cloned() else { return };
+        let seats: Vec<_> = certified.tip.electorate().seats().iter().map(|seat| seat.node).collect();
+        for _ in 0..LOOPS * seats.len() / 3 {
+            let hops: [NodeId; 3] = std::array::from_fn(|_| seats[self.rng.random_range(0..seats.len())]);
+            let is_delivered = self.rng.random_bool(11.0 / 12.0);
+            self.nodes[node].council.handle_loop(&hops, is_delivered);
         }
     }
 
@@ -454,7 +471,7 @@ impl World {
         let (now, sender) = (self.at(at), self.nodes[from].id);
         let is_accepted = match topic {
             Topic::Directory => {
-                if number % 64 == 0 {
+                if number.is_multiple_of(64) {
                     self.delays.push((at - published).as_secs_f64());
                 }
                 self.nodes[to].handle_descriptor(sender, &bytes, now)
