@@ -7,9 +7,13 @@ mod it {
     pub(crate) mod support;
 
     mod api;
+    mod certified;
     mod cli;
     mod disk;
+    mod killed;
     mod lan;
+    mod lookups;
     mod mix;
     mod node;
+    mod reputation;
 }

@@ -16,6 +16,7 @@ mod node_file;
 mod openapi;
 mod peers;
 mod relays;
+mod reputation;
 mod status;
 
 use std::{net::SocketAddr, time::Duration};
@@ -116,6 +117,7 @@ fn router(api: Api) -> Router {
         .route("/v1/relays", get(relays::relays))
         .route("/v1/relays/snapshot", get(relays::snapshot))
         .route("/v1/relays/{peer}/seat", get(relays::seat))
+        .route("/v1/reputation", get(reputation::reputation))
         .route("/v1/mix/send", post(mix::send))
         .route("/v1/mix/ping", post(mix::ping))
         .route("/v1/mix/recv", post(mix::receive))

@@ -9,14 +9,14 @@ use utoipa::{
     },
 };
 
-use super::{error, health, metrics, mix, peers, relays, status};
+use super::{error, health, metrics, mix, peers, relays, reputation, status};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "fog", description = "The local API of a Fog node. The address and the token stand in node.json."),
     paths(
         health::alive, health::ready, metrics::guarded, serve, status::status, status::identity, peers::peers, peers::connect,
-        relays::relays, relays::snapshot, relays::seat, mix::send, mix::ping, mix::receive
+        relays::relays, relays::snapshot, relays::seat, reputation::reputation, mix::send, mix::ping, mix::receive
     ),
     components(schemas(error::ErrorBody)),
     modifiers(&Bearer),

@@ -108,6 +108,7 @@ async fn every_documented_resource_exists_and_answers_its_method() {
         "/v1/peers",
         "/v1/relays",
         "/v1/relays/snapshot",
+        "/v1/reputation",
         "/v1/status",
     ];
     assert_eq!(known, BTreeSet::from(expected));

@@ -59,7 +59,18 @@ impl Client {
 
     /// Asks for a value.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str, timeout: Duration) -> Result<T, CliError> {
+        self.get_with(path, &[], timeout)
+    }
+
+    /// Asks for a value, with these parameters.
+    pub(super) fn get_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        timeout: Duration,
+    ) -> Result<T, CliError> {
         let request = self.agent.get(self.url(path)).header("Authorization", self.bearer());
+        let request = request.query_pairs(query.iter().copied());
         let answer = request.config().timeout_global(Some(timeout)).build().call();
         self.value(answer)
     }

@@ -19,6 +19,7 @@ mod output;
 mod peers;
 mod progress;
 mod relays;
+mod reputation;
 mod restore;
 mod run;
 mod status;
@@ -92,6 +93,8 @@ enum Command {
     Mix(mix::Command),
     /// The relays that the running node knows
     Relays(relays::Arguments),
+    /// What the running node thinks of its peers, by evidence
+    Reputation(reputation::Arguments),
     /// Check this host, and say how to mend what is wrong
     Doctor(doctor::Flags),
     /// Write keys and state into a file, sealed with a passphrase
@@ -155,6 +158,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Connect(arguments) => connect::run(&context, arguments),
         Command::Mix(command) => mix::run(&context, command),
         Command::Relays(arguments) => relays::run(&context, &arguments),
+        Command::Reputation(arguments) => reputation::run(&context, &arguments),
         Command::Doctor(_) => doctor::run(&context),
         Command::Backup(arguments) => backup::run(&context, &arguments),
         Command::Restore(arguments) => restore::run(&context, &arguments),

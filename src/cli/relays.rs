@@ -69,7 +69,7 @@ fn list(relays: &[Relay]) -> String {
                 relay.layer.map_or_else(|| "any".into(), |layer| layer.to_string()),
                 relay.weight.to_string(),
                 relay.stake.to_string(),
-                relay.reputation.map_or_else(|| "-".into(), |part| format!("{part:.3}")),
+                relay.standing.map_or_else(|| "-".into(), |part| format!("{part:.3}")),
                 relay.expires_at.clone(),
                 printable(&relay.addresses.join(" ")),
             ]

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use fog_base::Now;
-use fog_directory::Acceptance;
+use fog_base::{Epoch, Now};
+use fog_directory::{Acceptance, core::standing::MIN_LOOPS};
+use fog_mix::core::loops::measuring_rate;
 use libp2p::{
     Multiaddr, PeerId,
     gossipsub::{MessageAcceptance, MessageId, PublishError},
-    kad,
     multiaddr::Protocol,
     relay,
     swarm::{
@@ -17,16 +17,20 @@ use libp2p::{
 };
 
 use super::{
+    behaviour::node_id,
     contacts::{Dial, split},
     event::dial_reason,
     event_loop::EventLoop,
     gossip::Topic,
     mixnet::{Paths, Stored},
-    peers::Offence,
     report::Lifecycle,
+    reputation::Offence,
     wiring::Action,
 };
 use crate::store::{Batch, Durability};
+
+/// Of the packets that a node sends, so many are loops for its reports at most.
+const MOST_LOOPS: f64 = 0.2;
 
 impl EventLoop {
     /// Does each action, and what those lead to.
@@ -41,21 +45,23 @@ impl EventLoop {
             Action::Dial(dial) => self.dial(dial),
             Action::Disconnect(peer) => drop(self.swarm.disconnect_peer_id(peer)),
             Action::Close(connection) => drop(self.swarm.close_connection(connection)),
-            Action::Block(peer) => drop(self.swarm.behaviour_mut().blocked.block_peer(peer)),
+            Action::Block(peer) => self.block(peer),
             Action::Unblock(peer) => drop(self.swarm.behaviour_mut().blocked.unblock_peer(peer)),
             Action::Tell(address) => self.swarm.add_external_address(address),
             Action::Withhold(address) => self.swarm.remove_external_address(&address),
             Action::Serve(serve) => self.serve(serve),
             Action::Reserve(at) => self.reserve(&at),
             Action::Route { peer, addresses } => {
-                let kad = &mut self.swarm.behaviour_mut().kad;
-                for address in addresses {
-                    let _added = kad.add_address(&peer, address);
-                }
+                self.swarm.behaviour_mut().kad.handle_identified(&peer, true, &addresses);
             }
-            Action::Unroute(peer) => drop(self.swarm.behaviour_mut().kad.remove_peer(&peer)),
+            Action::Unroute(peer) => self.swarm.behaviour_mut().kad.handle_identified(&peer, false, &[]),
+            Action::Keep(relay) => self.keep(relay),
+            Action::JudgeRecord { from, bytes } => self.judge_record(from, &bytes, now),
+            Action::LookUp(relay) => self.look_up(relay, now),
             Action::Judge { topic, from, id, bytes } => self.judge(topic, from, (&id, &bytes), now),
-            Action::Publish(topic, bytes) => self.publish(topic, bytes),
+            Action::Publish { topic, bytes } => self.publish(topic, bytes),
+            Action::Learn(evidence) => self.learn(evidence),
+            Action::CountLoop(end) => self.swarm.behaviour_mut().directory.handle_loop(&end.hops, end.returned),
             Action::Store(batch) => self.write(batch),
             Action::Record(batch) => self.record(batch),
             Action::Describe(facts) => self.swarm.behaviour_mut().directory.set_facts(facts),
@@ -104,13 +110,10 @@ impl EventLoop {
     }
 
     fn serve(&mut self, serve: bool) {
-        let (mode, status) = match serve {
-            true => (kad::Mode::Server, relay::Status::Enable),
-            false => (kad::Mode::Client, relay::Status::Disable),
-        };
+        let status = if serve { relay::Status::Enable } else { relay::Status::Disable };
         tracing::info!(serve, "this node is {}reachable for its roles", if serve { "" } else { "not " });
         let behaviour = self.swarm.behaviour_mut();
-        behaviour.kad.set_mode(Some(mode));
+        behaviour.kad.serve(serve);
         behaviour.relay_server.set_status(Some(status));
         // Those who identified us before must learn of it.
         let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
@@ -125,20 +128,27 @@ impl EventLoop {
     }
 
     fn judge(&mut self, topic: Topic, from: PeerId, (id, bytes): (&MessageId, &[u8]), now: Now) {
+        use fog_reputation::Acceptance as Heard;
         let behaviour = self.swarm.behaviour_mut();
         let acceptance = match topic {
             Topic::Descriptors => behaviour.directory.handle_gossip(&from, bytes),
             Topic::Certificates => behaviour.directory.handle_certificate(bytes),
+            Topic::Reputation => match behaviour.reputation.handle_gossip(&from, bytes) {
+                Heard::Accept => Acceptance::Accept,
+                Heard::Ignore => Acceptance::Ignore,
+                Heard::Reject => Acceptance::Reject,
+            },
         };
+        // An invalid report counts against its sender in fog-reputation itself.
+        let is_invalid = acceptance == Acceptance::Reject && topic != Topic::Reputation;
         let verdict = match acceptance {
             Acceptance::Accept => MessageAcceptance::Accept,
             Acceptance::Ignore => MessageAcceptance::Ignore,
             Acceptance::Reject => MessageAcceptance::Reject,
         };
-        let is_rejected = matches!(verdict, MessageAcceptance::Reject);
         behaviour.gossip.report_message_validation_result(id, &from, verdict);
-        if is_rejected {
-            let actions = self.wiring.punish(from, Offence::Invalid, now);
+        if is_invalid && let Some(from) = node_id(&from) {
+            let actions = self.wiring.handle_offence(from, Offence::Invalid, now);
             self.perform(actions, now);
         }
     }
@@ -155,7 +165,7 @@ impl EventLoop {
     }
 
     /// Other peers' records come back by exchange, so a full queue only counts them.
-    fn write(&mut self, batch: Batch) {
+    pub(super) fn write(&mut self, batch: Batch) {
         if self.store.submit(batch, Durability::Relaxed).is_err() {
             self.wiring.drops.count(fog_base::DropReason::QueueFull);
         }
@@ -182,6 +192,7 @@ impl EventLoop {
         // Those of the last epoch serve its grace: answers that were asked for then still travel.
         self.snapshots.retain(|old, _| *old < epoch && !self.network.schedule().is_over(*old, now.unix));
         self.snapshots.extend([epoch, epoch.next()].map(|epoch| (epoch, directory.snapshot(epoch))));
+        self.owe_loops(epoch);
         let paths = Paths::new(&self.snapshots);
         self.swarm.behaviour_mut().mix.set_paths(Arc::new(paths));
         let Some(snapshot) = self.snapshots.get(&epoch) else { return };
@@ -189,5 +200,20 @@ impl EventLoop {
         let relays = relays.map(|relay| (relay.hop.id, relay.descriptor.facts().addresses.clone()));
         let actions = self.wiring.set_relays(relays, now);
         self.perform(actions, now);
+    }
+
+    /// A seat sends enough loops through each mix to have something to report; others send as many as they are configured to.
+    fn owe_loops(&mut self, epoch: Epoch) {
+        let me = self.keys.node_id();
+        let snapshot = self.snapshots.get(&epoch).filter(|snapshot| snapshot.is_certified());
+        let seated = snapshot.filter(|snapshot| snapshot.find(me).is_some_and(|relay| relay.weight > 0));
+        let rate = seated.map(|snapshot| {
+            let owed = measuring_rate(snapshot.widest_layer(), MIN_LOOPS, self.network.epoch_length);
+            owed.min(self.config.send_per_second * MOST_LOOPS).max(self.config.loops_per_second)
+        });
+        if rate != self.loops {
+            self.loops = rate;
+            self.swarm.behaviour_mut().mix.set_loops(rate);
+        }
     }
 }

@@ -1,9 +1,8 @@
 //! The protocols that the node speaks: fields and nothing else. `transport.rs` makes them, `event.rs` names what they tell.
 
 use libp2p::{
-    allow_block_list, autonat, connection_limits, dcutr, gossipsub, identify,
-    kad::{self, store::MemoryStore},
-    mdns, memory_connection_limits, ping, relay,
+    allow_block_list, autonat, connection_limits, dcutr, gossipsub, identify, mdns, memory_connection_limits, ping,
+    relay,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
     upnp,
 };
@@ -17,15 +16,15 @@ pub(super) struct Behaviour {
     pub(super) memory: memory_connection_limits::Behaviour,
     /// Refuses banned peers.
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    /// Finds peers on the internet. Before all that count connections: it ends its feelers as soon as they are made.
+    pub(super) kad: fog_directory::Kad,
     /// Tells peers apart by network, and tells them our addresses.
     pub(super) identify: identify::Behaviour,
     /// Round-trip times, and whether a connection still lives.
     pub(super) ping: ping::Behaviour,
     /// Finds neighbours without any server.
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
-    /// Finds peers on the internet.
-    pub(super) kad: kad::Behaviour<MemoryStore>,
-    /// Carries descriptors.
+    /// Carries descriptors, what is certified of them, reports and proofs.
     pub(super) gossip: gossipsub::Behaviour,
     /// Asks others whether our addresses work.
     pub(super) autonat_client: autonat::v2::client::Behaviour,
@@ -41,6 +40,8 @@ pub(super) struct Behaviour {
     pub(super) dcutr: dcutr::Behaviour,
     /// Who the relays are.
     pub(super) directory: fog_directory::Behaviour,
+    /// What peers proved about each other.
+    pub(super) reputation: fog_reputation::Behaviour,
     /// Messages through relays.
     pub(super) mix: fog_mix::Behaviour,
 }

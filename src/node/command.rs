@@ -117,6 +117,13 @@ pub enum Command {
         /// The answer.
         reply: Reply<report::Seat>,
     },
+    /// `fog reputation`
+    Reputation {
+        /// A peer's id or invite; all that are known if there is none.
+        peer: Option<String>,
+        /// The answer.
+        reply: Reply<Vec<report::Reputation>>,
+    },
     /// `fog mix send`; events go to `events` until it is done.
     MixSend {
         /// What and to whom.

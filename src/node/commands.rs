@@ -26,6 +26,7 @@ impl EventLoop {
             Command::Relays(reply) => drop(reply.send(Ok(self.relays()))),
             Command::Snapshot(reply) => drop(reply.send(Ok(self.snapshot()))),
             Command::VerifySeat { relay, reply } => drop(reply.send(self.verify_seat(&relay))),
+            Command::Reputation { peer, reply } => drop(reply.send(self.reputation(peer.as_deref()))),
             Command::Metrics(reply) => drop(reply.send(self.metrics())),
             Command::MixSend { send, events } => self.mix_send(send, events),
             Command::MixPing { ping, events } => self.mix_ping(&ping, &events),

@@ -169,7 +169,7 @@ mod tests {
     fn a_dead_address_says_why_and_what_to_do() {
         let (mut connects, peers, mut answer, now, connection) = setup();
         let reason = "Connection refused".to_owned();
-        connects.observe(&Event::DialFailed { peer: None, connection, reason }, "net");
+        connects.observe(&Event::DialFailed { peer: None, connection, unanswered: true, reason }, "net");
         connects.settle(&peers, now);
         let failure = answer.try_recv().unwrap().unwrap_err();
         assert_eq!(failure.message, "cannot connect to there: Connection refused");

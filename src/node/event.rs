@@ -5,7 +5,7 @@ use std::time::Duration;
 use libp2p::{
     Multiaddr, PeerId, autonat,
     core::ConnectedPoint,
-    dcutr, gossipsub, identify, kad, mdns, ping, relay,
+    dcutr, gossipsub, identify, mdns, ping, relay,
     swarm::{ConnectionId, DialError, SwarmEvent},
     upnp,
 };
@@ -36,7 +36,13 @@ pub(super) enum Event {
         remaining: u32,
     },
     /// Nobody answered, or not who was expected.
-    DialFailed { peer: Option<PeerId>, connection: ConnectionId, reason: String },
+    DialFailed {
+        peer: Option<PeerId>,
+        connection: ConnectionId,
+        /// Whether every address was tried in vain, so that it is the other side's doing.
+        unanswered: bool,
+        reason: String,
+    },
     /// Somebody's attempt to connect failed.
     InboundFailed,
     /// An address of ours works.
@@ -59,6 +65,10 @@ pub(super) enum Event {
     Slow { peer: PeerId },
     /// The directory wants something.
     Directory(fog_directory::Event),
+    /// Reputation wants something.
+    Reputation(fog_reputation::Event),
+    /// Kademlia tells something.
+    Kad(fog_directory::KadEvent),
     /// The mixnet tells something.
     Mix(fog_mix::Event),
 }
@@ -83,8 +93,11 @@ impl Event {
             SwarmEvent::ConnectionClosed { peer_id: peer, connection_id: connection, num_established, .. } => {
                 Self::Disconnected { peer, connection, remaining: num_established }
             }
+            // It answered, which is all that Kademlia wanted to know.
+            SwarmEvent::OutgoingConnectionError { error, .. } if fog_directory::is_felt(&error) => return None,
             SwarmEvent::OutgoingConnectionError { connection_id: connection, peer_id: peer, error } => {
-                Self::DialFailed { peer, connection, reason: dial_reason(&error) }
+                let unanswered = matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. });
+                Self::DialFailed { peer, connection, unanswered, reason: dial_reason(&error) }
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(%error, "an incoming connection failed");
@@ -129,8 +142,9 @@ impl Event {
             BehaviourEvent::Gossip(gossipsub::Event::SlowPeer { peer_id: peer, .. }) => Self::Slow { peer },
             BehaviourEvent::Gossip(_) => return None,
             BehaviourEvent::Directory(event) => Self::Directory(event),
+            BehaviourEvent::Reputation(event) => Self::Reputation(event),
             BehaviourEvent::Mix(event) => Self::Mix(event),
-            BehaviourEvent::Kad(event) => return ignore_kad(&event),
+            BehaviourEvent::Kad(event) => Self::Kad(event),
             BehaviourEvent::AutonatClient(event) => return ignore_probe(&event),
             BehaviourEvent::Upnp(event) => return ignore_mapping(&event),
             BehaviourEvent::Dcutr(dcutr::Event { remote_peer_id, result }) => {
@@ -144,11 +158,6 @@ impl Event {
             _ => return None,
         })
     }
-}
-
-fn ignore_kad(event: &kad::Event) -> Option<Event> {
-    tracing::trace!(?event, "kademlia");
-    None
 }
 
 /// A confirmed address comes as an event of the swarm.

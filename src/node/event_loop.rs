@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use fog_base::{Epoch, Network, Now};
 use fog_directory::Snapshot;
 use futures::StreamExt;
-use libp2p::{Swarm, swarm::SwarmEvent};
+use libp2p::{PeerId, Swarm, swarm::SwarmEvent};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, sleep_until},
@@ -13,13 +13,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    behaviour::{Behaviour, BehaviourEvent},
+    behaviour::{Behaviour, BehaviourEvent, node_id},
     clock,
     command::Command,
     connect::Connects,
     event::Event,
     mixnet::{Mixnet, Stored},
     report::{Lifecycle, State},
+    reputation,
     wiring::Wiring,
 };
 use crate::{config::Config, keys::Keys, store::Writer};
@@ -34,6 +35,8 @@ pub(super) struct EventLoop {
     pub(super) connects: Connects,
     /// Of the running epoch and the next, and of the last while its grace lasts.
     pub(super) snapshots: BTreeMap<Epoch, Snapshot>,
+    /// The loops a second that a seat owes; none without one.
+    pub(super) loops: Option<f64>,
     pub(super) config: Config,
     pub(super) keys: Arc<Keys>,
     pub(super) network: Network,
@@ -84,6 +87,9 @@ impl EventLoop {
 
     fn on_tick(&mut self) {
         let now = clock::now();
+        let reputation = self.swarm.behaviour().reputation.reputation();
+        let penalty = |peer: &PeerId| node_id(peer).map_or(0.0, |node| reputation.penalty(node, now.unix));
+        self.wiring.peers.set_penalties(penalty);
         let actions = self.wiring.tick(now);
         self.perform(actions, now);
         self.connects.settle(&self.wiring.peers, now.mono);
@@ -124,6 +130,8 @@ impl EventLoop {
         self.state.send_replace(State::Stopping);
         self.tell(Lifecycle::Stopping);
         self.commands.close();
+        let unsaved = reputation::batch(self.swarm.behaviour_mut().reputation.unsaved());
+        self.write(unsaved);
         while let Ok(command) = self.commands.try_recv() {
             drop(command);
         }

@@ -10,15 +10,18 @@ pub(super) enum Topic {
     Descriptors,
     /// What is certified of them.
     Certificates,
+    /// What peers proved about each other.
+    Reputation,
 }
 
 impl Topic {
-    pub(super) const ALL: [Self; 2] = [Self::Descriptors, Self::Certificates];
+    pub(super) const ALL: [Self; 3] = [Self::Descriptors, Self::Certificates, Self::Reputation];
 
     fn protocol(self) -> (&'static str, u32) {
         match self {
             Self::Descriptors => ("directory", 1),
             Self::Certificates => ("certificate", 1),
+            Self::Reputation => ("reputation", 1),
         }
     }
 

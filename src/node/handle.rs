@@ -81,6 +81,11 @@ impl NodeHandle {
         self.ask(|reply| Command::VerifySeat { relay, reply }).await
     }
 
+    /// `fog reputation`
+    pub async fn reputation(&self, peer: Option<String>) -> Result<Vec<report::Reputation>, Failure> {
+        self.ask(|reply| Command::Reputation { peer, reply }).await
+    }
+
     /// `fog mix recv`
     pub async fn mix_receive(&self, all: bool) -> Result<Vec<report::Received>, Failure> {
         self.ask(|reply| Command::MixReceive { all, reply }).await

@@ -169,6 +169,16 @@ impl PathSelector for Paths {
         self.0.get(&request.epoch).ok_or(NoPath::UnknownRelay(request.last))?.path(request, rng)
     }
 
+    fn measuring_path(
+        &self,
+        request: &PathRequest<'_>,
+        measured: &dyn Fn(&NodeId) -> u32,
+        rng: &mut dyn Rng,
+    ) -> Result<Vec<RelayHop>, NoPath> {
+        let snapshot = self.0.get(&request.epoch).ok_or(NoPath::UnknownRelay(request.last))?;
+        snapshot.measuring_path(request, measured, rng)
+    }
+
     fn relay(&self, epoch: Epoch, id: NodeId) -> Option<RelayHop> {
         self.0.get(&epoch)?.relay(epoch, id)
     }
@@ -179,7 +189,7 @@ impl PathSelector for Paths {
 }
 
 impl EventLoop {
-    /// What the mixnet tells, other than its keys and floods, which the wiring passes on.
+    /// What the mixnet tells, other than its keys, floods and loops, which the wiring passes on.
     pub(super) fn on_mix(&mut self, event: fog_mix::Event) {
         let now = clock::now();
         match event {
@@ -194,7 +204,7 @@ impl EventLoop {
                 tracing::error!("the mixnet has failed: the node stops");
                 self.shutdown.cancel();
             }
-            fog_mix::Event::Keys(_) | fog_mix::Event::Flooding(_) => {}
+            fog_mix::Event::Keys(_) | fog_mix::Event::Flooding(_) | fog_mix::Event::Loop(_) => {}
         }
     }
 

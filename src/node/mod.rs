@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `transport.rs`, `behaviour.rs` | the swarm, and the protocols that it speaks |
 //! | `event_loop.rs`, `event.rs`, `wiring.rs`, `actions.rs` | what happens, what follows from it, and the doing |
+//! | `kad.rs` | what passes between Kademlia and the directory |
 //! | `reachability.rs`, `peers.rs`, `contacts.rs`, `clock.rs` | what the wiring knows, each a pure part with its tests |
+//! | `reputation.rs` | what happens, as evidence about peers, and what follows from their reputation |
 //! | `handle.rs`, `command.rs`, `commands.rs`, `connect.rs` | questions to a running node, and their answers |
 //! | `gossip.rs`, `chain.rs` | the topics; the certified sets in the store |
 //! | `mixnet.rs`, `traffic.rs`, `inbox.rs` | the mixnet's events and commands, who waits for what, messages that arrived |
@@ -24,12 +26,14 @@ mod event_loop;
 mod gossip;
 pub mod handle;
 mod inbox;
+mod kad;
 mod metrics;
 mod mixnet;
 mod peers;
 mod reachability;
 mod relays;
 pub mod report;
+mod reputation;
 mod status;
 mod traffic;
 mod transport;
@@ -100,20 +104,24 @@ pub fn start(
     let mix = mixnet::start(&config, &keys, &network, &*store, &inbox)?;
     let council = council(&config, &keys, &network, &store)?;
     let mut swarm = transport::build(&config, &keys, &network, council, mix)?;
-    let expired = load_descriptors(&mut swarm, &*store)?;
+    let mut expired = load_descriptors(&mut swarm, &*store)?;
+    expired.append(load_reputation(&mut swarm, &*store)?);
     transport::listen(&mut swarm, &config.listen)?;
     let now = clock::now();
     let (mixnet, stored) = Mixnet::new(inbox, mixnet::stored_mailboxes(&*store)?);
     if !expired.is_empty() && writer.submit(expired, Durability::Relaxed).is_err() {
-        tracing::debug!("descriptors that ended stay in the store until they are seen again");
+        tracing::debug!("what is of no use any more stays in the store until the next start");
     }
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (state, state_seen) = watch::channel(State::Joining);
     let (lifecycle, events) = mpsc::channel(LIFECYCLE_QUEUE);
+    let mut wiring = Wiring::new(identity(&config, &keys, &network, &swarm), &bootstrap(&config, &network)?, now);
+    restore_bans(&mut swarm, &mut wiring, now);
     let node = EventLoop {
-        wiring: Wiring::new(identity(&config, &keys, &network, &swarm), &bootstrap(&config, &network)?, now),
+        wiring,
         connects: Connects::default(),
         snapshots: Default::default(),
+        loops: None,
         mixnet,
         stored,
         store: writer,
@@ -161,7 +169,34 @@ fn load_descriptors(swarm: &mut libp2p::Swarm<behaviour::Behaviour>, store: &dyn
             expired.delete(Table::Descriptors, relay);
         }
     }
+    let behaviour = swarm.behaviour_mut();
+    for descriptor in behaviour.directory.relays().iter().cloned() {
+        behaviour.kad.keep(descriptor);
+    }
     Ok(expired)
+}
+
+/// Gives the stored evidence to reputation; what cannot be read is to be deleted.
+fn load_reputation(swarm: &mut libp2p::Swarm<behaviour::Behaviour>, store: &dyn Store) -> anyhow::Result<Batch> {
+    let mut useless = Batch::new();
+    for (key, value) in store.scan(Table::Reputation, &[])? {
+        if let Err(error) = swarm.behaviour_mut().reputation.load(&key, &value) {
+            tracing::debug!(%error, "stored evidence is of no use any more");
+            useless.delete(Table::Reputation, key);
+        }
+    }
+    Ok(useless)
+}
+
+/// Who was banned before the restart still is.
+fn restore_bans(swarm: &mut libp2p::Swarm<behaviour::Behaviour>, wiring: &mut Wiring, now: fog_base::Now) {
+    let banned: Vec<_> = swarm.behaviour().reputation.reputation().banned(now.unix).collect();
+    for (peer, until) in banned {
+        if let Some(peer) = behaviour::peer_id(peer) {
+            swarm.behaviour_mut().blocked.block_peer(peer);
+            let _displaced = wiring.peers.ban(peer, until);
+        }
+    }
 }
 
 fn identity(config: &Config, keys: &Keys, network: &Network, swarm: &libp2p::Swarm<behaviour::Behaviour>) -> Identity {

@@ -1,25 +1,20 @@
-//! The peers of a node: how each is connected, how it behaves, and when that is enough of it.
+//! The peers of a node: how each is connected, and who is kept out.
 //!
-//! A score of 0 is neutral and decays towards it; below −100 a peer is banned for an hour. Only what a peer certainly did itself
-//! lowers its score. Scores outlive connections, or a peer would come back clean; the table is bounded.
+//! What a peer did, and when that is enough, is fog-reputation's to say: here are its penalties, as they are shown, and its bans.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
+use fog_base::UnixMillis;
 use fog_directory::{Scope, core::address::scope};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
 
 use super::reachability::ip;
 
-/// Half of a score is forgotten after this time.
-const HALF_LIFE: Duration = Duration::from_secs(600);
-/// Below this score a peer is banned.
-const BAN_SCORE: f64 = -100.0;
-const BAN_TIME: Duration = Duration::from_secs(3600);
-/// Peers whose scores are remembered after they left.
-const MAX_REMEMBERED: usize = 1024;
+/// Bans that are remembered: as many as fog-reputation knows peers.
+const MAX_BANS: usize = 4_096;
 
 /// How packets get to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,24 +50,6 @@ impl PathKind {
     }
 }
 
-/// What a peer did that lowers its score, and by how much: a third offence of the middle kind bans.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Offence {
-    /// What no honest peer sends: an invalid record, an answer to another question.
-    Invalid,
-    /// More than it may send.
-    Flood,
-}
-
-impl Offence {
-    fn cost(self) -> f64 {
-        match self {
-            Self::Invalid => 40.0,
-            Self::Flood => 10.0,
-        }
-    }
-}
-
 #[derive(Debug, Clone)]
 struct Connection {
     address: Multiaddr,
@@ -85,17 +62,10 @@ struct Entry {
     agent: String,
     is_identified: bool,
     rtt: Option<Duration>,
-    score: f64,
-    scored_at: Option<Instant>,
-    banned_until: Option<Instant>,
+    penalty: f64,
 }
 
 impl Entry {
-    fn score(&self, now: Instant) -> f64 {
-        let age = self.scored_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        self.score * (-(age.as_secs_f64() / HALF_LIFE.as_secs_f64())).exp2()
-    }
-
     /// The connection with the best path; of several the oldest.
     fn best(&self) -> Option<(&Connection, PathKind)> {
         let with_path = self.connections.values().map(|connection| (connection, PathKind::of(&connection.address)));
@@ -116,16 +86,17 @@ pub(super) struct PeerView {
     pub(super) rtt: Option<Duration>,
     /// What it says it is.
     pub(super) agent: String,
-    /// 0 is neutral.
+    /// 0 is neutral; its penalty is taken off.
     pub(super) score: f64,
     /// For how long it is connected.
     pub(super) connected: Duration,
 }
 
-/// All peers that are connected or remembered.
+/// All peers that are connected, and those who are banned.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     entries: BTreeMap<PeerId, Entry>,
+    bans: BTreeMap<PeerId, UnixMillis>,
 }
 
 impl Peers {
@@ -142,28 +113,11 @@ impl Peers {
     }
 
     /// A connection is gone.
-    pub(super) fn handle_disconnected(&mut self, peer: PeerId, connection: ConnectionId, now: Instant) {
+    pub(super) fn handle_disconnected(&mut self, peer: PeerId, connection: ConnectionId) {
         let Some(entry) = self.entries.get_mut(&peer) else { return };
         entry.connections.remove(&connection);
         if entry.connections.is_empty() {
-            entry.rtt = None;
-            entry.is_identified = false;
-        }
-        self.forget(now);
-    }
-
-    /// Drops those who left with a clean score, and the cleanest ones when there are too many.
-    fn forget(&mut self, now: Instant) {
-        self.entries.retain(|_, entry| {
-            !entry.connections.is_empty() || entry.banned_until.is_some() || entry.score(now) < -1.0
-        });
-        let gone = self.entries.iter().filter(|(_, entry)| entry.connections.is_empty());
-        let mut gone: Vec<_> = gone.map(|(peer, entry)| (*peer, entry.score(now))).collect();
-        if gone.len() > MAX_REMEMBERED {
-            gone.sort_by(|a, b| b.1.total_cmp(&a.1));
-            for (peer, _) in gone.iter().take(gone.len() - MAX_REMEMBERED) {
-                self.entries.remove(peer);
-            }
+            self.entries.remove(&peer);
         }
     }
 
@@ -182,26 +136,29 @@ impl Peers {
         }
     }
 
-    /// Lowers a peer's score; true if it is banned from now on.
-    pub(super) fn punish(&mut self, peer: PeerId, offence: Offence, now: Instant) -> bool {
-        let entry = self.entries.entry(peer).or_default();
-        entry.score = (entry.score(now) - offence.cost()).max(2.0 * BAN_SCORE);
-        entry.scored_at = Some(now);
-        let is_new = entry.score < BAN_SCORE && entry.banned_until.is_none();
-        if is_new {
-            entry.banned_until = Some(now + BAN_TIME);
+    /// What fog-reputation holds against each connected peer now.
+    pub(super) fn set_penalties(&mut self, penalty: impl Fn(&PeerId) -> f64) {
+        for (peer, entry) in &mut self.entries {
+            entry.penalty = penalty(peer);
         }
-        is_new
+    }
+
+    /// Keeps a peer out until then. Of too many bans the one that ends first ends now: that peer is returned.
+    pub(super) fn ban(&mut self, peer: PeerId, until: UnixMillis) -> Option<PeerId> {
+        self.bans.insert(peer, until);
+        if self.bans.len() <= MAX_BANS {
+            return None;
+        }
+        let first = self.bans.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer)?;
+        self.bans.remove(&first);
+        Some(first)
     }
 
     /// Ends the bans that are over, and says whose.
-    pub(super) fn pardon(&mut self, now: Instant) -> Vec<PeerId> {
-        let over = self.entries.iter_mut().filter(|(_, entry)| entry.banned_until.is_some_and(|until| now >= until));
-        over.map(|(peer, entry)| {
-            entry.banned_until = None;
-            *peer
-        })
-        .collect()
+    pub(super) fn pardon(&mut self, now: UnixMillis) -> Vec<PeerId> {
+        let over: Vec<_> = self.bans.iter().filter(|(_, until)| now >= **until).map(|(peer, _)| *peer).collect();
+        self.bans.retain(|_, until| now < *until);
+        over
     }
 
     /// Whether a peer is connected.
@@ -216,7 +173,7 @@ impl Peers {
 
     /// Whether it is banned.
     pub(super) fn is_banned(&self, peer: &PeerId) -> bool {
-        self.entries.get(peer).is_some_and(|entry| entry.banned_until.is_some())
+        self.bans.contains_key(peer)
     }
 
     /// The last round trip to a peer.
@@ -228,9 +185,14 @@ impl Peers {
         self.entries.iter().filter(|(_, entry)| !entry.connections.is_empty())
     }
 
-    /// How many peers of our network are connected.
+    /// The connected peers of our network.
+    pub(super) fn identified(&self) -> impl Iterator<Item = &PeerId> {
+        self.connected().filter(|(_, entry)| entry.is_identified).map(|(peer, _)| peer)
+    }
+
+    /// How many those are.
     pub(super) fn count(&self) -> usize {
-        self.connected().filter(|(_, entry)| entry.is_identified).count()
+        self.identified().count()
     }
 
     /// How many connections there are.
@@ -241,12 +203,9 @@ impl Peers {
     /// Connected peers without a place in `keep`, that are connected for `age` at least: the worst first.
     pub(super) fn expendable(&self, keep: impl Fn(&PeerId) -> bool, age: Duration, now: Instant) -> Vec<PeerId> {
         let old = |entry: &Entry| entry.best().is_some_and(|(c, _)| now.saturating_duration_since(c.since) >= age);
-        let mut peers: Vec<_> = self
-            .connected()
-            .filter(|(peer, entry)| !keep(peer) && old(entry))
-            .map(|(p, e)| (*p, e.score(now)))
-            .collect();
-        peers.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let mut peers: Vec<_> =
+            self.connected().filter(|(peer, entry)| !keep(peer) && old(entry)).map(|(p, e)| (*p, e.penalty)).collect();
+        peers.sort_by(|a, b| b.1.total_cmp(&a.1));
         peers.into_iter().map(|(peer, _)| peer).collect()
     }
 
@@ -275,7 +234,7 @@ impl Peers {
                 path,
                 rtt: entry.rtt,
                 agent: entry.agent.clone(),
-                score: entry.score(now),
+                score: 0.0 - entry.penalty,
                 connected: now.saturating_duration_since(since),
             })
         };
@@ -310,52 +269,48 @@ mod tests {
         assert_eq!(path(&peers), Some(PathKind::Lan));
         assert_eq!((peers.count(), peers.connections()), (1, 3));
         for n in 1..4 {
-            peers.handle_disconnected(peer, ConnectionId::new_unchecked(n), now);
+            peers.handle_disconnected(peer, ConnectionId::new_unchecked(n));
         }
-        assert_eq!((peers.count(), peers.entries.len()), (0, 0), "a clean peer that left is forgotten");
+        assert_eq!((peers.count(), peers.entries.len()), (0, 0), "a peer that left is forgotten");
     }
 
     #[test]
-    fn the_third_invalid_record_bans_and_the_ban_ends() {
+    fn a_ban_outlives_the_connection_and_ends() {
         let (mut peers, now) = (Peers::default(), now());
         let peer = connected(&mut peers, 1, "/ip4/8.8.8.8/tcp/1", now);
-        assert!(!peers.punish(peer, Offence::Invalid, now));
-        assert!(!peers.punish(peer, Offence::Invalid, now));
-        assert!(peers.punish(peer, Offence::Invalid, now));
-        assert!(!peers.punish(peer, Offence::Invalid, now), "a ban is told once");
-        peers.handle_disconnected(peer, ConnectionId::new_unchecked(1), now);
+        assert_eq!(peers.ban(peer, UnixMillis(5_000)), None);
+        peers.handle_disconnected(peer, ConnectionId::new_unchecked(1));
         assert!(peers.is_banned(&peer), "leaving does not help");
-        assert_eq!(peers.pardon(now + BAN_TIME - Duration::from_secs(1)), []);
-        assert_eq!(peers.pardon(now + BAN_TIME), [peer]);
+        assert_eq!(peers.pardon(UnixMillis(4_999)), []);
+        assert_eq!(peers.pardon(UnixMillis(5_000)), [peer]);
         assert!(!peers.is_banned(&peer));
     }
 
     #[test]
-    fn a_score_halves_in_ten_minutes() {
-        let (mut peers, now) = (Peers::default(), now());
-        let peer = connected(&mut peers, 1, "/ip4/8.8.8.8/tcp/1", now);
-        peers.punish(peer, Offence::Invalid, now);
-        let score = |time| peers.views(time).first().map_or(0.0, |view| view.score);
-        assert!((score(now) + 40.0).abs() < 1e-9);
-        assert!((score(now + HALF_LIFE) + 20.0).abs() < 1e-9);
+    fn bans_are_bounded_and_the_one_that_ends_first_goes_first() {
+        let mut peers = Peers::default();
+        let first = PeerId::random();
+        assert_eq!(peers.ban(first, UnixMillis(1)), None);
+        let displaced: Vec<_> =
+            (0..MAX_BANS).filter_map(|n| peers.ban(PeerId::random(), UnixMillis(2 + n as u64))).collect();
+        assert_eq!((displaced, peers.bans.len()), (vec![first], MAX_BANS));
     }
 
     #[test]
-    fn what_is_remembered_of_those_who_left_is_bounded() {
+    fn a_penalty_is_shown_below_zero() {
         let (mut peers, now) = (Peers::default(), now());
-        for n in 0..MAX_REMEMBERED + 100 {
-            let peer = connected(&mut peers, n, "/ip4/8.8.8.8/tcp/1", now);
-            peers.punish(peer, Offence::Flood, now);
-            peers.handle_disconnected(peer, ConnectionId::new_unchecked(n), now);
-        }
-        assert_eq!(peers.entries.len(), MAX_REMEMBERED);
+        let peer = connected(&mut peers, 1, "/ip4/8.8.8.8/tcp/1", now);
+        let score = |peers: &Peers| peers.views(now).first().map(|view| view.score);
+        assert_eq!(score(&peers), Some(0.0));
+        peers.set_penalties(|of| if *of == peer { 2.5 } else { 0.0 });
+        assert_eq!(score(&peers), Some(-2.5));
     }
 
     #[test]
     fn the_expendable_are_old_enough_and_the_worst_come_first() {
         let (mut peers, now) = (Peers::default(), now());
         let [good, bad, kept] = [1, 2, 3].map(|n| connected(&mut peers, n, "/ip4/8.8.8.8/tcp/1", now));
-        peers.punish(bad, Offence::Flood, now);
+        peers.set_penalties(|peer| f64::from(u8::from(*peer == bad)));
         let age = Duration::from_secs(60);
         assert_eq!(peers.expendable(|peer| *peer == kept, age, now), []);
         assert_eq!(peers.expendable(|peer| *peer == kept, age, now + age), [bad, good]);

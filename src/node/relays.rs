@@ -29,7 +29,8 @@ impl EventLoop {
             seated: seat.is_some(),
             weight: seat.map_or(0, |seat| seat.weight),
             stake: self.stake(relay),
-            reputation: self.standing(snapshot, relay),
+            reputation: self.rank(relay),
+            standing: self.standing(snapshot, relay),
             addresses: descriptor.facts().addresses.iter().map(ToString::to_string).collect(),
             expires_at: rfc3339(descriptor.expires().0),
         }

@@ -142,7 +142,7 @@ pub struct Peer {
     pub rtt_ms: Option<f64>,
     /// What it says it is.
     pub agent: String,
-    /// Its score: 0 is neutral, below −100 is banned.
+    /// 0 is neutral. Misconduct takes from it, and half of that is forgiven in an hour: at −8 it is disconnected, at −16 banned.
     pub score: f64,
     /// For how long it is connected.
     pub connected_s: u64,
@@ -183,8 +183,10 @@ pub struct Relay {
     pub weight: u64,
     /// Its stake.
     pub stake: u64,
-    /// The part of its packets that it carries, by the certified reports of the seats; null without a certified set.
+    /// The lower bound of its availability, by which relays are ranked; null while nothing is known of it.
     pub reputation: Option<f64>,
+    /// The part of its packets that it carries, by the certified reports of the seats; null without a certified set.
+    pub standing: Option<f64>,
     /// Where it can be dialled.
     pub addresses: Vec<String>,
     /// When its descriptor ends, RFC 3339.
@@ -225,6 +227,25 @@ pub struct Seat {
     pub layer: Option<u8>,
     /// What its ticket drew, in hex: the lowest are seated first. Null if the ticket is not valid.
     pub output: Option<String>,
+}
+
+/// A line of `fog reputation`: how likely a peer does as it should, by the evidence that this node has.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Reputation {
+    /// Its peer id.
+    pub peer_id: String,
+    /// `correctness` (what it delivers is right), `availability` (it does what it took on) or `rating` (its reports are honest).
+    pub kind: String,
+    /// The expected probability.
+    pub mean: f64,
+    /// It is at least this, with 95 % certainty: what ranking uses.
+    pub lower: f64,
+    /// It is at most this, with 95 % certainty.
+    pub upper: f64,
+    /// The weight of all evidence; 1 is something usual, such as one loop. 0: nothing is known.
+    pub evidence: f64,
+    /// How many peers reported on it, believed or not.
+    pub reports: usize,
 }
 
 /// The end of `fog mix send`.

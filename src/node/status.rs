@@ -160,11 +160,14 @@ impl EventLoop {
 
     pub(super) fn metrics(&mut self) -> Result<String, Failure> {
         let mut metrics = Metrics::default();
-        let routed: usize = self.swarm.behaviour_mut().kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
-        metrics.gauge("kademlia_peers", "Peers in the routing table", routed as f64);
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        metrics.gauge("kademlia_peers", "Peers in the routing table", kad.peers() as f64);
+        metrics.gauge("kademlia_records", "Descriptors that are answered with", kad.records() as f64);
+        metrics.counter("kademlia_delayed", "Answers held back because a peer asked too fast", kad.delayed());
         self.network_metrics(&mut metrics);
         self.directory_metrics(&mut metrics);
         self.mix_metrics(&mut metrics);
+        self.reputation_metrics(&mut metrics);
         let now = clock::now();
         let uptime = now.mono.saturating_duration_since(self.started.mono);
         metrics.gauge("uptime_seconds", "Seconds since the node started", uptime.as_secs_f64());
@@ -179,6 +182,9 @@ impl EventLoop {
             ("mix", &self.swarm.behaviour().mix.stats().drops),
             ("directory", self.swarm.behaviour().directory.relays().drops()),
             ("exchange", self.swarm.behaviour().directory.exchange_drops()),
+            ("reputation", self.swarm.behaviour().reputation.reputation().drops()),
+            ("reputation_exchange", self.swarm.behaviour().reputation.exchange().drops()),
+            ("kademlia", self.swarm.behaviour().kad.drops()),
         ]);
         metrics.encode().map_err(|_| Failure::failed("the metrics cannot be written", ""))
     }

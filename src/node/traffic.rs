@@ -160,6 +160,7 @@ fn failure(why: &SendError) -> Failure {
         SendError::NoPath(NoPath::UnknownRelay(_)) => {
             "the recipient is no relay of this epoch: use its invite, which names its mailboxes, or wait until it is back"
         }
+        SendError::NoPath(NoPath::UnknownVersion(..)) => "update this node, or ask the recipient to update theirs",
         SendError::NoReturn => "wait a few seconds until a mailbox is found (`fog status`)",
         SendError::TooLarge(_) => "send a smaller message, or several",
         SendError::Hops(_) => return Failure::usage(why.to_string(), "use `--hops` with a number from 1 to 5"),

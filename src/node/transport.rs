@@ -4,13 +4,12 @@ use std::{io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use fog_base::Network;
-use fog_directory::{Signer, core::council::Council};
+use fog_directory::{Kad, KadConfig, Signer, core::council::Council};
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, allow_block_list, autonat,
+    Multiaddr, PeerId, Swarm, SwarmBuilder, allow_block_list, autonat,
     connection_limits::{self, ConnectionLimits},
-    dcutr, dns, gossipsub, identify, identity,
-    kad::{self, store::MemoryStore},
-    mdns, memory_connection_limits, noise, ping, relay, swarm, tcp, upnp, yamux,
+    dcutr, dns, gossipsub, identify, identity, mdns, memory_connection_limits, noise, ping, relay, swarm, tcp, upnp,
+    yamux,
 };
 use rand::RngExt;
 
@@ -34,7 +33,6 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_PROBES: usize = 10;
 /// A relayed connection is to last for a conversation, not only for a hole punch (DESIGN §13).
 const MAX_CIRCUIT: (Duration, u64) = (Duration::from_secs(30 * 60), 16 * 1024 * 1024);
-const KAD_QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The identify protocol's version text: peers with another one are of another network.
 pub(super) fn network_name(network: &Network) -> String {
@@ -54,7 +52,8 @@ pub(super) fn build(
     council: Option<Council>,
     mix: fog_mix::Behaviour,
 ) -> anyhow::Result<Swarm<Behaviour>> {
-    let directory = directory(config, keys, network, council);
+    let ours =
+        Ours { directory: directory(config, keys, network, council), reputation: reputation(keys, network), mix };
     let keypair = keypair(keys)?;
     let base = || -> anyhow::Result<_> {
         Ok(SwarmBuilder::with_existing_identity(keypair.clone())
@@ -67,9 +66,7 @@ pub(super) fn build(
         ($builder:expr) => {
             $builder
                 .with_relay_client(noise::Config::new, yamux::Config::default)?
-                .with_behaviour(|keypair, relay_client| {
-                    behaviour(config, network, keypair, (relay_client, directory, mix))
-                })
+                .with_behaviour(|keypair, relay_client| behaviour(config, network, keypair, (relay_client, ours)))
                 .map_err(|error| anyhow::anyhow!("the swarm cannot be made: {error}"))?
                 .with_swarm_config(|swarm: swarm::Config| {
                     swarm
@@ -94,13 +91,20 @@ fn keypair(keys: &Keys) -> anyhow::Result<identity::Keypair> {
     identity::Keypair::ed25519_from_bytes(secret.as_mut_slice()).context("the identity key is not an Ed25519 key")
 }
 
+/// The protocols of Fog.
+struct Ours {
+    directory: fog_directory::Behaviour,
+    reputation: fog_reputation::Behaviour,
+    mix: fog_mix::Behaviour,
+}
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 fn behaviour(
     config: &Config,
     network: &Network,
     keypair: &identity::Keypair,
-    (relay_client, directory, mix): (relay::client::Behaviour, fog_directory::Behaviour, fog_mix::Behaviour),
+    (relay_client, ours): (relay::client::Behaviour, Ours),
 ) -> Result<Behaviour, BoxError> {
     let me = keypair.public().to_peer_id();
     let memory = usize::try_from(config.limits.memory_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
@@ -109,6 +113,7 @@ fn behaviour(
         limits: connection_limits::Behaviour::new(limits(config)),
         memory: memory_connection_limits::Behaviour::with_max_bytes(memory),
         blocked: allow_block_list::Behaviour::default(),
+        kad: Kad::new(me, kad(config, network)),
         identify: identify::Behaviour::new(
             identify::Config::new(network_name(network), keypair.public())
                 .with_agent_version(concat!("fog/", env!("CARGO_PKG_VERSION")).into())
@@ -117,7 +122,6 @@ fn behaviour(
         ),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
         mdns: mdns(config, me).into(),
-        kad: kad(me, network)?,
         gossip,
         autonat_client: autonat::v2::client::Behaviour::new(
             rand::make_rng::<rand::rngs::StdRng>(),
@@ -128,8 +132,9 @@ fn behaviour(
         relay_client,
         relay_server: relay_server(me),
         dcutr: dcutr::Behaviour::new(me),
-        directory,
-        mix,
+        directory: ours.directory,
+        reputation: ours.reputation,
+        mix: ours.mix,
     })
 }
 
@@ -149,6 +154,15 @@ fn directory(config: &Config, keys: &Keys, network: &Network, council: Option<Co
     };
     let signer = Signer { identity: Arc::new(keys.identity().clone()), vrf: Arc::new(keys.vrf().clone()) };
     fog_directory::Behaviour::new(bounds, signer, council, random_seed())
+}
+
+fn reputation(keys: &Keys, network: &Network) -> fog_reputation::Behaviour {
+    let config = fog_reputation::Config {
+        // Their sequence numbers are Unix milliseconds, and none is used twice.
+        provable: vec![fog_directory::core::descriptor::KIND],
+        ..fog_reputation::Config::new(network.id, network.schedule())
+    };
+    fog_reputation::Behaviour::new(config, Arc::new(keys.identity().clone()), random_seed())
 }
 
 #[expect(clippy::disallowed_methods, reason = "randomness enters the node here")]
@@ -184,18 +198,10 @@ fn mdns(config: &Config, me: PeerId) -> Option<mdns::tokio::Behaviour> {
     .ok()
 }
 
-fn kad(me: PeerId, network: &Network) -> Result<kad::Behaviour<MemoryStore>, BoxError> {
-    let protocol = StreamProtocol::try_from_owned(kad_name(network))?;
-    let mut config = kad::Config::new(protocol);
-    config
-        .set_query_timeout(KAD_QUERY_TIMEOUT)
-        .disjoint_query_paths(true)
-        .set_kbucket_inserts(kad::BucketInserts::Manual)
-        // Nothing is stored yet: whatever comes is filtered, and the filter lets nothing through.
-        .set_record_filtering(kad::StoreInserts::FilterBoth);
-    let mut kad = kad::Behaviour::with_config(me, MemoryStore::new(me), config);
-    kad.set_mode(Some(kad::Mode::Client));
-    Ok(kad)
+fn kad(config: &Config, network: &Network) -> KadConfig {
+    // Half of the connections are for others than those that its queries dial.
+    let connections = usize::try_from(config.limits.connections / 2).unwrap_or(usize::MAX);
+    KadConfig { max_relays: config.limits.relays, ..KadConfig::new(network.id, network.schedule(), connections) }
 }
 
 fn relay_server(me: PeerId) -> relay::Behaviour {

@@ -8,6 +8,7 @@ use std::{
 
 use fog_base::{DropCounters, DropReason, Epoch, EpochSchedule, NetworkId, NodeId, Now, relay::Roles};
 use fog_directory::{Address, Facts, Scope};
+use fog_mix::core::loops::LoopEnd;
 use libp2p::{Multiaddr, PeerId, gossipsub::MessageId, multiaddr::Protocol, swarm::ConnectionId};
 
 use super::{
@@ -17,13 +18,12 @@ use super::{
     contacts::{Contacts, Dial},
     event::Event,
     gossip::Topic,
-    peers::{Offence, PathKind, Peers},
+    peers::{PathKind, Peers},
     reachability::{Reachability, multiaddr, plain},
+    reputation::{self, Evidence, Offence},
 };
 use crate::store::{Batch, Table};
 
-/// Versions of the mix protocol that this node speaks.
-const MIX_VERSIONS: [u16; 1] = [1];
 /// Descriptors that wait for somebody who listens on gossip.
 const MAX_UNPUBLISHED: usize = 64;
 /// Of the connections that are allowed, so many in eight may be used before the least useful ones are closed.
@@ -62,10 +62,20 @@ pub(super) enum Action {
     Route { peer: PeerId, addresses: Vec<Multiaddr> },
     /// It does so no more.
     Unroute(PeerId),
-    /// Have a gossip message judged.
+    /// The set has a new descriptor of this relay, or none any more: Kademlia answers with what the set holds.
+    Keep(NodeId),
+    /// Have the directory judge a descriptor that came through Kademlia.
+    JudgeRecord { from: NodeId, bytes: Vec<u8> },
+    /// Ask others for the newest descriptor of a relay.
+    LookUp(NodeId),
+    /// Have its protocol judge a gossip message.
     Judge { topic: Topic, from: PeerId, id: MessageId, bytes: Vec<u8> },
     /// Send by gossip.
-    Publish(Topic, Vec<u8>),
+    Publish { topic: Topic, bytes: Vec<u8> },
+    /// Tell reputation.
+    Learn(Evidence),
+    /// Count a loop for the directory's reports.
+    CountLoop(LoopEnd),
     /// Write to the store.
     Store(Batch),
     /// Write what this node is about to sign, and tell the directory when it is on the disk.
@@ -109,6 +119,10 @@ pub(super) struct Counts {
     pub(super) other_network: u64,
     pub(super) offences: u64,
     pub(super) bans: u64,
+    pub(super) links: u64,
+    pub(super) links_lost: u64,
+    pub(super) links_failed: u64,
+    pub(super) saved: u64,
 }
 
 /// Everything that the node knows of its network.
@@ -127,6 +141,10 @@ pub(super) struct Wiring {
     told: BTreeSet<Address>,
     serving: bool,
     unpublished: VecDeque<(Topic, Vec<u8>)>,
+    /// The relays of the snapshot.
+    pub(super) seated: BTreeSet<PeerId>,
+    /// Connected ones whose link counted as evidence.
+    pub(super) linked: BTreeSet<PeerId>,
     relays: BTreeMap<PeerId, Multiaddr>,
     reserved: BTreeSet<PeerId>,
     unreachable_since: Instant,
@@ -147,6 +165,8 @@ impl Wiring {
             told: BTreeSet::new(),
             serving: false,
             unpublished: VecDeque::new(),
+            seated: BTreeSet::new(),
+            linked: BTreeSet::new(),
             relays: BTreeMap::new(),
             reserved: BTreeSet::new(),
             unreachable_since: now.mono,
@@ -167,10 +187,13 @@ impl Wiring {
             Event::Disconnected { peer, connection, remaining } => {
                 self.handle_disconnected(peer, connection, remaining, now)
             }
-            Event::DialFailed { peer, reason, .. } => {
+            Event::DialFailed { peer, unanswered, reason, .. } => {
                 tracing::debug!(?peer, reason, "cannot connect");
                 self.counts.dials_failed += 1;
-                Vec::new()
+                let silent = peer.filter(|_| unanswered);
+                let mut actions: Vec<_> = silent.and_then(|peer| self.note_silence(&peer, now)).into_iter().collect();
+                actions.extend(self.look_up(peer));
+                actions
             }
             Event::InboundFailed => {
                 self.counts.inbound_failed += 1;
@@ -208,11 +231,13 @@ impl Wiring {
                 Vec::new()
             }
             Event::Directory(event) => self.handle_directory(event, now),
+            Event::Reputation(event) => self.handle_reputation(event),
+            Event::Kad(event) => self.handle_kad(event, now),
             Event::Mix(fog_mix::Event::Keys(keys)) => self.set_mix_keys(keys, now),
-            Event::Mix(fog_mix::Event::Flooding(node)) => match peer_id(node) {
-                Some(peer) => self.punish(peer, Offence::Flood, now),
-                None => Vec::new(),
-            },
+            Event::Mix(fog_mix::Event::Flooding(node)) => self.handle_offence(node, Offence::Flood, now),
+            Event::Mix(fog_mix::Event::Loop(end)) => {
+                vec![reputation::handle_loop(&end.hops, end.returned), Action::CountLoop(end)]
+            }
             Event::Mix(event) => vec![Action::Mix(event)],
         }
     }
@@ -260,7 +285,7 @@ impl Wiring {
 
     fn handle_disconnected(&mut self, peer: PeerId, connection: ConnectionId, remaining: u32, now: Now) -> Vec<Action> {
         self.counts.disconnected += 1;
-        self.peers.handle_disconnected(peer, connection, now.mono);
+        self.peers.handle_disconnected(peer, connection);
         if remaining > 0 {
             return self.refresh(now);
         }
@@ -270,7 +295,9 @@ impl Wiring {
         if let Some(node) = node_id(&peer) {
             self.clocks.handle_disconnected(&node);
         }
-        self.refresh(now)
+        let mut actions: Vec<_> = self.note_loss(&peer, now).into_iter().collect();
+        actions.extend(self.refresh(now));
+        actions
     }
 
     fn handle_identified(
@@ -285,7 +312,7 @@ impl Wiring {
             tracing::debug!(%peer, "the peer is of another network");
             self.counts.other_network += 1;
             self.contacts.forget_found(&peer);
-            return vec![Action::Disconnect(peer)];
+            return vec![self.let_go(peer)];
         }
         self.peers.handle_identified(peer, agent);
         // A peer on the internet that names addresses of a LAN would have us dial into ours.
@@ -311,14 +338,14 @@ impl Wiring {
         match event {
             Directory::Persist { relay, bytes } => {
                 batch.put(Table::Descriptors, relay.0, bytes);
-                vec![Action::Store(batch)]
+                vec![Action::Store(batch), Action::Keep(relay)]
             }
             Directory::Forget { relay } => {
                 batch.delete(Table::Descriptors, relay.0);
-                vec![Action::Store(batch)]
+                vec![Action::Store(batch), Action::Keep(relay)]
             }
-            Directory::Publish(bytes) => vec![Action::Publish(Topic::Descriptors, bytes)],
-            Directory::Broadcast(bytes) => vec![Action::Publish(Topic::Certificates, bytes)],
+            Directory::Publish(bytes) => vec![Action::Publish { topic: Topic::Descriptors, bytes }],
+            Directory::Broadcast(bytes) => vec![Action::Publish { topic: Topic::Certificates, bytes }],
             Directory::Record(bytes) => vec![Action::Record(chain::keep_record(&self.identity.network_id, bytes))],
             Directory::KeepLink { epoch, bytes } => {
                 vec![Action::Store(chain::keep_link(&self.identity.network_id, epoch, bytes))]
@@ -329,30 +356,15 @@ impl Wiring {
             Directory::Changed => vec![Action::Snapshots],
             Directory::Equivocation { relay } => {
                 tracing::debug!(%relay, "a relay signed two descriptors with one sequence number");
-                peer_id(relay).map_or_else(Vec::new, |peer| self.punish(peer, Offence::Invalid, now))
+                vec![Action::Learn(Evidence::Equivocation(relay))]
             }
             Directory::Clock { peer, offset_ms } => {
                 self.clocks.handle_offset(peer, offset_ms);
                 Vec::new()
             }
-            Directory::Misbehaved { peer } => {
-                peer_id(peer).map_or_else(Vec::new, |peer| self.punish(peer, Offence::Invalid, now))
-            }
-            Directory::Flooding { peer } => {
-                peer_id(peer).map_or_else(Vec::new, |peer| self.punish(peer, Offence::Flood, now))
-            }
+            Directory::Misbehaved { peer } => self.handle_offence(peer, Offence::Invalid, now),
+            Directory::Flooding { peer } => self.handle_offence(peer, Offence::Excess, now),
         }
-    }
-
-    /// A peer did what no honest one does.
-    pub(super) fn punish(&mut self, peer: PeerId, offence: Offence, now: Now) -> Vec<Action> {
-        tracing::debug!(%peer, ?offence, "a peer misbehaved");
-        self.counts.offences += 1;
-        if !self.peers.punish(peer, offence, now.mono) {
-            return Vec::new();
-        }
-        self.counts.bans += 1;
-        vec![Action::Block(peer), Action::Disconnect(peer)]
     }
 
     /// Our public mix keys: of the running epoch and the next at least.
@@ -369,7 +381,9 @@ impl Wiring {
         let dialled = relays.filter_map(|(relay, addresses)| {
             Some((peer_id(relay)?, addresses.into_iter().filter(is_useful).filter_map(multiaddr).collect()))
         });
-        self.contacts.set_relays(dialled.collect(), now.mono);
+        let dialled: Vec<_> = dialled.collect();
+        self.seated = dialled.iter().map(|(peer, _)| *peer).collect();
+        self.contacts.set_relays(dialled, now.mono);
         self.dial(now)
     }
 
@@ -384,13 +398,15 @@ impl Wiring {
 
     /// What is due: dials, the end of bans, room for others, messages that wait, the descriptor of a new epoch.
     pub(super) fn tick(&mut self, now: Now) -> Vec<Action> {
-        let mut actions: Vec<_> = self.peers.pardon(now.mono).into_iter().map(Action::Unblock).collect();
+        let mut actions: Vec<_> = self.peers.pardon(now.unix).into_iter().map(Action::Unblock).collect();
+        actions.extend(self.note_links(now));
         actions.extend(self.refresh(now));
         actions.extend(self.dial(now));
         actions.extend(self.make_room(now));
         actions.extend(self.reserve(now));
         if self.peers.count() > 0 {
-            actions.extend(self.unpublished.drain(..).map(|(topic, bytes)| Action::Publish(topic, bytes)));
+            let waiting = self.unpublished.drain(..);
+            actions.extend(waiting.map(|(topic, bytes)| Action::Publish { topic, bytes }));
         }
         actions
     }
@@ -402,14 +418,15 @@ impl Wiring {
         self.contacts.due(out_of_reach, peers.count(), room / 2, now.mono).into_iter().map(Action::Dial).collect()
     }
 
-    fn make_room(&self, now: Now) -> Vec<Action> {
+    fn make_room(&mut self, now: Now) -> Vec<Action> {
         let allowed = self.identity.max_connections * CROWDED_EIGHTHS / 8;
         let excess = self.peers.connections().saturating_sub(allowed);
         if excess == 0 {
             return Vec::new();
         }
         let wanted = |peer: &PeerId| self.contacts.is_wanted(peer);
-        self.peers.expendable(wanted, GRACE, now.mono).into_iter().take(excess).map(Action::Disconnect).collect()
+        let expendable = self.peers.expendable(wanted, GRACE, now.mono);
+        expendable.into_iter().take(excess).map(|peer| self.let_go(peer)).collect()
     }
 
     /// On the internet and not reachable: others are asked to relay for us.
@@ -462,7 +479,7 @@ impl Wiring {
             mix_keys: [key(epoch)?, key(epoch.next())?],
             seal_key: self.identity.seal_key,
             capacity: self.identity.capacity,
-            mix_versions: MIX_VERSIONS.to_vec(),
+            mix_versions: fog_mix::core::VERSIONS.to_vec(),
             family: None,
             exit_policy: None,
         };

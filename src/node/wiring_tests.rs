@@ -139,42 +139,28 @@ fn a_peer_on_the_internet_cannot_have_us_dial_into_our_lan() {
 }
 
 #[test]
-fn the_third_offence_blocks_and_disconnects() {
-    let mut wiring = wiring(mix());
-    let (peer, _) = inbound(&mut wiring, 1, start());
-    let node = NodeId([9; 32]);
-    for _ in 0..2 {
-        assert!(wiring.punish(peer, Offence::Invalid, start()).is_empty());
-        assert!(wiring.handle(Event::Directory(fog_directory::Event::Misbehaved { peer: node }), start()).is_empty());
-    }
-    let actions = wiring.punish(peer, Offence::Invalid, start());
-    assert!(matches!(actions.as_slice(), [Action::Block(a), Action::Disconnect(b)] if *a == peer && *b == peer));
-    assert_eq!((wiring.counts.offences, wiring.counts.bans), (5, 1));
-    let pardoned = wiring.tick(start().plus(Duration::from_secs(3600)));
-    assert!(pardoned.iter().any(|action| matches!(action, Action::Unblock(p) if *p == peer)));
-}
-
-#[test]
 fn descriptors_are_stored_published_and_forgotten() {
     let mut wiring = wiring(mix());
     let relay = NodeId([4; 32]);
     let mut tell = |event| wiring.handle(Event::Directory(event), start());
     let actions = tell(fog_directory::Event::Persist { relay, bytes: vec![1, 2] });
-    let [Action::Store(batch)] = actions.as_slice() else { panic!("{actions:?}") };
-    assert_eq!(batch.changes().len(), 1);
-    assert!(matches!(tell(fog_directory::Event::Publish(vec![1])).as_slice(), [Action::Publish(..)]));
+    let [Action::Store(batch), Action::Keep(kept)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!((batch.changes().len(), *kept), (1, relay));
+    let published = tell(fog_directory::Event::Publish(vec![1]));
+    assert!(matches!(published.as_slice(), [Action::Publish { topic: Topic::Descriptors, .. }]));
     assert!(matches!(tell(fog_directory::Event::Changed).as_slice(), [Action::Snapshots]));
-    assert!(matches!(tell(fog_directory::Event::Forget { relay }).as_slice(), [Action::Store(_)]));
+    assert!(matches!(tell(fog_directory::Event::Forget { relay }).as_slice(), [Action::Store(_), Action::Keep(_)]));
 }
 
 #[test]
 fn what_nobody_heard_is_published_again_when_there_is_a_peer() {
     let mut wiring = wiring(mix());
     for n in 0..=MAX_UNPUBLISHED {
-        wiring.keep_unpublished(Topic::Descriptors, vec![n as u8]);
+        wiring.keep_unpublished(Topic::Reputation, vec![n as u8]);
     }
     assert_eq!(wiring.drops.get(DropReason::QueueFull), 1);
-    let published = |actions: Vec<Action>| actions.iter().filter(|a| matches!(a, Action::Publish(..))).count();
+    let of_topic = |action: &&Action| matches!(action, Action::Publish { topic: Topic::Reputation, .. });
+    let published = |actions: Vec<Action>| actions.iter().filter(of_topic).count();
     assert_eq!(published(wiring.tick(start())), 0);
     let (peer, _) = inbound(&mut wiring, 1, start());
     wiring.handle(identified(peer, NETWORK, &[]), start());

@@ -45,11 +45,13 @@ pub enum Table {
     Contacts = 6,
     /// What was certified: the chain, the last sets, and what this node signed.
     Certificates = 7,
+    /// What this node knows of others by experience, proof and hearsay. Private.
+    Reputation = 8,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Meta,
         Self::Descriptors,
         Self::Outbox,
@@ -58,6 +60,7 @@ impl Table {
         Self::Slots,
         Self::Contacts,
         Self::Certificates,
+        Self::Reputation,
     ];
 
     /// Its name: of the column family, and in errors.
@@ -71,12 +74,13 @@ impl Table {
             Self::Slots => "slots",
             Self::Contacts => "contacts",
             Self::Certificates => "certificates",
+            Self::Reputation => "reputation",
         }
     }
 
-    /// Whether values are sealed at rest. Keys are not: they must say nothing private (random ids, times).
+    /// Whether values are sealed at rest. Keys are not: they must say nothing private (random ids, times, public ids of peers).
     pub fn is_private(self) -> bool {
-        matches!(self, Self::Outbox | Self::Inbox | Self::Slots | Self::Contacts)
+        matches!(self, Self::Outbox | Self::Inbox | Self::Slots | Self::Contacts | Self::Reputation)
     }
 }
 

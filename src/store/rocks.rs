@@ -73,6 +73,10 @@ impl RocksStore {
                 open_writable(dir)
             }
             Access::ReadOnly => {
+                let there = DB::list_cf(&Options::default(), dir).map_err(store_error)?;
+                if Table::ALL.iter().any(|table| !there.iter().any(|name| name == table.name())) {
+                    return Err(StoreError::Io("it has an older layout; start the node once with `fog run`".into()));
+                }
                 DB::open_cf_descriptors_read_only(&Options::default(), dir, tables(), false).map_err(store_error)
             }
         }?;

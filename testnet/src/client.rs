@@ -60,6 +60,39 @@ pub struct Status {
     pub epoch: EpochNow,
 }
 
+/// `fog relays snapshot`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Snapshot {
+    /// The epoch that it serves.
+    pub epoch: u32,
+    /// Its root.
+    pub root: String,
+    /// Whether relays signed it.
+    pub certified: bool,
+    /// How many did.
+    pub signatures: usize,
+    /// Their weight.
+    pub signed_weight: u64,
+    /// The weight of all.
+    pub total_weight: u64,
+}
+
+/// `fog relays verify`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Seat {
+    /// Whether ticket and seat are valid.
+    pub proof_ok: bool,
+    /// Whether it has a seat.
+    pub seated: bool,
+}
+
+/// A line of `fog relays`.
+#[derive(Debug, Clone, Deserialize)]
+struct Relay {
+    peer_id: String,
+    seated: bool,
+}
+
 /// Of `status.peers`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Connected {
@@ -96,6 +129,23 @@ pub struct Mix {
     pub cover_sent: u64,
     /// Drops by reason.
     pub dropped: BTreeMap<String, u64>,
+}
+
+/// A line of `fog reputation`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Reputation {
+    /// Whose.
+    pub peer_id: String,
+    /// `correctness`, `availability` or `rating`.
+    pub kind: String,
+    /// The expected probability.
+    pub mean: f64,
+    /// Its lower bound.
+    pub lower: f64,
+    /// Its upper bound.
+    pub upper: f64,
+    /// The weight of the evidence.
+    pub evidence: f64,
 }
 
 /// A message to send.
@@ -194,6 +244,33 @@ impl Client {
         self.get("/v1/status")
     }
 
+    /// `fog reputation`
+    pub fn reputation(&self) -> Result<Vec<Reputation>, Error> {
+        self.list("/v1/reputation")
+    }
+
+    /// `fog relays snapshot`
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.get("/v1/relays/snapshot")
+    }
+
+    /// The ids of `fog relays`.
+    pub fn relays(&self) -> Result<Vec<String>, Error> {
+        let relays: Vec<Relay> = self.list("/v1/relays")?;
+        Ok(relays.into_iter().map(|relay| relay.peer_id).collect())
+    }
+
+    /// `fog relays verify`
+    pub fn verify_seat(&self, peer: &str) -> Result<Seat, Error> {
+        self.get(&format!("/v1/relays/{peer}/seat"))
+    }
+
+    /// Whether a relay has a seat now, by `fog relays`.
+    pub fn is_seated(&self, peer: &str) -> Result<bool, Error> {
+        let relays: Vec<Relay> = self.list("/v1/relays")?;
+        Ok(relays.iter().any(|relay| relay.peer_id == peer && relay.seated))
+    }
+
     /// What `fog id` prints as `invite`.
     pub fn invite(&self) -> Result<String, Error> {
         let id: Value = self.get("/v1/id")?;
@@ -234,10 +311,14 @@ impl Client {
         format!("Bearer {}", self.token)
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+    fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Error> {
         let request = self.agent.get(format!("{}{path}", self.api)).header("Authorization", self.bearer());
         let sent = request.config().timeout_global(Some(QUICK)).build().call();
-        let values: Vec<T> = self.lines(&format!("GET {path}"), sent)?;
+        self.lines(&format!("GET {path}"), sent)
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let values: Vec<T> = self.list(path)?;
         values.into_iter().next().ok_or_else(|| self.refused(path, "an empty answer".into()))
     }
 

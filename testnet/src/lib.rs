@@ -16,7 +16,7 @@ mod state;
 mod wait;
 
 pub use batch::{Batch, Counted, Outcome, Recipient};
-pub use client::{Client, Message, PingLine, Received, Sent, Status};
+pub use client::{Client, Message, PingLine, Received, Reputation, Seat, Sent, Snapshot, Status};
 pub use error::Error;
 pub use network::{Node, Testnet};
 pub use plan::{Faults, NodePlan, Plan};

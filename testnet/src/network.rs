@@ -136,6 +136,10 @@ pub struct Testnet {
     pub dir: PathBuf,
     /// Its network file.
     pub network: PathBuf,
+    /// The program that its nodes run.
+    pub program: PathBuf,
+    /// The length of its epochs.
+    pub epoch_seconds: u64,
     /// Its nodes, in the order of the plan.
     pub nodes: Vec<Node>,
     /// How long it took until all were ready.
@@ -152,9 +156,10 @@ impl Testnet {
         let port = free_port().map_err(Error::file("find a free port for", &dir))?;
         let network = create_network(plan, &dir, port)?;
         let began = Instant::now();
-        let mut testnet = Self { dir, network, nodes: Vec::new(), ready: Duration::ZERO };
+        let (program, epoch_seconds) = (plan.program.clone(), plan.epoch_seconds);
+        let mut testnet = Self { dir, network, program, epoch_seconds, nodes: Vec::new(), ready: Duration::ZERO };
         for (index, node) in plan.nodes.iter().enumerate() {
-            testnet.add(&plan.program, index, node.clone(), (index == 0).then_some(port))?;
+            testnet.add(index, node.clone(), (index == 0).then_some(port))?;
             if index == 0 {
                 testnet.nodes[0].wait_until_it_answers()?;
                 tell("the first node runs, starting the others");
@@ -174,21 +179,27 @@ impl Testnet {
         Ok(testnet)
     }
 
-    fn add(&mut self, program: &Path, index: usize, plan: NodePlan, port: Option<u16>) -> Result<(), Error> {
+    fn add(&mut self, index: usize, plan: NodePlan, port: Option<u16>) -> Result<(), Error> {
         let data_dir = data_dir(&self.dir, index);
         create_private(&data_dir)?;
         let args = arguments(&data_dir, &self.network, &plan, port)?;
-        let process = Process::start(program, &args, &data_dir.join(LOG))?;
-        self.nodes.push(Node { index, data_dir, plan, program: program.to_owned(), args, process: Some(process) });
+        let process = Process::start(&self.program, &args, &data_dir.join(LOG))?;
+        let program = self.program.clone();
+        self.nodes.push(Node { index, data_dir, plan, program, args, process: Some(process) });
         Ok(())
     }
 
     /// Starts one more relay, one of the plan's spares; the index of its node.
-    pub fn join(&mut self, program: &Path, plan: NodePlan) -> Result<usize, Error> {
+    pub fn join(&mut self, plan: NodePlan) -> Result<usize, Error> {
         let index = self.nodes.len();
-        self.add(program, index, plan, None)?;
+        self.add(index, plan, None)?;
         self.nodes[index].wait_until_it_answers()?;
         Ok(index)
+    }
+
+    /// A client of the first node, the others' first contact.
+    pub fn first(&self) -> Result<Client, Error> {
+        self.nodes.first().ok_or_else(|| Error::Plan("a network without nodes".into()))?.client()
     }
 
     /// Waits until all running nodes are ready, can build a path, know every running relay, and agree on the snapshot.

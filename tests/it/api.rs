@@ -78,9 +78,16 @@ fn the_api_describes_itself_and_refuses_what_it_does_not_know() {
     let start = body.find('{').expect("JSON");
     let end = body.rfind('}').expect("JSON");
     let document: Value = serde_json::from_str(&body[start..=end]).expect("JSON");
-    for path in
-        ["/v1/status", "/v1/peers", "/v1/connect", "/v1/relays", "/v1/relays/snapshot", "/v1/mix/send", "/v1/mix/recv"]
-    {
+    for path in [
+        "/v1/status",
+        "/v1/peers",
+        "/v1/connect",
+        "/v1/relays",
+        "/v1/relays/snapshot",
+        "/v1/reputation",
+        "/v1/mix/send",
+        "/v1/mix/recv",
+    ] {
         assert!(document["paths"].get(path).is_some(), "{path} is not described");
     }
     assert_eq!(door.get("/v1/no-such-thing", &door.address, &token).0, 404);

@@ -171,6 +171,19 @@ pub(crate) fn raw_http(address: &str, request: &str) -> (u16, String) {
     (status.unwrap_or_else(|| panic!("not HTTP: {answer}")), body)
 }
 
+/// A number of a running node's `/metrics`.
+pub(crate) fn metric(data_dir: &Path, name: &str) -> f64 {
+    let text = std::fs::read_to_string(data_dir.join("node.json")).expect("node.json");
+    let file: Value = serde_json::from_str(&text).expect("JSON");
+    let address = file["api"].as_str().and_then(|api| api.strip_prefix("http://")).expect("an address");
+    let token = file["token"].as_str().expect("a token");
+    let head = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    let (status, body) = raw_http(address, &format!("{head}Authorization: Bearer {token}\r\n\r\n"));
+    assert_eq!(status, 200, "{body}");
+    let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} is not counted: {body}")).trim().parse().expect("a number")
+}
+
 /// One whole network at a time; nextest holds the same by its test group.
 pub(crate) fn one_network_at_a_time() -> MutexGuard<'static, ()> {
     static NETWORKS: Mutex<()> = Mutex::new(());

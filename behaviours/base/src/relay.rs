@@ -3,7 +3,7 @@
 //! The directory knows relays and implements [`PathSelector`]; the mixnet and the circuits only see this file. So neither knows
 //! the other.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -122,6 +122,15 @@ pub struct RelayHop {
     pub delay_salt: [u8; 32],
     /// Its long-term key for sealed messages.
     pub seal_key: [u8; 32],
+    /// The versions of the mix protocol that it speaks.
+    pub versions: Arc<[u16]>,
+}
+
+impl RelayHop {
+    /// Whether it takes packets of `version`.
+    pub fn speaks(&self, version: u16) -> bool {
+        self.versions.contains(&version)
+    }
 }
 
 /// Why there is no path.
@@ -140,6 +149,9 @@ pub enum NoPath {
     /// The last hop is not a relay of the snapshot.
     #[error("{0} is not a relay of this epoch")]
     UnknownRelay(NodeId),
+    /// The last hop does not speak the version of the packet.
+    #[error("{0} does not speak version {1} of the mix protocol")]
+    UnknownVersion(NodeId, u16),
 }
 
 /// What a path must be.
@@ -151,16 +163,29 @@ pub struct PathRequest<'a> {
     pub hops: usize,
     /// The last one.
     pub last: NodeId,
+    /// The version of the packet: every relay on the path speaks it.
+    pub version: u16,
     /// Relays that must not be on it: the sender, and for replies whoever sends the reply.
     pub exclude: &'a [NodeId],
     /// Relays that are left out as long as enough others remain: those of a path that just failed.
     pub avoid: &'a [NodeId],
 }
 
-/// Draws paths from the snapshot of an epoch.
+/// Draws paths from the snapshot of an epoch. It knows an epoch's relays from half a grace before the epoch begins until its
+/// grace ends: replies of an epoch travel as long as its keys work.
 pub trait PathSelector: fmt::Debug {
-    /// A path that ends at `request.last`: no relay twice, and no two of one global /16 (IPv6: /32) or one family.
+    /// A path that ends at `request.last`: no relay twice, no two of one global /16 (IPv6: /32) or one family, and none that
+    /// does not speak `request.version`.
     fn path(&self, request: &PathRequest<'_>, rng: &mut dyn Rng) -> Result<Vec<RelayHop>, NoPath>;
+
+    /// A path under the same rules for a loop that measures relays: at each hop before the last one, of the relays that may
+    /// stand there the one that `measured` names the lowest number for; among equals, at random and not by weight.
+    fn measuring_path(
+        &self,
+        request: &PathRequest<'_>,
+        measured: &dyn Fn(&NodeId) -> u32,
+        rng: &mut dyn Rng,
+    ) -> Result<Vec<RelayHop>, NoPath>;
 
     /// One relay of the epoch.
     fn relay(&self, epoch: Epoch, id: NodeId) -> Option<RelayHop>;

@@ -12,7 +12,7 @@ use fog_base::{DropCounters, Epoch, EpochSchedule, NodeId, Now, UnixMillis};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
-    request_response::{self, Event as Exchanged, Message, ProtocolSupport},
+    request_response::{self, ProtocolSupport},
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
         ToSwarm,
@@ -25,12 +25,9 @@ use crate::{
     core::{
         council::Council,
         descriptor::{Facts, Reject},
-        exchange::{
-            Exchange, Output as Asked,
-            archive::{Archive, NoArchive},
-        },
+        exchange::{Exchange, Output as Asked},
         publisher::{Publisher, Signer},
-        relay_set::{Acceptance, Config, Output, RelaySet, Source},
+        relay_set::{Acceptance, Config, Output, RelaySet, Source, Verdict},
         seating::OpenSeating,
         snapshot::Snapshot,
     },
@@ -44,7 +41,7 @@ const MAX_STREAMS: usize = 8;
 
 /// The directory as a libp2p behaviour.
 pub struct Behaviour {
-    inner: request_response::Behaviour<Codec>,
+    pub(crate) inner: request_response::Behaviour<Codec>,
     pub(crate) schedule: EpochSchedule,
     pub(crate) set: RelaySet,
     pub(crate) exchange: Exchange,
@@ -65,7 +62,7 @@ pub(crate) fn clock() -> Now {
     Now { mono: Instant::now(), unix: UnixMillis(0).plus(unix) }
 }
 
-fn node(peer: &PeerId) -> Option<NodeId> {
+pub(crate) fn node(peer: &PeerId) -> Option<NodeId> {
     NodeId::from_peer_id_bytes(&peer.to_bytes()).ok()
 }
 
@@ -118,6 +115,11 @@ impl Behaviour {
         node(from).map_or(Acceptance::Ignore, |from| self.set.handle_gossip(from, bytes, clock()))
     }
 
+    /// Takes a descriptor that `from` brought through Kademlia.
+    pub fn handle_record(&mut self, from: NodeId, bytes: &[u8]) -> Result<Verdict, Reject> {
+        self.set.handle_descriptor(bytes, Source::Exchange(from), clock())
+    }
+
     /// What our descriptor says from now on, with the mix keys of that epoch and the next; `None` for a node that is no relay.
     pub fn set_facts(&mut self, facts: Option<(Epoch, Facts)>) {
         self.publisher.set_facts(facts, clock());
@@ -126,31 +128,6 @@ impl Behaviour {
     /// Whether our published descriptor says what is true.
     pub fn is_published(&self) -> bool {
         self.publisher.is_published()
-    }
-
-    fn handle_exchanged(&mut self, event: Exchanged<crate::wire::Request, crate::wire::Response>, now: Now) {
-        match event {
-            Exchanged::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                let Some(peer) = node(&peer) else { return };
-                let archive: &dyn Archive = self.council.as_ref().map_or(&NoArchive, |council| council);
-                let response = self.exchange.handle_request(peer, request, &mut self.set, archive, now);
-                if self.inner.send_response(channel, response).is_err() {
-                    tracing::debug!(%peer, "the peer left before its answer");
-                }
-            }
-            Exchanged::Message { peer, message: Message::Response { response, .. }, .. } => {
-                let Some(peer) = node(&peer) else { return };
-                self.exchange.handle_response(peer, response, &mut self.set, now);
-            }
-            Exchanged::OutboundFailure { peer, error, .. } => {
-                tracing::debug!(%peer, %error, "no answer from the peer's directory");
-                if let Some(peer) = node(&peer) {
-                    self.exchange.handle_failure(peer, now);
-                }
-            }
-            Exchanged::InboundFailure { peer, error, .. } => tracing::debug!(%peer, %error, "a request failed"),
-            Exchanged::ResponseSent { .. } => {}
-        }
     }
 
     fn handle_timeout(&mut self, now: Now) {

@@ -12,11 +12,19 @@ mod certifying;
 mod codec;
 #[cfg(feature = "libp2p")]
 mod event;
+#[cfg(feature = "libp2p")]
+mod exchanging;
+#[cfg(feature = "libp2p")]
+mod kad;
+#[cfg(feature = "libp2p")]
+mod kad_store;
 
 #[cfg(feature = "libp2p")]
 pub use behaviour::Behaviour;
 #[cfg(feature = "libp2p")]
 pub use event::Event;
+#[cfg(feature = "libp2p")]
+pub use kad::{Kad, KadConfig, KadEvent, is_felt};
 
 pub use crate::core::{
     address::{Address, Net, Scope, Transport},

@@ -18,10 +18,14 @@ use libp2p::{
 };
 
 use crate::{
-    core::endpoint::{Output, Ping, Send},
+    core::{
+        VERSIONS,
+        endpoint::{Output, Ping, Send},
+    },
     event::Event,
     handler::{Handler, Report, Shared},
     ids::{node_id, peer_id},
+    link_protocol::LinkProtocol,
     mailbox_exchange::{Inner, MailboxExchange, Told},
     runtime::{
         engine::{self, Input, Request},
@@ -58,9 +62,8 @@ impl Behaviour {
         let runtime = Runtime::start(config)?;
         let protocol = |name| StreamProtocol::try_from_owned(network.protocol(name, 1));
         // The names are made of ASCII letters and begin with a slash.
-        let mix = protocol("mix").unwrap_or(StreamProtocol::new("/fog/mix/1"));
         let shared = Shared {
-            protocol: mix,
+            protocol: LinkProtocol::new(&network, &VERSIONS),
             ingress: Arc::clone(&runtime.ingress),
             buffers: Arc::clone(&runtime.buffers),
             stats: Arc::clone(&runtime.stats),
@@ -98,6 +101,12 @@ impl Behaviour {
     /// Paths are drawn from `paths` from now on.
     pub fn set_paths(&mut self, paths: Arc<dyn PathSelector + std::marker::Send + Sync>) {
         self.request(Request::SetPaths(paths));
+    }
+
+    /// From now on so many loops a second, through the relays that the fewest have gone through in the epoch: what a seat owes the
+    /// others ([`crate::core::loops::measuring_rate`]). `None` for the loops that the configuration says.
+    pub fn set_loops(&mut self, per_second: Option<f64>) {
+        self.request(Request::SetLoops(per_second));
     }
 
     /// Counters, and how the engine stands.
@@ -159,6 +168,7 @@ impl Behaviour {
             engine::Event::Endpoint(Output::Deliver(delivery)) => Event::Deliver(delivery),
             engine::Event::Endpoint(Output::Sent(news)) => Event::Sent(news),
             engine::Event::Endpoint(Output::Pong { ping, rtt }) => Event::Pong(ping, rtt),
+            engine::Event::Endpoint(Output::Loop(end)) => Event::Loop(end),
             engine::Event::Endpoint(Output::Mailboxes(relays)) => Event::Mailboxes(relays),
             engine::Event::SendRefused(message, why) => Event::SendRefused(message, why),
             engine::Event::PingRefused(ping, why) => Event::PingRefused(ping, why),

@@ -7,6 +7,7 @@ use fog_base::{Epoch, MessageId, NodeId};
 use crate::core::{
     Write,
     endpoint::{Delivery, SendError, SentNews},
+    loops::LoopEnd,
 };
 
 /// What the node is told.
@@ -24,6 +25,8 @@ pub enum Event {
     Pong(u64, Option<Duration>),
     /// Store mailbox entries, then call [`crate::Behaviour::persisted`] with this number.
     Persist(u64, Vec<Write>),
+    /// A loop has ended: what it says of the relays on its path. Names a path: not to be logged or kept.
+    Loop(LoopEnd),
     /// The mailboxes that this node uses have changed: store them, and name them in invites.
     Mailboxes(Vec<NodeId>),
     /// The public mix keys have changed: publish them.

@@ -17,8 +17,7 @@ use fog_base::DropReason;
 use fog_sphinx::PACKET_LEN;
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
-    Stream, StreamProtocol,
-    core::upgrade::ReadyUpgrade,
+    Stream,
     swarm::{
         ConnectionHandler, ConnectionHandlerEvent, ConnectionId, StreamUpgradeError, SubstreamProtocol,
         handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
@@ -27,6 +26,7 @@ use libp2p::{
 
 use crate::{
     core::{PacketBuf, relay::Arrival},
+    link_protocol::LinkProtocol,
     runtime::{
         buffers::Buffers,
         ingress::{BATCH, Ingress},
@@ -54,8 +54,8 @@ const MAX_OPEN_FAILURES: u32 = 3;
 /// What all handlers share.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// The protocol's name.
-    pub protocol: StreamProtocol,
+    /// The protocol, in all versions that this node speaks.
+    pub protocol: LinkProtocol,
     /// Where packets go.
     pub ingress: Arc<Ingress>,
     /// Packet buffers.
@@ -278,13 +278,13 @@ impl Drop for Handler {
 impl ConnectionHandler for Handler {
     type FromBehaviour = std::convert::Infallible;
     type ToBehaviour = Report;
-    type InboundProtocol = ReadyUpgrade<StreamProtocol>;
-    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundProtocol = LinkProtocol;
+    type OutboundProtocol = LinkProtocol;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = ();
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(ReadyUpgrade::new(self.shared.protocol.clone()), ())
+        SubstreamProtocol::new(self.shared.protocol.clone(), ())
     }
 
     fn connection_keep_alive(&self) -> bool {
@@ -321,7 +321,7 @@ impl ConnectionHandler for Handler {
             && self.link.wants(self.connection, cx.waker())
         {
             self.outbound = Outbound::Opening { failures };
-            let protocol = SubstreamProtocol::new(ReadyUpgrade::new(self.shared.protocol.clone()), ());
+            let protocol = SubstreamProtocol::new(self.shared.protocol.clone(), ());
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         self.poll_write(cx);

@@ -12,6 +12,8 @@ mod handler;
 #[cfg(feature = "libp2p")]
 mod ids;
 #[cfg(feature = "libp2p")]
+mod link_protocol;
+#[cfg(feature = "libp2p")]
 mod mailbox_exchange;
 #[cfg(feature = "libp2p")]
 mod mailbox_protocol;

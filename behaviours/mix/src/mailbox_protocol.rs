@@ -106,4 +106,49 @@ mod tests {
         let push = Request::Push([255; 32], vec![stored; PUSH_BATCH]);
         assert!(codec::encode(&push, MAX_REQUEST).is_ok());
     }
+
+    /// Requests and answers of version 1, in the order of `tests/fixtures/mailbox-v1.hex`.
+    fn frozen() -> (Vec<Request>, Vec<Response>) {
+        let stored = |surb| Stored { id: 1 << 40, surb, data: vec![5; 20], expires: 1_800_000_000 };
+        let requests = vec![
+            Request::Claim(vec![1, 2, 3]),
+            Request::Done([7; 32], vec![1, u64::MAX]),
+            Request::Push([7; 32], vec![stored(None), stored(Some([9; 16]))]),
+        ];
+        (requests, vec![Response::Ok, Response::Refused])
+    }
+
+    #[test]
+    fn frozen_requests_and_answers_are_read_and_written_as_ever() {
+        let (requests, responses) = frozen();
+        let bytes = |line: &str| -> Vec<u8> {
+            let byte = |at| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
+            (0..line.len()).step_by(2).map(byte).collect()
+        };
+        let lines: Vec<_> = include_str!("../tests/fixtures/mailbox-v1.hex").lines().map(bytes).collect();
+        assert_eq!(lines.len(), requests.len() + responses.len());
+        for (line, request) in lines.iter().zip(&requests) {
+            assert_eq!(codec::decode::<Request>(line, MAX_REQUEST).as_ref(), Ok(request));
+            assert_eq!(codec::encode(request, MAX_REQUEST).as_ref(), Ok(line));
+        }
+        for (line, response) in lines.iter().skip(requests.len()).zip(&responses) {
+            assert_eq!(codec::decode::<Response>(line, MAX_RESPONSE).as_ref(), Ok(response));
+            assert_eq!(codec::encode(response, MAX_RESPONSE).as_ref(), Ok(line));
+        }
+    }
+
+    /// Run once for version 1.
+    #[test]
+    #[ignore = "writes tests/fixtures/mailbox-v1.hex, which is frozen, if it is empty"]
+    fn write_the_fixture() {
+        let (requests, responses) = frozen();
+        let requests = requests.iter().map(|request| codec::encode(request, MAX_REQUEST).unwrap());
+        let responses = responses.iter().map(|response| codec::encode(response, MAX_RESPONSE).unwrap());
+        let line = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
+        let out: String = requests.chain(responses).map(line).collect();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mailbox-v1.hex");
+        if std::fs::read(path).is_ok_and(|old| old.is_empty()) {
+            std::fs::write(path, out).unwrap();
+        }
+    }
 }

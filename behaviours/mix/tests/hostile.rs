@@ -41,6 +41,14 @@ impl PathSelector for NoRelays {
     fn path(&self, request: &PathRequest<'_>, _: &mut dyn Rng) -> Result<Vec<RelayHop>, NoPath> {
         Err(NoPath::UnknownRelay(request.last))
     }
+    fn measuring_path(
+        &self,
+        request: &PathRequest<'_>,
+        _: &dyn Fn(&NodeId) -> u32,
+        rng: &mut dyn Rng,
+    ) -> Result<Vec<RelayHop>, NoPath> {
+        self.path(request, rng)
+    }
     fn relay(&self, _: Epoch, _: NodeId) -> Option<RelayHop> {
         None
     }

@@ -1,4 +1,4 @@
-//! Deals, receipts, reports and proofs as bytes; layouts are in the README. Nothing here is believed yet: `core`
+//! Deals, receipts, reports, proofs and their exchange as bytes; layouts are in the README. Nothing here is believed yet: `core`
 //! verifies.
 
 use std::time::Duration;
@@ -11,6 +11,8 @@ use fog_base::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
+
+use crate::core::shelf::{Hash, MAX_KNOWN, Name};
 
 /// Three epochs of at most seven days, and the rounding to seconds.
 const LIFETIME: Duration = Duration::from_secs(3 * 7 * 86_400 + 60);
@@ -36,6 +38,15 @@ pub const MAX_RECEIPTS: usize = 8;
 pub const MAX_PROVED: usize = 2_048;
 /// The longest proof: two records and their framing.
 pub const MAX_PROOF: usize = 2 * MAX_PROVED + 16;
+
+/// The longest item: a proof and its tag.
+pub const MAX_ITEM: usize = 1 + MAX_PROOF;
+/// The most items in one answer.
+pub const MAX_ITEMS: usize = 16;
+/// The largest request: a name for everything that can be known, and the framing.
+pub const MAX_REQUEST: usize = 8 * MAX_KNOWN + 64;
+/// The largest answer: the most items of the largest size, and their framing.
+pub const MAX_RESPONSE: usize = MAX_ITEMS * (MAX_ITEM + 8) + 64;
 
 /// Body of a deal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +109,127 @@ impl Contradiction {
     }
 }
 
+/// What travels between peers: a tag (1 report, 2 proof) and the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A signed report.
+    Report(Vec<u8>),
+    /// A [`Contradiction`].
+    Proof(Vec<u8>),
+}
+
+impl Item {
+    const REPORT: u8 = 1;
+    const PROOF: u8 = 2;
+
+    /// As bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let (tag, bytes) = match self {
+            Self::Report(bytes) => (Self::REPORT, bytes),
+            Self::Proof(bytes) => (Self::PROOF, bytes),
+        };
+        [&[tag], bytes.as_slice()].concat()
+    }
+
+    /// From bytes; nothing behind the tag is looked at.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (&Self::REPORT, report) if report.len() <= MAX_REPORT => Some(Self::Report(report.to_vec())),
+            (&Self::PROOF, proof) if proof.len() <= MAX_PROOF => Some(Self::Proof(proof.to_vec())),
+            _ => None,
+        }
+    }
+
+    /// BLAKE3 of its bytes.
+    pub fn hash(&self) -> Hash {
+        *blake3::hash(&self.encode()).as_bytes()
+    }
+}
+
+/// What one peer asks another: whatever it has beyond this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Fresh; under it the names are made.
+    pub salt: [u8; 32],
+    /// What the one who asks has, sorted; at most [`MAX_KNOWN`].
+    pub known: Vec<Name>,
+    /// The most items in the answer; more than [`MAX_ITEMS`] counts as that.
+    pub limit: u8,
+}
+
+/// What the other one answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response {
+    /// Items as bytes.
+    Items {
+        /// At most [`MAX_ITEMS`].
+        items: Vec<Vec<u8>>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// Too many requests.
+    Busy,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RequestForm {
+    #[serde(with = "byte_array")]
+    salt: [u8; 32],
+    known: ByteBuf,
+    limit: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+enum ResponseForm {
+    Items { items: Vec<ByteBuf>, more: bool },
+    Busy,
+}
+
+impl Request {
+    /// As bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        let Self { salt, known, limit } = self;
+        let form = RequestForm { salt: *salt, known: ByteBuf::from(known.concat()), limit: *limit };
+        codec::encode(&form, MAX_REQUEST)
+    }
+
+    /// From bytes, with every length and the order checked.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        let RequestForm { salt, known, limit } = codec::decode(bytes, MAX_REQUEST)?;
+        let (known, rest) = known.as_chunks::<8>();
+        let fits = rest.is_empty() && known.len() <= MAX_KNOWN && known.is_sorted();
+        if fits { Ok(Self { salt, known: known.to_vec(), limit }) } else { Err(CodecError::Invalid) }
+    }
+}
+
+impl Response {
+    /// As bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        let form = match self {
+            Self::Items { items, more } => {
+                ResponseForm::Items { items: items.iter().cloned().map(ByteBuf::from).collect(), more: *more }
+            }
+            Self::Busy => ResponseForm::Busy,
+        };
+        codec::encode(&form, MAX_RESPONSE)
+    }
+
+    /// From bytes, with every length checked.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        Ok(match codec::decode(bytes, MAX_RESPONSE)? {
+            ResponseForm::Items { items, more } => {
+                if items.len() > MAX_ITEMS || items.iter().any(|item| item.len() > MAX_ITEM) {
+                    return Err(CodecError::Invalid);
+                }
+                Self::Items { items: items.into_iter().map(ByteBuf::into_vec).collect(), more }
+            }
+            ResponseForm::Busy => Self::Busy,
+        })
+    }
+}
+
 /// What a record's signature covers of its own bytes: all but the signature.
 pub fn signed_part(record: &SignedRecord) -> &[u8] {
     let bytes = record.as_bytes();
@@ -144,6 +276,43 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_messages_of_the_exchange_fit_their_caps_and_read_back() {
+        let request = Request { salt: [0xff; 32], known: vec![[0xff; 8]; MAX_KNOWN], limit: u8::MAX };
+        assert_eq!(Request::decode(&request.encode().unwrap()), Ok(request));
+        for response in [Response::Items { items: vec![vec![7; MAX_ITEM]; MAX_ITEMS], more: true }, Response::Busy] {
+            assert_eq!(Response::decode(&response.encode().unwrap()), Ok(response));
+        }
+        for item in [Item::Report(vec![7; MAX_REPORT]), Item::Proof(vec![7; MAX_PROOF])] {
+            assert_eq!(Item::decode(&item.encode()), Some(item));
+        }
+    }
+
+    #[test]
+    fn messages_of_the_exchange_have_the_layout_of_the_readme() {
+        let request = Request { salt: [7; 32], known: vec![[1; 8]], limit: 5 };
+        let expected = [&[0xa3, 0, 0x58, 32][..], &[7; 32], &[1, 0x48], &[1; 8], &[2, 5]].concat();
+        assert_eq!(request.encode().unwrap(), expected);
+        let items = Response::Items { items: vec![vec![1, 9], vec![2]], more: true };
+        let expected = [0xa1, 0, 0xa2, 0, 0x82, 0x42, 1, 9, 0x41, 2, 1, 0xf5];
+        assert_eq!((items.encode().unwrap(), Response::Busy.encode().unwrap()), (expected.to_vec(), vec![1]));
+    }
+
+    #[test]
+    fn messages_of_the_exchange_beyond_their_caps_are_refused() {
+        let unsorted = Request { salt: [0; 32], known: vec![[2; 8], [1; 8]], limit: 1 };
+        assert_eq!(Request::decode(&unsorted.encode().unwrap()), Err(CodecError::Invalid));
+        let odd = RequestForm { salt: [0; 32], known: ByteBuf::from(vec![0; 9]), limit: 1 };
+        assert_eq!(Request::decode(&codec::encode(&odd, 100).unwrap()), Err(CodecError::Invalid));
+        for items in [vec![vec![1]; MAX_ITEMS + 1], vec![vec![1; MAX_ITEM + 1]]] {
+            let response = Response::Items { items, more: false };
+            assert_eq!(Response::decode(&response.encode().unwrap()), Err(CodecError::Invalid));
+        }
+        for item in [vec![], vec![0], vec![3, 1], vec![1; MAX_REPORT + 2], vec![2; MAX_PROOF + 2]] {
+            assert_eq!(Item::decode(&item), None);
+        }
+    }
+
+    #[test]
     fn a_record_longer_than_the_cap_makes_no_proof() {
         let pair = Contradiction { first: ByteBuf::from(vec![1; MAX_PROVED + 1]), second: ByteBuf::new() };
         assert_eq!(Contradiction::decode(&pair.encode().unwrap()), Err(CodecError::Invalid));
@@ -152,7 +321,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
-            let _outcome = Contradiction::decode(&bytes);
+            let _outcomes = (Contradiction::decode(&bytes), Request::decode(&bytes), Response::decode(&bytes));
             let peeked = SignedRecord::parse(&bytes).map(|record| peek::<ReportBody>(&record, &REPORT));
             proptest::prop_assert!(peeked.is_err() || peeked.is_ok_and(|body| body.is_err()));
         }

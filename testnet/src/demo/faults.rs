@@ -16,7 +16,7 @@ const MESSAGES: usize = 200;
 const SENDERS: usize = 4;
 
 /// The relay that is killed: neither a sender nor a recipient of the batch.
-fn victim(stage: &Stage) -> usize {
+pub(super) fn victim(stage: &Stage) -> usize {
     stage.relays - 2
 }
 

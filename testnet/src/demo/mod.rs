@@ -3,8 +3,10 @@
 //! Each step is a [`Check`]; nothing is shown that was not asked of a running node. The network is `n` relays and one client without
 //! roles behind a mailbox that sends at a full, constant rate.
 
+mod directory;
 mod faults;
 mod messages;
+mod reputation;
 mod steady;
 
 use std::{
@@ -16,6 +18,9 @@ use crate::{Check, Error, NodePlan, Plan, Report, Testnet};
 
 /// The fewest relays with which the demo makes sense: a path of four hops, its sender, and one relay that is killed.
 pub const MIN_RELAYS: usize = 6;
+
+/// The demo crosses several epochs.
+const EPOCH_SECONDS: u64 = 30;
 
 /// A network on which things are shown.
 struct Stage {
@@ -45,6 +50,8 @@ impl Demo {
         let dir = fresh_dir();
         let mut plan = Plan::new(&self.program, &dir, self.relays);
         plan.nodes.push(NodePlan::client().with_cover("full"));
+        plan.spares = 1;
+        plan.epoch_seconds = EPOCH_SECONDS;
         plan.ready_within = self.ready_within;
         tell(&format!("starting {} relays and a client", self.relays));
         let mut report = Report::default();
@@ -83,6 +90,8 @@ impl Stage {
         let rest = steady::at_rest(self);
         let resting_rate = rest.as_ref().ok().map(|rest| rest.client_packets_per_s);
         show(Check::attempt("idle node", || rest.and_then(|rest| rest.check())));
+        tell("until the first set of relays is certified");
+        show(Check::attempt("certified relays", || directory::certified(self)));
         tell("messages of one byte, each way, signed and anonymous");
         show(Check::attempt("one byte", || messages::one_byte(self)));
         tell("messages of 1 MiB, four at once, and 50 pings beside them: about half a minute");
@@ -95,10 +104,15 @@ impl Stage {
         show(Check::attempt("client away", || messages::client_away(self)));
         tell("200 messages from four senders, and a relay is killed among them");
         show(Check::attempt("relay killed", || faults::relay_killed(self)));
+        tell("what the others think of it now");
+        show(Check::attempt("reputation", || reputation::killed_relay(self)));
         tell("a node is killed after it accepted a message, and started again");
         show(Check::attempt("inbox survives kill -9", || faults::inbox_survives(self)));
         tell("the killed relay comes back");
         show(Check::attempt("network heals", || faults::heals(self)));
+        tell("one more relay joins");
+        show(Check::attempt("a relay joins", || directory::joins(self)));
+        show(Check::attempt("simulator", directory::simulated));
         show(Check::attempt("second process refused", || faults::second_process(self)));
         show(Check::attempt("no packet was damaged", || faults::nothing_damaged(self)));
     }

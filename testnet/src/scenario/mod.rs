@@ -1,20 +1,26 @@
 //! `fog testnet scenario FILE`: what is to be done to a network, and what must hold. The format is [`Scenario`], as TOML; those that come
 //! with the program are in `scenarios/`.
 
+mod epochs;
 mod steps;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use serde::Deserialize;
 
+pub use self::epochs::Epochs;
+pub(crate) use self::epochs::common_certified_set;
+
 use crate::{Check, Error, Faults, NodePlan, Plan, Report, Testnet};
 
 /// The scenarios that come with the program: name and text.
-const BUILT_IN: [(&str, &str); 5] = [
+const BUILT_IN: [(&str, &str); 7] = [
     ("churn", include_str!("../../scenarios/churn.toml")),
     ("faulty-links", include_str!("../../scenarios/faulty-links.toml")),
     ("idle", include_str!("../../scenarios/idle.toml")),
     ("recipient-killed", include_str!("../../scenarios/recipient-killed.toml")),
+    ("relays-replaced", include_str!("../../scenarios/relays-replaced.toml")),
+    ("steady-epochs", include_str!("../../scenarios/steady-epochs.toml")),
     ("relay-killed", include_str!("../../scenarios/relay-killed.toml")),
 ];
 
@@ -63,6 +69,8 @@ pub enum Step {
     AgreeWithinS(u64),
     /// The nodes are left alone and measured.
     Rest(Rest),
+    /// Epochs of the network pass, and relays may be replaced meanwhile.
+    Epochs(Epochs),
 }
 
 /// Messages.
@@ -181,7 +189,7 @@ impl Scenario {
                 Step::Kill(node) | Step::Stop(node) | Step::Start(node) => {
                     named.insert(*node);
                 }
-                Step::AgreeWithinS(_) | Step::Rest(_) => {}
+                Step::AgreeWithinS(_) | Step::Rest(_) | Step::Epochs(_) => {}
             }
         }
         match named.into_iter().find(|node| *node >= total) {
@@ -199,6 +207,8 @@ impl Scenario {
             node.send_per_second = self.send_per_second;
             node.faults = self.faults;
         }
+        let spares = |step: &Step| if let Step::Epochs(epochs) = step { epochs.spares() } else { 0 };
+        plan.spares = self.steps.iter().map(spares).sum();
         plan.epoch_seconds = self.epoch_seconds;
         plan.mean_delay_ms = self.mean_delay_ms;
         plan

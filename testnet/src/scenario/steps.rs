@@ -32,6 +32,7 @@ impl Step {
                 Ok(Check::held("agree", "all nodes are ready and agree on one snapshot"))
             }),
             Self::Rest(rest) => Check::attempt("rest", || rest.run(testnet)),
+            Self::Epochs(epochs) => Check::attempt("epochs", || epochs.run(testnet)),
         }
     }
 }

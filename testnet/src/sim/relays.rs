@@ -203,7 +203,8 @@ pub(super) fn snapshot(descriptors: &[Arc<Descriptor>], seats: &[Seated]) -> Sna
 
 /// The mixes of a path of four hops to `last`.
 pub(super) fn mixes(snapshot: &Snapshot, last: NodeId, rng: &mut impl Rng) -> [NodeId; LAYERS as usize] {
-    let request = PathRequest { epoch: EPOCH, hops: usize::from(LAYERS) + 1, last, exclude: &[], avoid: &[] };
+    let request =
+        PathRequest { epoch: EPOCH, hops: usize::from(LAYERS) + 1, last, version: 1, exclude: &[], avoid: &[] };
     let path = snapshot.path(&request, rng).expect("a large network has paths");
     std::array::from_fn(|hop| path[hop].id)
 }

@@ -296,7 +296,8 @@ impl Descriptor {
             e if e == self.epoch.next() => (next_key, next_salt),
             _ => return None,
         };
-        Some(RelayHop { id: self.relay(), mix_key, delay_salt, seal_key: self.facts.seal_key })
+        let versions = self.facts.mix_versions.as_slice().into();
+        Some(RelayHop { id: self.relay(), mix_key, delay_salt, seal_key: self.facts.seal_key, versions })
     }
 
     /// The global networks that it stands in.

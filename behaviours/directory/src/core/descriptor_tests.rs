@@ -174,3 +174,36 @@ proptest::proptest! {
         proptest::prop_assert!(read(record.as_bytes(), start().unix).is_err());
     }
 }
+
+/// A descriptor of release 0.1 with everything in it: each later release must read it.
+const FROZEN: &str = include_str!("../../tests/fixtures/descriptor_v1.hex");
+
+fn frozen() -> Descriptor {
+    let now = UnixMillis(schedule().start(EPOCH).0 + 60_000);
+    let facts = Facts { family: Some([6; 16]), exit_policy: Some("reject *".into()), ..facts(1, EPOCH) };
+    let entries = vec![LoopEntry { rank: 0, delivered: 40, lost: 2 }, LoopEntry { rank: 7, delivered: 16, lost: 0 }];
+    let candidacy =
+        Candidacy { ticket: Some(Ticket { output: [3; 32], proof: [4; 64] }), loops: SignedLoops::new(EPOCH, entries) };
+    sign_candidate(1, (&facts, &candidacy), EPOCH, now.0, now)
+}
+
+#[test]
+fn a_descriptor_of_release_0_1_is_read_as_it_was_meant() {
+    let bytes = data_encoding::HEXLOWER.decode(FROZEN.trim().as_bytes()).unwrap();
+    let read = read(&bytes, UnixMillis(schedule().start(EPOCH).0 + 60_000)).unwrap();
+    let meant = frozen();
+    assert_eq!((read.facts(), read.candidacy(), read.epoch()), (meant.facts(), meant.candidacy(), EPOCH));
+    assert_eq!((read.relay(), read.seq(), read.expires()), (meant.relay(), meant.seq(), meant.expires()));
+    assert_eq!(
+        (read.vrf_key(), read.hop(EPOCH), read.hop(EPOCH.next())),
+        (meant.vrf_key(), meant.hop(EPOCH), meant.hop(EPOCH.next()))
+    );
+}
+
+#[test]
+#[ignore = "writes the fixture, once for a release"]
+fn write_the_frozen_descriptor() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/descriptor_v1.hex");
+    assert!(std::fs::metadata(path).is_ok_and(|file| file.len() == 0), "a released fixture never changes");
+    std::fs::write(path, data_encoding::HEXLOWER.encode(frozen().as_bytes()) + "\n").unwrap();
+}

@@ -9,14 +9,18 @@ pub mod delay_vrf;
 pub mod descriptor;
 pub mod exchange;
 pub mod guards;
+pub mod kad_record;
+pub mod lookup;
 pub mod loops;
 pub mod lottery;
 pub mod path;
 pub mod publisher;
 pub mod relay_set;
+pub mod routing;
 pub mod seating;
 pub mod snapshot;
 pub mod standing;
+pub mod throttle;
 pub mod weight;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use fog_base::{
     Epoch, NodeId,
     relay::{NoPath, PathRequest, PathSelector, RelayHop, Role},
 };
-use rand::{Rng, RngExt};
+use rand::{Rng, RngExt, seq::SliceRandom};
 
 use super::{
     alias::AliasTable,
@@ -55,6 +55,11 @@ impl Pools {
         Self(layers.into_iter().map(pool).collect())
     }
 
+    /// How many relays the fullest pool has.
+    pub(super) fn widest(&self) -> usize {
+        self.0.iter().map(|pool| pool.relays.len()).max().unwrap_or(0)
+    }
+
     /// The pools of a path's first hops.
     fn first(&self, hops: usize) -> impl Iterator<Item = &Pool> {
         self.0.iter().cycle().take(hops)
@@ -69,20 +74,32 @@ impl Pool {
 
 impl PathSelector for Snapshot {
     fn path(&self, request: &PathRequest<'_>, rng: &mut dyn Rng) -> Result<Vec<RelayHop>, NoPath> {
-        let unknown = NoPath::UnknownRelay(request.last);
-        if request.epoch != self.epoch() {
-            return Err(unknown);
-        }
-        let last = self.find(request.last).ok_or(unknown)?;
-        let draw = Draw { snapshot: self, last, middle: request.hops.saturating_sub(1), exclude: request.exclude };
+        let draw = Draw::new(self, request)?;
         let found = match draw.middle_hops(request.avoid, rng) {
             Err(_) if !request.avoid.is_empty() => draw.middle_hops(&[], rng),
             found => found,
         };
-        match found {
-            Ok(middle) => Ok(middle.into_iter().chain([last]).map(|relay| relay.hop.clone()).collect()),
-            Err(known) => Err(NoPath::TooFewRelays { hops: request.hops, needed: draw.middle, known }),
+        draw.path(found)
+    }
+
+    fn measuring_path(
+        &self,
+        request: &PathRequest<'_>,
+        measured: &dyn Fn(&NodeId) -> u32,
+        rng: &mut dyn Rng,
+    ) -> Result<Vec<RelayHop>, NoPath> {
+        let draw = Draw::new(self, request)?;
+        let order =
+            |avoid: &[NodeId], rng: &mut dyn Rng| draw.search(|pool| draw.least_first(pool, avoid, measured, rng));
+        let mut found = match order(request.avoid, rng) {
+            Err(_) if !request.avoid.is_empty() => order(&[], rng),
+            found => found,
+        };
+        // In one pool the search names the least measured first: where on the path it stands must not tell.
+        if let (Ok(hops), [_]) = (&mut found, self.pools().0.as_slice()) {
+            hops.shuffle(rng);
         }
+        draw.path(found)
     }
 
     fn relay(&self, epoch: Epoch, id: NodeId) -> Option<RelayHop> {
@@ -99,10 +116,32 @@ struct Draw<'a> {
     snapshot: &'a Snapshot,
     last: &'a SnapshotRelay,
     middle: usize,
+    version: u16,
     exclude: &'a [NodeId],
 }
 
 impl<'a> Draw<'a> {
+    fn new(snapshot: &'a Snapshot, request: &PathRequest<'a>) -> Result<Self, NoPath> {
+        let unknown = NoPath::UnknownRelay(request.last);
+        if request.epoch != snapshot.epoch() {
+            return Err(unknown);
+        }
+        let last = snapshot.find(request.last).ok_or(unknown)?;
+        if !last.hop.speaks(request.version) {
+            return Err(NoPath::UnknownVersion(request.last, request.version));
+        }
+        let middle = request.hops.saturating_sub(1);
+        Ok(Self { snapshot, last, middle, version: request.version, exclude: request.exclude })
+    }
+
+    /// The whole path, if its middle hops were found; else they say how many there could be.
+    fn path(&self, middle: Result<Vec<&'a SnapshotRelay>, usize>) -> Result<Vec<RelayHop>, NoPath> {
+        match middle {
+            Ok(middle) => Ok(middle.into_iter().chain([self.last]).map(|relay| relay.hop.clone()).collect()),
+            Err(known) => Err(NoPath::TooFewRelays { hops: self.middle + 1, needed: self.middle, known }),
+        }
+    }
+
     /// The hops before the last, or how many can stand on one path at most.
     fn middle_hops(&self, avoid: &[NodeId], rng: &mut dyn Rng) -> Result<Vec<&'a SnapshotRelay>, usize> {
         let mut hops = Vec::with_capacity(self.middle + 1);
@@ -111,7 +150,7 @@ impl<'a> Draw<'a> {
                 return Ok(hops);
             }
         }
-        self.search(avoid, rng)
+        self.search(|pool| self.random_order(pool, avoid, rng))
     }
 
     /// Draws a path into `hops`, and says whether it obeys the rules.
@@ -128,17 +167,17 @@ impl<'a> Draw<'a> {
 
     fn is_allowed(&self, relay: &SnapshotRelay, avoid: &[NodeId]) -> bool {
         let id = relay.hop.id;
-        fit(relay, self.last) && !self.exclude.contains(&id) && !avoid.contains(&id)
+        let fits = fit(relay, self.last) && relay.hop.speaks(self.version);
+        fits && !self.exclude.contains(&id) && !avoid.contains(&id)
     }
 
     fn fits(&self, relay: &SnapshotRelay, hops: &[&SnapshotRelay]) -> bool {
         hops.iter().all(|hop| fit(hop, relay))
     }
 
-    /// Depth first, each hop through its pool in a random order in which heavy relays tend to come first.
-    fn search(&self, avoid: &[NodeId], rng: &mut dyn Rng) -> Result<Vec<&'a SnapshotRelay>, usize> {
-        let pools = &self.snapshot.pools().0;
-        let orders: Vec<_> = pools.iter().map(|pool| self.random_order(pool, avoid, rng)).collect();
+    /// Depth first, each hop through its pool in the order that `order` says.
+    fn search(&self, order: impl FnMut(&Pool) -> Vec<&'a SnapshotRelay>) -> Result<Vec<&'a SnapshotRelay>, usize> {
+        let orders: Vec<_> = self.snapshot.pools().0.iter().map(order).collect();
         // Of each hop chosen so far, the relay and its place in the order of its pool.
         let mut chosen: Vec<(usize, &SnapshotRelay)> = Vec::with_capacity(self.middle);
         let (mut deepest, mut steps, mut at) = (0, 0, 0);
@@ -162,11 +201,29 @@ impl<'a> Draw<'a> {
     /// The allowed relays of `pool` in the order of exponential variables with their weights as rates: as if each next
     /// one were drawn by weight from those that are left (Efraimidis and Spirakis, 2006).
     fn random_order(&self, pool: &Pool, avoid: &[NodeId], rng: &mut dyn Rng) -> Vec<&'a SnapshotRelay> {
-        let relays = pool.relays.iter().filter_map(|at| self.snapshot.relays().get(*at));
-        let allowed = relays.filter(|relay| self.is_allowed(relay, avoid));
+        let allowed = self.allowed(pool, avoid);
         let mut order: Vec<_> = allowed.map(|relay| (-rng.random::<f64>().ln() / relay.weight as f64, relay)).collect();
         order.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         order.into_iter().map(|(_, relay)| relay).collect()
+    }
+
+    /// The allowed relays of `pool`, those with the lowest number first, equal ones in a random order.
+    fn least_first(
+        &self,
+        pool: &Pool,
+        avoid: &[NodeId],
+        measured: &dyn Fn(&NodeId) -> u32,
+        rng: &mut dyn Rng,
+    ) -> Vec<&'a SnapshotRelay> {
+        let mut order: Vec<_> = self.allowed(pool, avoid).collect();
+        order.shuffle(rng);
+        order.sort_by_key(|relay| measured(&relay.hop.id));
+        order
+    }
+
+    fn allowed(&self, pool: &Pool, avoid: &[NodeId]) -> impl Iterator<Item = &'a SnapshotRelay> {
+        let relays = pool.relays.iter().filter_map(|at| self.snapshot.relays().get(*at));
+        relays.filter(|relay| self.is_allowed(relay, avoid))
     }
 }
 

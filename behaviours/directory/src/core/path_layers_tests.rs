@@ -55,7 +55,7 @@ fn rng() -> ChaCha20Rng {
 }
 
 fn request(hops: usize, last: u16) -> PathRequest<'static> {
-    PathRequest { epoch: EPOCH, hops, last: node(last), exclude: &[], avoid: &[] }
+    PathRequest { epoch: EPOCH, hops, last: node(last), version: 1, exclude: &[], avoid: &[] }
 }
 
 fn numbers(path: &[RelayHop]) -> Vec<u16> {
@@ -76,6 +76,21 @@ fn the_middle_hops_go_through_the_layers_in_order() {
             assert!(hops < 5 || path[0] != path[3]);
         }
     }
+}
+
+#[test]
+fn measuring_paths_take_the_least_measured_of_each_layer_light_or_heavy() {
+    let snapshot = layered(&strangers(13), &[1, 1, 1, 1, 1, 1, 1000, 1000, 1000, 1, 1, 1]);
+    let (mut rng, mut loops) = (rng(), HashMap::<NodeId, u32>::new());
+    for n in 0..400 {
+        let measured = |relay: &NodeId| loops.get(relay).copied().unwrap_or(0);
+        let path = snapshot.measuring_path(&request(4, 12), &measured, &mut rng).unwrap();
+        assert_eq!(numbers(&path)[..3].iter().map(|n| n % 3).collect::<Vec<_>>(), [0, 1, 2]);
+        path[..3].iter().for_each(|hop| *loops.entry(hop.id).or_default() += 1);
+        let (least, most) = (loops.values().min().unwrap(), loops.values().max().unwrap());
+        assert!(n < 3 || most - least <= 1, "{loops:?}");
+    }
+    assert!(loops.len() == 12 && loops.values().all(|n| *n == 100));
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn rng() -> ChaCha20Rng {
 }
 
 fn request(hops: usize, last: NodeId) -> PathRequest<'static> {
-    PathRequest { epoch: EPOCH, hops, last, exclude: &[], avoid: &[] }
+    PathRequest { epoch: EPOCH, hops, last, version: 1, exclude: &[], avoid: &[] }
 }
 
 fn ids(path: &[RelayHop]) -> Vec<NodeId> {
@@ -78,10 +78,10 @@ fn each_ordered_path_is_equally_likely() {
 fn the_search_is_uniform_too() {
     let snapshot = lan(6);
     let last = snapshot.find(node(5)).unwrap();
-    let draw = Draw { snapshot: &snapshot, last, middle: 2, exclude: &[] };
+    let draw = Draw { snapshot: &snapshot, last, middle: 2, version: 1, exclude: &[] };
     let (mut counts, mut rng) = (HashMap::new(), rng());
     for _ in 0..20_000 {
-        let hops = draw.search(&[], &mut rng).unwrap();
+        let hops = draw.search(|pool| draw.random_order(pool, &[], &mut rng)).unwrap();
         *counts.entry((hops[0].hop.id, hops[1].hop.id)).or_insert(0u32) += 1;
     }
     let chi2: f64 = counts.values().map(|n| (f64::from(*n) - 1000.0).powi(2) / 1000.0).sum();
@@ -161,6 +161,55 @@ fn a_path_that_exists_is_found_where_few_do() {
     );
 }
 
+/// Relays 0 to 3 speak version 1, 4 to 7 versions 1 and 2, 8 to 11 only version 2.
+fn of_two_versions() -> Snapshot {
+    let relays = (0..12u16).map(|n| {
+        let mut facts = facts(n, EPOCH);
+        facts.roles = mix();
+        facts.mix_versions = [vec![1], vec![1, 2], vec![2]][usize::from(n / 4)].clone();
+        let now = start().unix;
+        Arc::new(sign(n, &facts, EPOCH, now.0, now))
+    });
+    snapshot(relays.collect())
+}
+
+#[test]
+fn every_relay_on_a_path_speaks_the_version_of_its_packet() {
+    let (snapshot, mut rng) = (of_two_versions(), rng());
+    for (version, speakers) in [(1, 0..8u16), (2, 4..12)] {
+        let mut met = std::collections::BTreeSet::new();
+        for _ in 0..300 {
+            let request = PathRequest { version, ..request(4, node(5)) };
+            let path = ids(&snapshot.path(&request, &mut rng).unwrap());
+            let measuring = ids(&snapshot.measuring_path(&request, &|_| 0, &mut rng).unwrap());
+            met.extend(path.into_iter().chain(measuring));
+        }
+        assert_eq!(met, speakers.map(node).collect());
+    }
+    let version = |version, last| snapshot.path(&PathRequest { version, ..request(2, node(last)) }, &mut rng.clone());
+    assert_eq!(version(2, 0), Err(NoPath::UnknownVersion(node(0), 2)));
+    assert_eq!(version(1, 9), Err(NoPath::UnknownVersion(node(9), 1)));
+    assert!(version(1, 0).is_ok() && version(2, 9).is_ok());
+}
+
+#[test]
+fn measuring_paths_give_every_relay_the_same_number_wherever_it_stands() {
+    let (snapshot, mut rng) = (lan(10), rng());
+    let (mut loops, mut first) = (HashMap::<NodeId, u32>::new(), HashMap::<NodeId, u32>::new());
+    let exclude = [node(1)];
+    let request = PathRequest { exclude: &exclude, ..request(4, node(0)) };
+    for _ in 0..2_400 {
+        let measured = |relay: &NodeId| loops.get(relay).copied().unwrap_or(0);
+        let path = ids(&snapshot.measuring_path(&request, &measured, &mut rng).unwrap());
+        assert!(path.len() == 4 && path[3] == node(0) && !path.contains(&node(1)));
+        path[..3].iter().for_each(|relay| *loops.entry(*relay).or_default() += 1);
+        *first.entry(path[0]).or_default() += 1;
+    }
+    assert_eq!((loops.len(), loops.values().collect::<std::collections::BTreeSet<_>>().len()), (8, 1), "{loops:?}");
+    // 300 each, standard deviation 14.
+    assert!(first.values().all(|n| (230..370).contains(n)), "{first:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
@@ -175,7 +224,10 @@ proptest! {
         let snapshot = snapshot(relays);
         let exclude = [node(0)];
         let request = PathRequest { exclude: &exclude, ..request(hops, node(1)) };
-        if let Ok(path) = snapshot.path(&request, &mut ChaCha20Rng::seed_from_u64(seed)) {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let paths = [snapshot.path(&request, &mut rng), snapshot.measuring_path(&request, &|relay| u32::from(relay.0[0] % 3), &mut rng)];
+        prop_assert_eq!(paths[0].is_ok(), paths[1].is_ok());
+        for path in paths.into_iter().flatten() {
             prop_assert_eq!(path.len(), hops);
             let relays: Vec<_> = path.iter().map(|hop| snapshot.find(hop.id).unwrap()).collect();
             prop_assert_eq!(relays.last().unwrap().hop.id, node(1));

@@ -96,6 +96,11 @@ impl Snapshot {
         &self.0.relays
     }
 
+    /// How many mixes the fullest layer has; all, where there are no layers.
+    pub fn widest_layer(&self) -> usize {
+        self.0.pools.widest()
+    }
+
     /// How many of them have a seat.
     pub fn seated(&self) -> usize {
         self.0.relays.iter().filter(|relay| relay.weight > 0).count()

@@ -16,9 +16,9 @@ use super::{
 /// No operator and no network holds more than one part in this many of the total weight.
 pub const CAP_PARTS: u64 = 10;
 /// Rounds in which the two caps are applied in turn, at most: each undoes the other by less than the one before. Two or
-/// three are the rule; where a few operators share a few networks, a thousandth of a cap may be left over after all of
-/// them.
-const ROUNDS: usize = 256;
+/// three are the rule. Where a few operators share a few networks, both caps may hold of nothing but weights of zero: such
+/// a network keeps what is left after so many rounds, above its caps, instead of standing still.
+const ROUNDS: usize = 16;
 
 /// Who has staked what. All nodes must be given the same.
 pub trait StakeTable: fmt::Debug + Send + Sync {

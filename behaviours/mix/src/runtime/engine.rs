@@ -78,6 +78,8 @@ pub enum Request {
     Persisted(u64, bool),
     /// New paths.
     SetPaths(Arc<dyn PathSelector + std::marker::Send + Sync>),
+    /// Loops a second that measure relays; `None` for loops as configured.
+    SetLoops(Option<f64>),
     /// A relay has answered a claim.
     ClaimAnswered(NodeId, bool),
     /// A peer is connected now.
@@ -373,6 +375,7 @@ impl Engine {
                 endpoint.set_paths(paths);
                 self.next_housekeeping = now.mono;
             }
+            Request::SetLoops(per_second) => endpoint.set_loops(per_second, now),
             Request::ClaimAnswered(relay, holds) => endpoint.claim_answered(relay, holds, now),
             Request::Connected(peer) => self.connected(peer),
             Request::Disconnected(peer) => {

@@ -385,23 +385,26 @@ fn a_flood_of_reports_is_bounded() {
     experience(&mut reputation, 5, Kind::Rating, 20, 0, begin);
     let sybils: Vec<_> =
         (0..400).map(|n| report((1_000 + n, 9_000 + n % 50), &[Good], begin.unix, begin.unix)).collect();
-    let one: Vec<_> = sybils.iter().map(|bytes| reputation.handle_report(node(6), bytes, begin)).collect();
+    let flood = sybils.iter().cycle().take(2_000);
+    let one: Vec<_> = flood.map(|bytes| reputation.handle_report(node(6), bytes, begin)).collect();
     let count = |outcomes: &[Result<(), Reject>], what| outcomes.iter().filter(|outcome| **outcome == what).count();
-    let (taken, limited, shut) =
-        (count(&one, Ok(())), count(&one, Err(Reject::RateLimited)), count(&one, Err(Reject::Banned)));
+    let limited = count(&one, Err(Reject::RateLimited));
+    let (taken, flooding, shut) =
+        (count(&one, Ok(())), count(&one, Err(Reject::Flood)), count(&one, Err(Reject::Banned)));
     let many: Vec<_> =
         (0..400).map(|n| reputation.handle_report(node(2_000 + n), &sybils[n as usize], begin)).collect();
     let crowd = count(&many, Ok(()));
     let trusted = reputation.handle_report(node(5), &report((5, 9), &[Good], begin.unix, begin.unix), begin);
     let text = format!(
-        "flood: of 400 reports by one source {taken} taken, {limited} over the rate, then banned ({shut} refused \
-         unread); of 400 by as many strangers {crowd} more; a trusted rater beside them: {trusted:?}; pairs kept \
+        "flood: of 2000 reports by one source {taken} taken, {limited} over the rate, {flooding} more before it is \
+         banned ({shut} refused unread); of 400 by as many strangers {crowd} more; a trusted rater beside them: {trusted:?}; pairs kept \
          {}",
         reputation.sizes()[1]
     );
     figure(&text);
-    assert!(taken == 64 && limited == 256 && shut == 80 && taken + crowd == 256 && trusted == Ok(()), "{text}");
-    assert_eq!(reputation.drops().get(DropReason::RateLimited), 256 + 80, "{text}");
+    assert!((taken, limited, flooding, shut) == (64, 960, 256, 720), "{text}");
+    assert!(taken + crowd == 256 && trusted == Ok(()), "{text}");
+    assert_eq!(reputation.drops().get(DropReason::RateLimited), 2_000 - 64, "{text}");
 }
 
 /// Bound: own experience stands against any praise, and honest raters of a peer that treats this node alone badly keep

@@ -49,8 +49,10 @@ pub struct Config {
     pub max_peers: usize,
     /// Pairs of subject and reporter that are remembered.
     pub max_heard: usize,
-    /// Reports per second from one source, and at once.
+    /// Messages per second that are read from one source, and at once.
     pub source_rate: (f64, f64),
+    /// Messages per second that no honest source exceeds, and at once.
+    pub flood_rate: (f64, f64),
     /// Reports per second from all sources that are not trusted as raters, and at once.
     pub strangers_rate: (f64, f64),
     /// When peers are disconnected and banned.
@@ -79,6 +81,7 @@ impl Config {
             max_peers: 4_096,
             max_heard: 16_384,
             source_rate: (2.0, 64.0),
+            flood_rate: (64.0, 1024.0),
             strangers_rate: (20.0, 256.0),
             score: score::Config::default(),
         }

@@ -73,6 +73,11 @@ impl Hearsay {
         self.pairs.range((subject, first)..=(subject, last)).map(|((_, reporter), heard)| (*reporter, heard))
     }
 
+    /// All on whom something is said, sorted, each as often as it is reported on.
+    pub fn subjects(&self) -> impl Iterator<Item = NodeId> {
+        self.pairs.keys().map(|(subject, _)| *subject)
+    }
+
     /// Whether a report would be kept; `trust` is the belief in a reporter. A subject that has enough reporters takes
     /// one who is trusted more than another.
     pub fn admits(&self, subject: NodeId, reporter: NodeId, trust: impl Fn(NodeId) -> f64) -> bool {

@@ -4,6 +4,7 @@ pub mod beta;
 pub mod blame;
 pub mod config;
 pub mod evidence;
+pub mod exchange;
 pub mod hearsay;
 pub mod opinion;
 pub mod peers;
@@ -15,6 +16,8 @@ pub mod reporter;
 pub mod reputation;
 pub mod saved;
 pub mod score;
+pub mod shelf;
+pub mod sources;
 
 #[cfg(test)]
 mod attack_tests;

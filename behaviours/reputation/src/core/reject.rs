@@ -37,9 +37,12 @@ pub enum Reject {
     /// The two records prove nothing.
     #[error("the records do not contradict each other")]
     NoProof,
-    /// The source brings too many.
+    /// The source brings more than is read of one.
     #[error("the source exceeds its rate")]
     RateLimited,
+    /// The source brings more than any honest one.
+    #[error("the source floods")]
+    Flood,
     /// No room.
     #[error("there is no room for more")]
     Full,
@@ -59,7 +62,7 @@ impl Reject {
             Self::Expired => DropReason::Expired,
             Self::Replayed => DropReason::Replayed,
             Self::SelfPraise | Self::NoReceipts | Self::NotOurs | Self::NoProof => DropReason::BadPayload,
-            Self::RateLimited | Self::Banned => DropReason::RateLimited,
+            Self::RateLimited | Self::Flood | Self::Banned => DropReason::RateLimited,
             Self::Full => DropReason::QueueFull,
         }
     }
@@ -69,8 +72,9 @@ impl Reject {
     pub fn weight(self) -> f64 {
         match self {
             Self::Malformed | Self::BadSignature | Self::SelfPraise | Self::NoReceipts | Self::NoProof => 1.0,
-            Self::RateLimited => 1.0 / 16.0,
-            Self::UnknownVersion
+            Self::Flood => 1.0 / 16.0,
+            Self::RateLimited
+            | Self::UnknownVersion
             | Self::TooEarly
             | Self::Expired
             | Self::Replayed

@@ -1,13 +1,16 @@
 //! All evidence together: what comes in, what a peer is worth, and what follows from it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use ed25519_dalek::SigningKey;
-use fog_base::{BoundedQueue, DropCounters, DropReason, NodeId, Now, TokenBucket, UnixMillis, time::CLOCK_TOLERANCE};
+use fog_base::{
+    BoundedQueue, DropCounters, DropReason, EpochSchedule, NodeId, Now, TokenBucket, UnixMillis,
+    record::Kind as RecordKind, time::CLOCK_TOLERANCE,
+};
 
 use super::{
     beta::Beta,
@@ -24,6 +27,8 @@ use super::{
     reporter::Reporter,
     saved::{self, Key},
     score::Sanction,
+    shelf::MAX_PROOFS,
+    sources::Sources,
 };
 use crate::wire::{MAX_PROOF, MAX_REPORT};
 
@@ -31,8 +36,6 @@ use crate::wire::{MAX_PROOF, MAX_REPORT};
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often what has faded away is given up.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
-const MAX_SOURCES: usize = 1024;
-const MAX_PROOFS: usize = 256;
 const MAX_OUTPUTS: usize = 1024;
 /// What the reports on one peer can add to their reporter's rating, for and against. A belief of 0.5 takes 3: so no fewer
 /// than four peers that this node knows itself can make a trusted rater, however many clients they invent.
@@ -66,6 +69,17 @@ pub enum Output {
     },
 }
 
+/// What is known of a peer in one respect.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Summary {
+    /// Own experience, proofs and hearsay together.
+    pub posterior: Beta,
+    /// The weight of the evidence that made it: 0 for a peer of whom nothing is known.
+    pub evidence: f64,
+    /// How many peers reported on it, believed or not.
+    pub reports: usize,
+}
+
 /// What this node knows and hears of all peers.
 #[derive(Debug)]
 pub struct Reputation {
@@ -75,7 +89,7 @@ pub struct Reputation {
     reporter: Reporter,
     /// The last proof against a peer, and when it happened.
     proofs: BTreeMap<NodeId, (u64, Vec<u8>)>,
-    sources: HashMap<NodeId, TokenBucket>,
+    sources: Sources,
     strangers: TokenBucket,
     /// What changed since it was last saved; `saving` while it is handed out.
     changed: BTreeSet<Key>,
@@ -95,7 +109,7 @@ impl Reputation {
             hearsay: Hearsay::new(config.max_heard),
             reporter: Reporter::new(identity, config.network, config.schedule, seed),
             proofs: BTreeMap::new(),
-            sources: HashMap::new(),
+            sources: Sources::new(config.source_rate, config.flood_rate),
             strangers: TokenBucket::new(rate, burst, now.mono),
             changed: BTreeSet::new(),
             saving: false,
@@ -159,6 +173,12 @@ impl Reputation {
             self.blame_sender(from, outcome, now.unix);
         }
         self.counted(outcome)
+    }
+
+    /// Takes note of what `from` did in the exchange that no honest peer does, or of how often it did something.
+    pub fn handle_misuse(&mut self, from: NodeId, reject: Reject, now: UnixMillis) {
+        self.drops.count(reject.drop_reason());
+        self.blame_sender(from, Err(reject), now);
     }
 
     fn counted(&self, outcome: Result<(), Reject>) -> Result<(), Reject> {
@@ -263,14 +283,7 @@ impl Reputation {
         if !fits {
             return Err(Reject::Malformed);
         }
-        if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&from) {
-            // Connections are limited far below this, so these are peers of the past. A new bucket is full, hence so
-            // many sources must have come and gone before one gains by it.
-            self.sources.clear();
-        }
-        let (rate, burst) = self.config.source_rate;
-        let bucket = self.sources.entry(from).or_insert_with(|| TokenBucket::new(rate, burst, now.mono));
-        if bucket.try_take(now.mono) { Ok(()) } else { Err(Reject::RateLimited) }
+        self.sources.admit(from, now.mono)
     }
 
     /// Signature checks for strangers have a budget of their own, so that a flood of new identities cannot keep out
@@ -414,9 +427,39 @@ impl Reputation {
         self.peers.get(peer).map_or(0.0, |known| known.score.penalty(&self.config.score, now))
     }
 
-    /// The peers that this node knows itself, sorted by id.
-    pub fn peers(&self) -> impl Iterator<Item = NodeId> {
-        self.peers.iter().map(|(node, _)| node)
+    /// The peers that this node knows itself or has heard of, sorted by id.
+    pub fn peers(&self) -> BTreeSet<NodeId> {
+        self.peers.iter().map(|(node, _)| node).chain(self.hearsay.subjects()).collect()
+    }
+
+    /// What is known of `peer`, and on how much that rests.
+    pub fn summary(&self, peer: NodeId, kind: Kind, now: UnixMillis) -> Summary {
+        let (own, heard) = (self.own(peer, kind, now), self.heard(peer, kind, now));
+        let all = Evidence::new(own.good() + heard.good(), own.bad() + heard.bad(), now);
+        let fading = self.config.fading(kind);
+        let says = |heard: &Heard| heard.evidence.get(kind).faded(fading, now).mass() > 0.0;
+        let reports = self.hearsay.about(peer).filter(|(_, heard)| says(heard)).count();
+        Summary { posterior: all.posterior(), evidence: all.mass(), reports }
+    }
+
+    /// Who is banned, and until when.
+    pub fn banned(&self, now: UnixMillis) -> impl Iterator<Item = (NodeId, UnixMillis)> {
+        self.peers.iter().filter_map(move |(node, peer)| Some((node, peer.score.banned_until(now)?)))
+    }
+
+    /// How many messages of `from` would be read now.
+    pub fn quota(&self, from: NodeId, now: Instant) -> usize {
+        self.sources.quota(from, now)
+    }
+
+    /// How time is cut.
+    pub fn schedule(&self) -> EpochSchedule {
+        self.config.schedule
+    }
+
+    /// The records of which two with one sequence number prove misbehaviour.
+    pub fn provable(&self) -> &[RecordKind] {
+        &self.config.provable
     }
 
     /// The last proof against `peer`: bytes that anybody can check.
@@ -432,6 +475,11 @@ impl Reputation {
     /// What was refused, by reason.
     pub fn drops(&self) -> &DropCounters {
         &self.drops
+    }
+
+    /// Hands out at once what changed since it was last saved: for a node that stops.
+    pub fn save(&mut self) {
+        self.saving = true;
     }
 
     /// Publishes, saves and gives up what is due.
@@ -496,9 +544,10 @@ impl Reputation {
         None
     }
 
-    /// Puts back what [`Output::Persist`] kept; says whether it could be.
-    pub fn restore(&mut self, key: &[u8], value: &[u8], now: Now) -> Result<(), Reject> {
+    /// Puts back what [`Output::Persist`] kept, if it can be. Says against whom, if it was a proof.
+    pub fn restore(&mut self, key: &[u8], value: &[u8], now: Now) -> Result<Option<NodeId>, Reject> {
         let malformed = |_| Reject::Malformed;
+        let mut accused = None;
         let fits = match Key::from_bytes(key).ok_or(Reject::Malformed)? {
             Key::Peer(node) => {
                 let peer = saved::decode(value).map_err(malformed)?;
@@ -513,11 +562,12 @@ impl Reputation {
                 let fits = claim.offender() == node && self.proofs.len() < MAX_PROOFS;
                 if fits {
                     self.proofs.insert(node, (claim.seq(), value.to_vec()));
+                    accused = Some(node);
                 }
                 fits
             }
         };
-        if fits { Ok(()) } else { Err(Reject::Full) }
+        if fits { Ok(accused) } else { Err(Reject::Full) }
     }
 }
 

@@ -4,6 +4,7 @@
 //! `certificate/certifier.rs` agrees on statements; here they get their sets, seats and states.
 
 mod links;
+mod proposing;
 mod restore;
 mod snapshots;
 
@@ -36,7 +37,6 @@ use super::{
         timetable::Timetable,
     },
     loops::{LoopBook, SignedLoops},
-    lottery::Lottery,
     relay_set::{Acceptance, RelaySet, Verdict},
     standing::THRESHOLD,
     weight::StakeTable,
@@ -47,9 +47,6 @@ const KEPT: usize = 3;
 /// Sets that were proposed and fetched, besides.
 const MAX_CANDIDATES: usize = 9;
 const MAX_OUTPUTS: usize = 2048;
-/// Tickets that are verified in one turn ahead of the cut-off, and how often: a hundred microseconds each.
-const WARM_BATCH: usize = 32;
-const WARM_INTERVAL: Duration = Duration::from_secs(1);
 /// Peers are not asked for links more often.
 const MIN_ASK_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -404,45 +401,6 @@ impl Council {
         let whole = self.certified.values().map(|certified| &certified.set);
         let mut sets = self.candidates.iter().chain(whole);
         sets.find(|set| set.root() == statement.root && set.count() == statement.relays).cloned()
-    }
-
-    /// Verifies some tickets before the cut-off, so that not all must be verified at it.
-    fn warm(&mut self, live: &RelaySet, next: Epoch, now: Now) {
-        if now.mono < self.next_warm {
-            return;
-        }
-        self.next_warm = now.mono + WARM_INTERVAL;
-        let Some(beacon) = self.beacon(next) else { return };
-        let (network, tickets) = (self.rules.network, &mut self.tickets);
-        let lottery = Lottery { network: &network, epoch: next, beacon: &beacon };
-        let cut_off = self.timetable.cut_off(next).0;
-        let staked = live.covering(next, cut_off).filter(|d| self.rules.stakes.stake(&d.relay()) > 0);
-        let fresh: Vec<_> = staked.filter(|d| !tickets.knows(&lottery, d)).take(WARM_BATCH).collect();
-        for descriptor in fresh {
-            tickets.lot(&lottery, descriptor);
-        }
-    }
-
-    /// At the cut-off: what this node would propose.
-    fn state_own(&mut self, live: &RelaySet, next: Epoch, now: Now) {
-        let Some(parent) = self.parent() else { return };
-        let previous = self.certifier.tip().hash();
-        if self.stated == Some((next, previous)) || self.certifier.tip().statement().epoch >= next {
-            return;
-        }
-        self.stated = Some((next, previous));
-        let set = live.covering(next, self.timetable.cut_off(next).0).cloned().collect();
-        let set = Arc::new(NamedSet::new(set));
-        self.hold(set.clone());
-        match self.rules.follow(parent.as_deref(), next, &set, &mut self.tickets) {
-            Ok(successor) => {
-                let statement = judgement::state(next, previous, &set, &successor);
-                if let Err(reject) = self.certifier.handle_own(statement, now) {
-                    self.drops.count(reject.drop_reason());
-                }
-            }
-            Err(_) => self.push(Output::Objected { epoch: next, why: Objection::NoSeats }),
-        }
     }
 
     /// Goes on wherever what was lacking is here now.

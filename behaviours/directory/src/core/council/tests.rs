@@ -4,7 +4,7 @@ use super::*;
 use crate::core::{
     descriptor::{Candidacy, Descriptor},
     exchange::archive::Archive,
-    lottery,
+    lottery::{self, Lottery},
     relay_set::{Config, Source},
     testing::{facts, identity, node, sign_candidate, vrf},
 };

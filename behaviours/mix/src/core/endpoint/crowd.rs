@@ -15,9 +15,9 @@ use fog_base::{
 use fog_sphinx::{BODY_LEN, Hop, LastHop, Order, Route, SURB_LEN, Surb, SurbKeys, SurbOrder, build_batch, build_surbs};
 use rand::RngExt;
 
-use super::{Endpoint, Output, send::new_packet};
+use super::{Endpoint, Output, PingJob, paths::Use, send::new_packet};
 use crate::{
-    core::{PacketBuf, relay::predicted, seal, surbs::Purpose},
+    core::{PacketBuf, loops::Departure, relay::predicted, seal, surbs::Purpose},
     wire::{Content, Form, Fragment, fragment_count},
 };
 
@@ -26,12 +26,17 @@ pub(super) const CROWD: usize = 4;
 /// What was built longer ago does not leave: its relays may be suspected by now, and its mailbox another.
 pub(super) const AHEAD: Duration = Duration::from_secs(1);
 
+/// A loop is lost for the alarm this much later than an answer would be.
+const LOOP_LOST: Duration = Duration::from_secs(5);
+
 /// A path on which a packet leaves, and what its last hop is told.
 pub(super) struct Way {
     pub(super) relays: Vec<RelayHop>,
     pub(super) last: LastHop,
     pub(super) form: Form,
     pub(super) epoch: Epoch,
+    /// Of the packet, and of the reply blocks in it.
+    pub(super) version: u16,
 }
 
 /// What a packet is for.
@@ -130,6 +135,8 @@ pub(super) struct Built {
     matter: Matter,
     epoch: Epoch,
     pub(super) at: Instant,
+    /// Waiting for its tick, it is thrown away then: packets are of another epoch from there on.
+    until: Instant,
     /// From here to there.
     there: Duration,
     /// There and back.
@@ -139,9 +146,9 @@ pub(super) struct Built {
 
 impl Built {
     /// An answer by somebody's reply block: nothing is expected of it.
-    pub(super) fn reply(first: NodeId, packet: PacketBuf, epoch: Epoch, now: Now) -> Self {
+    pub(super) fn reply(first: NodeId, packet: PacketBuf, (epoch, until): (Epoch, Instant), now: Now) -> Self {
         let (there, relays, expected) = (Duration::ZERO, vec![first], Vec::new());
-        Self { first, packet, matter: Matter::Reply, epoch, at: now.mono, there, relays, expected }
+        Self { first, packet, matter: Matter::Reply, epoch, at: now.mono, until, there, relays, expected }
     }
 
     fn is_fresh(&self, epoch: Epoch, now: Now) -> bool {
@@ -154,30 +161,60 @@ impl Built {
     }
 }
 
+/// What was built for a tick and did not leave, other than what is built anew anyway.
+#[derive(Debug)]
+pub(super) enum Unsent {
+    Loop,
+    Ping(PingJob),
+    Reply,
+}
+
 /// What was built ahead.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     /// With full cover, the packet of the next tick.
     pub(super) next: Option<Built>,
+    /// The ping that was built last.
+    pub(super) ping: Option<PingJob>,
     pub(super) drops: Vec<Built>,
     pub(super) fragments: BTreeMap<(MessageId, u16), Built>,
 }
 
 impl Ahead {
-    fn keep(&mut self, keep: impl Fn(&Built) -> bool) {
-        self.next = self.next.take().filter(&keep);
+    fn keep(&mut self, keep: impl Fn(&Built) -> bool) -> Option<Unsent> {
         self.drops.retain(&keep);
         self.fragments.retain(|_, built| keep(built));
+        self.keep_next(keep)
+    }
+
+    fn keep_next(&mut self, keep: impl Fn(&Built) -> bool) -> Option<Unsent> {
+        let gone = self.next.take_if(|next| !keep(next))?;
+        match gone.matter {
+            Matter::Reply => Some(Unsent::Reply),
+            Matter::Loop(_) => Some(Unsent::Loop),
+            Matter::Ping(id) => self.ping.take().filter(|ping| ping.id == id).map(Unsent::Ping),
+            Matter::Drop | Matter::Fragment(..) => None,
+        }
     }
 
     /// Forgets what goes over relays that are no longer known.
-    pub(super) fn set_paths(&mut self, paths: &dyn PathSelector) {
-        self.keep(|built| built.is_known(paths));
+    pub(super) fn set_paths(&mut self, paths: &dyn PathSelector) -> Option<Unsent> {
+        self.keep(|built| built.is_known(paths))
     }
 
     /// Forgets what would leave by `first`.
-    pub(super) fn unreachable(&mut self, first: NodeId) {
-        self.keep(|built| built.first != first);
+    pub(super) fn unreachable(&mut self, first: NodeId) -> Option<Unsent> {
+        self.keep(|built| built.first != first)
+    }
+
+    /// Forgets the packet of the next tick if its epoch is over for senders.
+    pub(super) fn end_next(&mut self, now: Instant) -> Option<Unsent> {
+        self.keep_next(|built| built.until > now)
+    }
+
+    /// When the packet of the next tick must be another one.
+    pub(super) fn next_ends(&self) -> Option<Instant> {
+        self.next.as_ref().map(|built| built.until)
     }
 
     /// Forgets the fragments of a message. That of the next tick leaves: with full cover no tick stays empty.
@@ -188,7 +225,7 @@ impl Ahead {
 
 impl Endpoint {
     pub(super) fn drop_packet(&mut self, now: Now) -> Option<Built> {
-        let epoch = self.config.schedule.for_sending(now.unix);
+        let epoch = self.sending_epoch(now);
         self.ahead.drops.retain(|built| built.is_fresh(epoch, now));
         if self.ahead.drops.is_empty() {
             let plans = (0..self.crowd()).filter_map(|_| self.plan_drop(epoch, now)).collect();
@@ -199,7 +236,7 @@ impl Endpoint {
 
     pub(super) fn fragment_packet(&mut self, id: MessageId, index: u16, now: Now) -> Option<Built> {
         self.last_served = id;
-        let epoch = self.config.schedule.for_sending(now.unix);
+        let epoch = self.sending_epoch(now);
         self.ahead.fragments.retain(|_, built| built.is_fresh(epoch, now));
         if !self.ahead.fragments.contains_key(&(id, index)) {
             let coming = self.coming_fragments((id, index), self.crowd(), now);
@@ -251,7 +288,10 @@ impl Endpoint {
         }
         match matter {
             Matter::Loop(id) => {
-                self.loops.sent(id, now.mono + there + self.late.allowance() + Duration::from_secs(5));
+                let hops: Vec<_> = relays.into_iter().filter(|relay| *relay != self.config.me).collect();
+                self.measure.sent(epoch, &hops);
+                let expires = now.mono + there + self.late.allowance() + LOOP_LOST;
+                self.loops.sent(Departure { id, epoch, hops, known: there, expires }, now.mono);
             }
             Matter::Fragment(id, index) => {
                 let wait = there + back + self.late.allowance();
@@ -284,7 +324,8 @@ impl Endpoint {
             let relays = way.relays.iter().map(|relay| relay.id).chain(back).collect();
             let expected = expected(matter, blocks);
             let (first, epoch, at) = (NodeId(route.first), way.epoch, now.mono);
-            Built { first, packet, matter, epoch, at, there, relays, expected }
+            let until = self.sends_until(epoch, now);
+            Built { first, packet, matter, epoch, at, until, there, relays, expected }
         };
         sealed.into_iter().zip(routes).map(built).collect()
     }
@@ -347,7 +388,7 @@ impl Endpoint {
     /// A way by which whoever ends `way` can answer.
     fn back_way(&mut self, way: &Way, hops: usize, now: Now) -> Option<BackWay> {
         let exclude: Vec<_> = way.relays.last().map(|relay| relay.id).into_iter().collect();
-        let (relays, mut last) = self.return_path(way.epoch, hops, &exclude, now).ok()?;
+        let (relays, mut last) = self.return_path((way.epoch, way.version), hops, &exclude, Use::Carry, now).ok()?;
         let id: [u8; 16] = self.rng.random();
         match &mut last {
             LastHop::Deliver { reference } | LastHop::Slot { reference, .. } => *reference = id,

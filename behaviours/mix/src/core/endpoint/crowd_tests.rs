@@ -14,8 +14,13 @@ use fog_sphinx::MixSecretKey;
 use rand::{Rng, RngExt};
 use zeroize::Zeroizing;
 
-use super::{Config, Endpoint, Output, Restored, Secrets, Send};
-use crate::core::{cover::Cover, delay::Delays, outgoing::Address, seal};
+use super::{Config, Endpoint, Output, Ping, Restored, Secrets, Send};
+use crate::core::{
+    cover::{Cover, SendClock},
+    delay::Delays,
+    outgoing::Address,
+    seal,
+};
 
 const ME: NodeId = NodeId([200; 32]);
 
@@ -40,6 +45,15 @@ impl PathSelector for Relays {
         Ok(path)
     }
 
+    fn measuring_path(
+        &self,
+        request: &PathRequest<'_>,
+        _: &dyn Fn(&NodeId) -> u32,
+        rng: &mut dyn Rng,
+    ) -> Result<Vec<RelayHop>, NoPath> {
+        self.path(request, rng)
+    }
+
     fn relay(&self, _: Epoch, id: NodeId) -> Option<RelayHop> {
         self.0.get(&id).cloned()
     }
@@ -52,7 +66,7 @@ impl PathSelector for Relays {
 fn relays(numbers: impl Iterator<Item = u8>) -> Arc<Relays> {
     let seal_key = seal::public_key(&Zeroizing::new([1; 32])).unwrap();
     let mix_key = MixSecretKey::from_bytes([1; 32]).public().to_bytes();
-    let hop = |id| (id, RelayHop { id, mix_key, delay_salt: [0; 32], seal_key });
+    let hop = |id| (id, RelayHop { id, mix_key, delay_salt: [0; 32], seal_key, versions: [1].into() });
     Arc::new(Relays(numbers.map(|n| hop(NodeId([n; 32]))).chain([hop(ME)]).collect()))
 }
 
@@ -185,6 +199,52 @@ fn nothing_that_was_built_for_an_epoch_leaves_in_the_next() {
         let allowed = [schedule.for_sending(now.unix), schedule.for_sending(tick_before)];
         assert!(allowed.contains(&epoch), "{epoch:?} at {:?}", now.unix);
         tick_before = now.unix;
+    }
+}
+
+fn slow_clock() -> Sender {
+    let mut sender = Sender::new(Cover::Full);
+    sender.endpoint.clock = SendClock::new(0.1);
+    sender
+}
+
+/// With one packet in ten seconds the packet of the next tick waits long, also across the end of its epoch.
+#[test]
+fn with_a_slow_clock_no_packet_of_an_ended_epoch_leaves() {
+    let mut sender = slow_clock();
+    let schedule = sender.endpoint.config.schedule;
+    let left = sender.run(Duration::from_secs(4_000));
+    assert!((320..480).contains(&left.len()), "{}", left.len());
+    let wrong = left.iter().filter(|(now, _, epoch)| *epoch != schedule.for_sending(now.unix)).count();
+    assert_eq!(wrong, 0, "of {}", left.len());
+}
+
+#[test]
+fn a_ping_that_waits_for_its_tick_is_not_forgotten_with_its_packet() {
+    for boundary in [true, false] {
+        let mut sender = slow_clock();
+        let seal_key = seal::public_key(&Zeroizing::new([1; 32])).unwrap();
+        let to = Address { node: NodeId([9; 32]), seal_key, mailboxes: Vec::new() };
+        let ping = Ping { id: 1, to, hops: None, timeout: Duration::from_secs(1_000) };
+        sender.endpoint.ping(ping, sender.now).unwrap();
+        while !sender.endpoint.pings.is_empty() {
+            sender.run(Duration::from_millis(100));
+        }
+        assert!(sender.endpoint.surbs.is_empty(), "it is built and has not left");
+        if boundary {
+            let next = sender.endpoint.ahead.next_ends().unwrap();
+            sender.endpoint.clock = SendClock::new(0.01);
+            sender.endpoint.clock.wake(next + Duration::from_secs(1), &mut sender.endpoint.rng);
+            sender.run(next - sender.now.mono + Duration::from_secs(1));
+        } else {
+            (1..=9).for_each(|n| sender.endpoint.unreachable(NodeId([n; 32]), sender.now));
+        }
+        assert!(sender.endpoint.surbs.is_empty());
+        let left = (0..60).any(|_| {
+            sender.run(Duration::from_secs(15));
+            !sender.endpoint.surbs.is_empty()
+        });
+        assert!(left, "its answer is waited for");
     }
 }
 

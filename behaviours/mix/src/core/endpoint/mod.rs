@@ -2,13 +2,15 @@
 //!
 //! Applications hand in messages and pings; the endpoint cuts them into packets that leave on the send clock, and turns packets
 //! that arrive into messages, each handed to the application once. `send.rs` says what leaves, `crowd.rs` builds it, `receive.rs`
-//! takes packets in, `types.rs` says what goes in and comes out, [`claims`] keeps a mailbox for a node that is no relay, `rtt.rs`
+//! takes packets in, `paths.rs` draws paths, `measure.rs` sends loops through every relay, `types.rs` says what goes in and comes out, [`claims`] keeps a mailbox for a node that is no relay, `rtt.rs`
 //! says when a packet is late and which relays to avoid.
 
 pub mod claims;
 mod crowd;
 #[cfg(test)]
 mod crowd_tests;
+mod measure;
+mod paths;
 mod receive;
 mod rtt;
 mod send;
@@ -21,8 +23,8 @@ use std::{
 };
 
 use fog_base::{
-    BoundedQueue, DropCounters, Epoch, MessageId, NetworkId, NodeId, Now,
-    relay::{PathRequest, PathSelector, Role},
+    BoundedQueue, DropCounters, DropReason, Epoch, MessageId, NetworkId, NodeId, Now,
+    relay::{PathSelector, Role},
 };
 use fog_sphinx::{MixPublicKey, Surb};
 use rand::{Rng, RngExt, SeedableRng};
@@ -31,12 +33,14 @@ use rand_chacha::ChaCha20Rng;
 pub use self::types::{Config, Delivery, Output, Ping, Restored, Secrets, Send, SendError, SentNews, SentState};
 use self::{
     claims::Claims,
-    crowd::Ahead,
+    crowd::{Ahead, Unsent},
+    measure::Measure,
     rtt::{LateEstimate, Suspects},
 };
 use super::{
     PacketBuf,
-    cover::{Cover, LoopMonitor, SendClock},
+    cover::{Cover, SendClock},
+    loops::LoopMonitor,
     mailbox::{Claim, Slot},
     outgoing::{Address, Outgoing, Standing},
     reassembly::{Limits, Reassembly},
@@ -58,9 +62,11 @@ pub const MESSAGE_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 const BECOMES_RELAY: Duration = Duration::from_secs(30);
 /// Without paths, a packet is tried again after this.
 const NO_PATH_RETRY: Duration = Duration::from_secs(1);
+/// The clocks differ by more than this in what passed between two looks: the machine slept, or its time was set.
+const SLEPT: Duration = Duration::from_secs(2);
 const SIGNATURE_LABEL: &[u8] = b"fog mix message v1\0";
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct PingJob {
     id: u64,
     to: Address,
@@ -89,6 +95,8 @@ pub struct Endpoint {
     secrets: Secrets,
     seal_public: [u8; 32],
     paths: Arc<dyn PathSelector + std::marker::Send + Sync>,
+    /// An epoch that packets are not of yet, and whether its relays are known.
+    coming: Option<(Epoch, bool)>,
     rng: ChaCha20Rng,
     drops: Arc<DropCounters>,
     outputs: VecDeque<Output>,
@@ -104,6 +112,7 @@ pub struct Endpoint {
     stored_reported: BTreeSet<MessageId>,
     last_served: MessageId,
     replies_first: bool,
+    loops_first: bool,
     surbs: SurbTable,
     late: LateEstimate,
     suspects: Suspects,
@@ -114,6 +123,8 @@ pub struct Endpoint {
     loops: LoopMonitor,
     loop_clock: SendClock,
     loops_due: u32,
+    measure: Measure,
+    last_timeout: Now,
     // receiving
     reassembly: Reassembly,
     completing: BTreeMap<MessageId, Completing>,
@@ -146,6 +157,7 @@ impl Endpoint {
         let mut endpoint = Self {
             seal_public,
             paths,
+            coming: None,
             drops,
             outputs: VecDeque::new(),
             clock: SendClock::new(config.send_per_second),
@@ -158,6 +170,7 @@ impl Endpoint {
             stored_reported: BTreeSet::new(),
             last_served: MessageId([0; 16]),
             replies_first: false,
+            loops_first: false,
             surbs: SurbTable::default(),
             late: LateEstimate::default(),
             suspects: Suspects::default(),
@@ -167,6 +180,8 @@ impl Endpoint {
             loops: LoopMonitor::default(),
             loop_clock: SendClock::new(config.loops_per_second),
             loops_due: 0,
+            measure: Measure::default(),
+            last_timeout: now,
             reassembly: Reassembly::new(Limits::default()),
             completing: BTreeMap::new(),
             origins: BTreeMap::new(),
@@ -185,7 +200,7 @@ impl Endpoint {
             secrets,
         };
         restored.seen.into_iter().for_each(|(message, created)| endpoint.remember(message, created));
-        if endpoint.config.cover != Cover::None {
+        if endpoint.has_loops() {
             endpoint.loop_clock.wake(now.mono, &mut endpoint.rng);
         }
         Ok(endpoint)
@@ -194,7 +209,9 @@ impl Endpoint {
     /// Paths are drawn from `paths` from now on.
     pub fn set_paths(&mut self, paths: Arc<dyn PathSelector + std::marker::Send + Sync>) {
         self.paths = paths;
-        self.ahead.set_paths(&*self.paths);
+        self.coming = None;
+        let unsent = self.ahead.set_paths(&*self.paths);
+        self.take_back(unsent);
         // Validated keys are kept for the relays of a few epochs; a larger cache has outlived its relays.
         if self.keys.len() > 40_000 {
             self.keys.clear();
@@ -234,13 +251,13 @@ impl Endpoint {
 
     /// Whether a path of the default length can be built now, and answered.
     pub fn ready(&mut self, now: Now) -> bool {
-        let epoch = self.config.schedule.for_sending(now.unix);
-        let me = self.config.me;
+        let epoch = self.sending_epoch(now);
+        let (me, hops) = (self.config.me, self.config.hops);
         let others = self.paths.with_role(epoch, Role::Mix);
-        let Some(last) = others.into_iter().find(|relay| *relay != me) else { return false };
-        let request = PathRequest { epoch, hops: self.config.hops, last, exclude: &[me], avoid: &[] };
-        self.paths.path(&request, &mut self.rng).is_ok()
-            && self.return_path(epoch, self.config.hops, &[last], now).is_ok()
+        others
+            .into_iter()
+            .find(|relay| *relay != me)
+            .is_some_and(|last| self.check_paths(epoch, hops, last, now).is_ok())
     }
 
     /// The loops: whether so many are lost that the user must know, and how many came back and did not.
@@ -291,22 +308,47 @@ impl Endpoint {
     /// `first` cannot be reached: what was sent to it takes another path at once.
     pub fn unreachable(&mut self, first: NodeId, now: Now) {
         self.suspects.unreachable(first, now.mono);
-        self.ahead.unreachable(first);
+        self.loops.unreachable(&first);
+        let unsent = self.ahead.unreachable(first);
+        self.take_back(unsent);
         self.messages.values_mut().for_each(|message| message.unreachable(&first, now.mono));
         self.run_clock(now);
     }
 
+    /// Packets to `first` wait while it is dialled.
+    pub fn dialling(&mut self, first: NodeId) {
+        self.loops.unreachable(&first);
+    }
+
+    /// From now on, this many loops a second, each through the relays that the fewest have gone through in its epoch, whatever the
+    /// cover; `None` for what the configuration says.
+    pub fn set_loops(&mut self, per_second: Option<f64>, now: Now) {
+        if self.measure.set_rate(per_second) {
+            self.loop_clock = SendClock::new(per_second.unwrap_or(self.config.loops_per_second));
+            self.loops_due = 0;
+            if self.has_loops() {
+                self.loop_clock.wake(now.mono, &mut self.rng);
+            }
+        }
+    }
+
+    fn has_loops(&self) -> bool {
+        self.config.cover != Cover::None || self.measure.is_on()
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.notice_sleep(now);
         self.surbs.handle_timeout(now.mono);
         self.loops.handle_timeout(now.mono);
+        self.tell_loops();
         self.reassembly.handle_timeout(now.mono);
         self.forget_evicted();
         self.forget_acks(now);
         self.fail_late(now);
         self.forget_old(now);
         self.claim_due(now);
-        while self.config.cover != Cover::None && self.loop_clock.tick(now.mono, &mut self.rng) {
+        while self.has_loops() && self.loop_clock.tick(now.mono, &mut self.rng) {
             // One loop a tick at most is worth waiting for; a backlog says nothing new.
             self.loops_due = (self.loops_due + 1).min(4);
         }
@@ -329,8 +371,9 @@ impl Endpoint {
             self.unprepared.then_some(now),
             sending,
             work.filter(|due| *due > now),
-            self.loops.poll_timeout(),
+            self.loops.poll_timeout(now),
             self.loop_clock.next(),
+            self.ahead.next_ends(),
             self.reassembly.poll_timeout(),
             self.claims.poll_timeout().filter(|_| self.claiming),
             self.ping_deadlines.values().min().copied(),
@@ -350,12 +393,9 @@ impl Endpoint {
 
     /// Whether a packet to `to` could leave now and be answered, and in which form.
     fn check_route(&mut self, to: &Address, hops: usize, now: Now) -> Result<Form, SendError> {
-        let epoch = self.config.schedule.for_sending(now.unix);
+        let epoch = self.sending_epoch(now);
         let (form, last) = self.last_hop(to, epoch, None)?;
-        let request = PathRequest { epoch, hops, last, exclude: &[self.config.me], avoid: &[] };
-        self.paths.path(&request, &mut self.rng)?;
-        self.return_path(epoch, hops, &[last], now)?;
-        Ok(form)
+        self.check_paths(epoch, hops, last, now).map(|()| form)
     }
 
     fn envelope(&self, id: &MessageId, send: &Send, created: u64) -> Vec<u8> {
@@ -414,8 +454,36 @@ impl Endpoint {
         }
     }
 
+    /// What has waited for a tick and does not leave is to leave again. An answer cannot: its reply block is used.
+    fn take_back(&mut self, unsent: Option<Unsent>) {
+        match unsent {
+            Some(Unsent::Loop) => self.loops_due += 1,
+            Some(Unsent::Ping(ping)) => {
+                let full = self.pings.push(ping).is_err();
+                self.drops.add(DropReason::QueueFull, u64::from(full));
+            }
+            Some(Unsent::Reply) => self.drops.count(DropReason::Expired),
+            None => {}
+        }
+    }
+
+    fn tell_loops(&mut self) {
+        while let Some(end) = self.loops.poll_end() {
+            self.outputs.push_back(Output::Loop(end));
+        }
+    }
+
+    /// A machine that sleeps stops one clock and not the other.
+    fn notice_sleep(&mut self, now: Now) {
+        let before = std::mem::replace(&mut self.last_timeout, now);
+        let awake = now.mono.saturating_duration_since(before.mono);
+        if now.unix.since(before.unix).abs_diff(awake) > SLEPT {
+            self.loops.slept();
+        }
+    }
+
     fn claim_due(&mut self, now: Now) {
-        let epoch = self.config.schedule.for_sending(now.unix);
+        let epoch = self.sending_epoch(now);
         let me = self.config.me;
         // A relay receives by itself; one that has just started will be known as one in a moment.
         self.claiming = self.paths.relay(epoch, me).is_none() && now.mono >= self.claims_from;
@@ -438,7 +506,7 @@ impl Endpoint {
     /// What reassembly gave up is given up everywhere.
     fn forget_evicted(&mut self) {
         for message in self.reassembly.take_evicted() {
-            self.drops.count(fog_base::DropReason::Expired);
+            self.drops.count(DropReason::Expired);
             self.acks.remove(&message);
             self.done_with(&message);
         }
@@ -495,6 +563,13 @@ impl Endpoint {
     fn deadline_of(&self, epoch: Epoch, now: Now) -> Instant {
         let over = self.config.schedule.end(epoch).plus(self.config.schedule.grace());
         now.mono + over.since(now.unix)
+    }
+
+    /// Until when packets of `epoch` leave: half a grace before its end, or until its end if the next is not known then.
+    fn sends_until(&self, epoch: Epoch, now: Now) -> Instant {
+        let end = self.config.schedule.end(epoch);
+        let early = end.minus(self.config.schedule.grace() / 2);
+        now.mono + if now.unix < early { early } else { end }.since(now.unix)
     }
 
     fn pick<T: Copy>(rng: &mut impl Rng, items: &[T]) -> Option<T> {

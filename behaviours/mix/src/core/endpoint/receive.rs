@@ -84,9 +84,10 @@ impl Endpoint {
         match Content::read(content, form) {
             Ok(Content::Drop) => {}
             Ok(Content::Loop { id }) => {
-                if !self.loops.returned(&id) {
+                if !self.loops.returned(&id, now.mono) {
                     self.drops.count(DropReason::Expired);
                 }
+                self.tell_loops();
             }
             Ok(Content::Ping { surb }) => match Surb::parse(surb.as_slice()) {
                 Ok(_) if !self.used_surbs.take(surb) => self.drops.count(DropReason::Replayed),

@@ -1,23 +1,20 @@
 //! What leaves at a tick of the send clock, and on which path. Data and cover become packets in one place, `crowd.rs`: one size,
 //! one code path.
 
-use fog_base::{
-    DropReason, Epoch, MessageId, NodeId, Now,
-    relay::{NoPath, PathRequest, RelayHop, Role},
-};
-use fog_sphinx::{LastHop, PACKET_LEN, Surb};
+use fog_base::{DropReason, Epoch, MessageId, NodeId, Now, relay::Role};
+use fog_sphinx::{PACKET_LEN, Surb};
 use rand::RngExt;
 
 use super::{
-    Endpoint, PacketBuf, PingJob, SendError,
-    crowd::{Built, Matter, Plan, Way},
+    Endpoint, PacketBuf, PingJob,
+    crowd::{Built, Matter, Plan},
 };
 use crate::{
     core::{
         cover::Cover,
         outgoing::{Address, Outgoing},
     },
-    wire::{Bitmap, Form, ReplyBody},
+    wire::{Bitmap, ReplyBody},
 };
 
 /// What a tick carries.
@@ -34,6 +31,8 @@ impl Endpoint {
     /// Lets the ticks that are due carry what waits.
     pub(super) fn run_clock(&mut self, now: Now) {
         let full = self.config.cover == Cover::Full;
+        let unsent = self.ahead.end_next(now.mono);
+        self.take_back(unsent);
         if full || self.has_work(now) {
             self.clock.wake(now.mono, &mut self.rng);
         }
@@ -93,11 +92,22 @@ impl Endpoint {
         self.pongs.pop().map(|surb| Job::Pong(Box::new(surb)))
     }
 
+    /// Loops take every second turn: a clock slower than they are serves the others too.
     fn next_own(&mut self, now: Now) -> Option<Job> {
-        if self.loops_due > 0 {
-            self.loops_due -= 1;
-            return Some(Job::Loop);
+        self.loops_first = !self.loops_first;
+        if self.loops_first {
+            self.next_loop().or_else(|| self.next_asked(now))
+        } else {
+            self.next_asked(now).or_else(|| self.next_loop())
         }
+    }
+
+    fn next_loop(&mut self) -> Option<Job> {
+        self.loops_due = self.loops_due.checked_sub(1)?;
+        Some(Job::Loop)
+    }
+
+    fn next_asked(&mut self, now: Now) -> Option<Job> {
         if let Some(ping) = self.pings.pop() {
             return Some(Job::Ping(ping));
         }
@@ -119,7 +129,11 @@ impl Endpoint {
         match job {
             Job::Ack(message) => self.acknowledgement(message, now),
             Job::Pong(surb) => self.reply(*surb, &ReplyBody::Pong, now),
-            Job::Ping(ping) => self.ping_packet(&ping, now),
+            Job::Ping(ping) => {
+                let built = self.ping_packet(&ping, now);
+                self.ahead.ping = Some(ping);
+                built
+            }
             Job::Loop => self.loop_packet(now),
             Job::Drop => self.drop_packet(now),
             Job::Fragment(message, index) => {
@@ -142,15 +156,18 @@ impl Endpoint {
             self.drops.count(DropReason::NoRoute);
             return None;
         }
-        Some(Built::reply(first, packet, epoch, now))
+        let until = self.deadline_of(epoch, now);
+        Some(Built::reply(first, packet, (epoch, until), now))
     }
 
     fn acknowledgement(&mut self, message: MessageId, now: Now) -> Option<Built> {
         let state = self.acks.get_mut(&message)?;
         state.queued = false;
         let schedule = self.config.schedule;
-        let usable = |surb: &Surb| !schedule.is_over(Epoch(surb.epoch()), now.unix);
-        let surb = std::iter::from_fn(|| state.surbs.pop_back()).find(usable);
+        // The one that works longest; of those the newest.
+        state.surbs.retain(|surb| !schedule.is_over(Epoch(surb.epoch()), now.unix));
+        let best = state.surbs.iter().enumerate().max_by_key(|(_, surb)| surb.epoch()).map(|(at, _)| at);
+        let surb = best.and_then(|at| state.surbs.remove(at));
         let count = state.count;
         let accepted = self.seen.contains_key(&message);
         // After the last acknowledgement nothing spare is needed.
@@ -173,12 +190,9 @@ impl Endpoint {
     }
 
     fn loop_packet(&mut self, now: Now) -> Option<Built> {
-        let epoch = self.config.schedule.for_sending(now.unix);
         let hops = self.config.hops;
-        let (relays, last) = self.return_path(epoch, hops, &[], now).ok()?;
-        let form = if matches!(last, LastHop::Slot { .. }) { Form::Slot } else { Form::Deliver };
+        let way = self.loop_way(hops, now).ok()?;
         let matter = Matter::Loop(self.rng.random());
-        let way = Way { relays, last, form, epoch };
         self.single_packet(Plan { way, seal_key: self.seal_public, hops, matter }, now)
     }
 
@@ -200,62 +214,6 @@ impl Endpoint {
         self.suspects.lost(&lost, now.mono);
         let way = self.way_to(&to, hops, Some(form), now).ok()?;
         Some(Plan { way, seal_key: to.seal_key, hops, matter: Matter::Fragment(id, index) })
-    }
-
-    fn way_to(&mut self, to: &Address, hops: usize, form: Option<Form>, now: Now) -> Result<Way, SendError> {
-        let epoch = self.config.schedule.for_sending(now.unix);
-        let (form, relay) = self.last_hop(to, epoch, form)?;
-        let avoid = self.suspects.avoid(now.mono);
-        let request = PathRequest { epoch, hops, last: relay, exclude: &[self.config.me], avoid: &avoid };
-        let relays = self.paths.path(&request, &mut self.rng)?;
-        let reference = self.rng.random();
-        let last = match to.mailboxes.iter().find(|(mailbox, _)| form == Form::Slot && *mailbox == relay) {
-            Some((_, slot)) => LastHop::Slot { slot: *slot, reference },
-            None => LastHop::Deliver { reference },
-        };
-        Ok(Way { relays, last, form, epoch })
-    }
-
-    /// The relay where a packet to `to` ends: the recipient, or one of its mailboxes. A message that was cut for one form keeps it.
-    pub(super) fn last_hop(
-        &mut self,
-        to: &Address,
-        epoch: Epoch,
-        form: Option<Form>,
-    ) -> Result<(Form, NodeId), SendError> {
-        if form != Some(Form::Slot) && self.paths.relay(epoch, to.node).is_some() {
-            return Ok((Form::Deliver, to.node));
-        }
-        if form == Some(Form::Deliver) {
-            return Err(NoPath::UnknownRelay(to.node).into());
-        }
-        let known: Vec<_> =
-            to.mailboxes.iter().map(|(relay, _)| *relay).filter(|r| self.paths.relay(epoch, *r).is_some()).collect();
-        let mailbox = Self::pick(&mut self.rng, &known).ok_or(NoPath::UnknownRelay(to.node))?;
-        Ok((Form::Slot, mailbox))
-    }
-
-    /// A path that ends at this node or at its mailbox; the reference in the last hop is still to be set.
-    pub(super) fn return_path(
-        &mut self,
-        epoch: Epoch,
-        hops: usize,
-        exclude: &[NodeId],
-        now: Now,
-    ) -> Result<(Vec<RelayHop>, LastHop), SendError> {
-        let me = self.config.me;
-        let reference = [0; 16];
-        let (relay, last) = if self.paths.relay(epoch, me).is_some() {
-            (me, LastHop::Deliver { reference })
-        } else {
-            let known: Vec<_> = self.claims.holding().filter(|r| self.paths.relay(epoch, *r).is_some()).collect();
-            let mailbox = Self::pick(&mut self.rng, &known).ok_or(SendError::NoReturn)?;
-            (mailbox, LastHop::Slot { slot: self.slot(), reference })
-        };
-        let exclude: Vec<_> = exclude.iter().copied().chain([me]).collect();
-        let avoid = self.suspects.avoid(now.mono);
-        let request = PathRequest { epoch, hops, last: relay, exclude: &exclude, avoid: &avoid };
-        Ok((self.paths.path(&request, &mut self.rng)?, last))
     }
 }
 

@@ -7,7 +7,7 @@ use fog_base::{EpochSchedule, MessageId, NetworkId, NodeId, relay::NoPath};
 use zeroize::Zeroizing;
 
 use crate::{
-    core::{PacketBuf, cover::Cover, delay::Delays, mailbox::Slot, outgoing::Address},
+    core::{PacketBuf, cover::Cover, delay::Delays, loops::LoopEnd, mailbox::Slot, outgoing::Address},
     wire::MAX_MESSAGE,
 };
 
@@ -26,7 +26,7 @@ pub struct Config {
     pub send_per_second: f64,
     /// What else is sent.
     pub cover: Cover,
-    /// Loops per second, unless `cover` is none.
+    /// Loops per second, unless `cover` is none, or [`Endpoint::set_loops`](super::Endpoint::set_loops) says otherwise.
     pub loops_per_second: f64,
     /// Relays on each path.
     pub hops: usize,
@@ -192,6 +192,8 @@ pub enum Output {
         /// The packets.
         ids: Vec<u64>,
     },
+    /// A loop has ended, as far as its relays are to be judged by it.
+    Loop(LoopEnd),
     /// The mailboxes in use have changed: store them, name them in invites.
     Mailboxes(Vec<NodeId>),
 }

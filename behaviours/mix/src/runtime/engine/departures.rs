@@ -61,6 +61,7 @@ impl Engine {
 
     /// Keeps a packet while its next hop is dialled.
     fn wait_for(&mut self, next: NodeId, packet: PacketBuf, now: Now) {
+        self.parts.endpoint.dialling(next);
         let total: usize = self.waiting.values().map(|(_, packets)| packets.len()).sum();
         if total >= WAITING_TOTAL {
             return self.drop_packet(DropReason::QueueFull, packet);

@@ -1,0 +1,60 @@
+//! What this node would propose, and what it does ahead of that.
+
+use std::{sync::Arc, time::Duration};
+
+use fog_base::{Epoch, Now};
+
+use super::{Council, Output};
+use crate::core::{
+    certificate::{
+        judgement::{self, Objection},
+        named_set::NamedSet,
+    },
+    lottery::Lottery,
+    relay_set::RelaySet,
+};
+
+/// Tickets that are verified in one turn ahead of the cut-off, and how often: a hundred microseconds each.
+const WARM_BATCH: usize = 32;
+const WARM_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Council {
+    /// Verifies some tickets before the cut-off, so that not all must be verified at it.
+    pub(super) fn warm(&mut self, live: &RelaySet, next: Epoch, now: Now) {
+        if now.mono < self.next_warm {
+            return;
+        }
+        self.next_warm = now.mono + WARM_INTERVAL;
+        let Some(beacon) = self.beacon(next) else { return };
+        let (network, tickets) = (self.rules.network, &mut self.tickets);
+        let lottery = Lottery { network: &network, epoch: next, beacon: &beacon };
+        let cut_off = self.timetable.cut_off(next).0;
+        let staked = live.covering(next, cut_off).filter(|d| self.rules.stakes.stake(&d.relay()) > 0);
+        let fresh: Vec<_> = staked.filter(|d| !tickets.knows(&lottery, d)).take(WARM_BATCH).collect();
+        for descriptor in fresh {
+            tickets.lot(&lottery, descriptor);
+        }
+    }
+
+    /// At the cut-off: what this node would propose.
+    pub(super) fn state_own(&mut self, live: &RelaySet, next: Epoch, now: Now) {
+        let Some(parent) = self.parent() else { return };
+        let previous = self.certifier.tip().hash();
+        if self.stated == Some((next, previous)) || self.certifier.tip().statement().epoch >= next {
+            return;
+        }
+        self.stated = Some((next, previous));
+        let set = live.covering(next, self.timetable.cut_off(next).0).cloned().collect();
+        let set = Arc::new(NamedSet::new(set));
+        self.hold(set.clone());
+        match self.rules.follow(parent.as_deref(), next, &set, &mut self.tickets) {
+            Ok(successor) => {
+                let statement = judgement::state(next, previous, &set, &successor);
+                if let Err(reject) = self.certifier.handle_own(statement, now) {
+                    self.drops.count(reject.drop_reason());
+                }
+            }
+            Err(_) => self.push(Output::Objected { epoch: next, why: Objection::NoSeats }),
+        }
+    }
+}

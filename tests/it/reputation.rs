@@ -1,0 +1,105 @@
+//! What nodes of a real network think of each other, by the evidence of their own links and loops.
+
+use fog_testnet::{Node, NodePlan, Plan, Testnet, until};
+use serde_json::Value;
+
+use super::support::{Alone, PATIENCE, fog, metric, ok, one_network_at_a_time, run_in};
+
+const RELAYS: usize = 6;
+/// What everybody begins with.
+const PRIOR: f64 = 1.0 / 3.0;
+
+fn reputation(node: &Node) -> Vec<Value> {
+    let told = run_in(&node.data_dir, &["--json", "reputation"]).json();
+    told.as_array().expect("a list").clone()
+}
+
+fn mean(lines: &[Value], peer: &str) -> Option<f64> {
+    let line = lines.iter().find(|line| line["peer_id"] == peer && line["kind"] == "availability")?;
+    let [mean, lower, upper, evidence] =
+        ["mean", "lower", "upper", "evidence"].map(|name| line[name].as_f64().expect("a number"));
+    assert!(0.0 < lower && lower < mean && mean < upper && upper < 1.0 && evidence > 0.0, "{line}");
+    Some(mean)
+}
+
+#[test]
+fn nodes_have_evidence_about_relays_and_keep_it_over_kill_9() {
+    let _alone = one_network_at_a_time();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let mut plan = Plan::new(fog(), scratch.path().join("net"), RELAYS);
+    plan.nodes.push(NodePlan::client());
+    plan.epoch_seconds = 60;
+    plan.mean_delay_ms = 20;
+    let mut testnet = ok(Testnet::up(&plan, &mut |line| eprintln!("{line}")));
+    let ids: Vec<_> = testnet.nodes.iter().map(|node| ok(node.client()).peer_id().to_owned()).collect();
+    let to = &ids[3];
+    let sent = run_in(&testnet.nodes[0].data_dir, &["--json", "mix", "send", to, "traffic"]).json();
+    assert_eq!(sent["state"], "delivered", "{sent}");
+
+    // Every node, the client too, has evidence for every other relay, and it speaks for them.
+    for (index, node) in testnet.nodes.iter().enumerate() {
+        let all = until("evidence about every relay", PATIENCE, || {
+            let lines = reputation(node);
+            let others = ids.iter().take(RELAYS).enumerate().filter(|(other, _)| *other != index);
+            let means: Option<Vec<_>> = others.map(|(_, id)| mean(&lines, id)).collect();
+            let means = means.filter(|means| means.iter().all(|mean| *mean > PRIOR));
+            means.ok_or_else(|| format!("node {index}: {lines:?}"))
+        });
+        eprintln!("node {index}: means {:.3?}", ok(all));
+        assert!(mean(&reputation(node), &ids[index]).is_none(), "nobody judges itself");
+        let relays = run_in(&node.data_dir, &["--json", "relays"]).json();
+        let known = relays.as_array().expect("a list").iter().filter(|relay| relay["reputation"].is_number()).count();
+        assert!(known >= RELAYS - 1, "{relays}");
+    }
+
+    // One peer by its id and by its invite: all three kinds.
+    let dir = &testnet.nodes[0].data_dir.clone();
+    for whom in [ids[1].clone(), ok(ok(testnet.nodes[1].client()).invite())] {
+        let told = run_in(dir, &["--json", "reputation", &whom]).json();
+        let kinds: Vec<_> = told.as_array().expect("a list").iter().map(|line| line["kind"].clone()).collect();
+        assert_eq!(kinds, ["correctness", "availability", "rating"], "{told}");
+        assert!(told.as_array().is_some_and(|lines| lines.iter().all(|line| line["peer_id"] == ids[1].as_str())));
+    }
+
+    // What was saved is there after kill -9, before any link is made again.
+    let node = &mut testnet.nodes[0];
+    ok(until("evidence in the store", PATIENCE, || {
+        let saved = metric(&node.data_dir, "fog_reputation_saved_total");
+        (saved >= (RELAYS - 1) as f64).then_some(()).ok_or_else(|| format!("{saved} rows are saved"))
+    }));
+    node.kill();
+    // The others are gone, so it cannot have learnt anew.
+    for other in &mut testnet.nodes[1..] {
+        other.kill();
+    }
+    let node = &mut testnet.nodes[0];
+    ok(node.start());
+    let lines = ok(until("the node's answer", PATIENCE, || {
+        let told = run_in(&node.data_dir, &["--json", "reputation"]);
+        if told.code == Some(0) { Ok(told.json().as_array().expect("a list").clone()) } else { Err(told.stderr) }
+    }));
+    for id in &ids[1..RELAYS] {
+        assert!(mean(&lines, id).is_some_and(|mean| mean > PRIOR), "{id}: {lines:?}");
+    }
+}
+
+#[test]
+fn of_an_unknown_peer_the_prior_is_told_and_a_bad_name_is_refused() {
+    let node = Alone::start();
+    let stranger = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+    let told = node.run(&["--json", "reputation", stranger]).json();
+    let lines = told.as_array().expect("a list");
+    assert_eq!(lines.len(), 3, "{told}");
+    for line in lines {
+        assert!((line["mean"].as_f64().expect("a number") - PRIOR).abs() < 1e-9, "{line}");
+        assert_eq!((&line["evidence"], &line["reports"]), (&0.0.into(), &0.into()), "{line}");
+    }
+    let human = node.run(&["reputation", stranger]);
+    assert!(human.stdout.contains(&format!("nothing is known of {stranger}")), "{human:?}");
+    assert!(node.run(&["reputation"]).stdout.contains("nothing is known of anybody"), "alone");
+    for bad in ["nobody-i-know", "fog1nonsense", "a b&peer=c", ""] {
+        node.run(&["reputation", bad]).refused(2).says("hint: ");
+    }
+    let me = node.node_file()["peer_id"].as_str().expect("an id").to_owned();
+    node.run(&["reputation", &me]).refused(2).says("itself");
+}
