@@ -18,6 +18,7 @@ mod lottery;
 mod queue;
 mod ratings;
 mod relays;
+mod replication;
 mod stats;
 mod swarm;
 mod withholding;
@@ -87,7 +88,7 @@ impl Report {
 type Scenario = fn(&Run<'_>) -> Vec<Check>;
 
 /// A scenario that can be run: its name, and what it shows.
-const TABLE: [(&str, &str, Scenario); 13] = [
+const TABLE: [(&str, &str, Scenario); 19] = [
     ("captured-paths", "an adversary with a share of the weight holds all three mixes of a path", captured::run),
     ("sybil-flood", "ten times as many relays without stake", flood::run),
     ("seats", "seats won against weight", lottery::seats),
@@ -101,6 +102,12 @@ const TABLE: [(&str, &str, Scenario); 13] = [
     ("whitewashers", "relays that come back under new names", conduct::whitewashers),
     ("bad-mouthing", "a ring that accuses honest peers and praises itself", ratings::bad_mouthing),
     ("sybil-praise", "strangers that praise each other", ratings::sybil_praise),
+    ("whole-set", "every descriptor at every full node, certified, and what it costs", replication::whole_set),
+    ("gossip-ways", "the same in other ways of gossip", replication::gossip_ways),
+    ("lying-snapshots", "seats that propose forged sets", replication::lying_snapshots),
+    ("partition", "two halves that do not reach each other", replication::partition),
+    ("eclipse", "a joining node whose peers show it an old network", replication::eclipse),
+    ("churn", "full nodes that come and go", replication::churn),
 ];
 
 /// The scenarios, in the order in which `all` runs them: name, and what it shows.

@@ -58,15 +58,45 @@ impl Relay {
         Candidate { relay: self.id, family: self.family, nets: vec![Net::V4(self.net)] }
     }
 
+    /// Its identity.
+    pub(super) fn identity(&self) -> SigningKey {
+        self.identity.clone()
+    }
+
+    /// Its VRF key.
+    pub(super) fn vrf(&self) -> schnorrkel::Keypair {
+        vrf_key(&blake3::derive_key("fog testnet sim vrf v1", &self.identity.to_bytes()))
+    }
+
     /// A descriptor with valid keys and signatures.
     fn descriptor(&self) -> Arc<Descriptor> {
+        let schedule = EpochSchedule::new(EPOCH_LENGTH);
+        let now = schedule.start(EPOCH).plus(Duration::from_secs(60));
+        Arc::new(self.sign(&self.facts(), &Candidacy::default(), &schedule, now))
+    }
+
+    /// Signs what it says at `now`.
+    pub(super) fn sign(
+        &self,
+        facts: &Facts,
+        candidacy: &Candidacy,
+        schedule: &EpochSchedule,
+        now: UnixMillis,
+    ) -> Descriptor {
+        let keys = (&self.identity, &self.vrf());
+        let when = (schedule.at(now), now.0);
+        let signed = Descriptor::sign(keys, (&NETWORK, schedule), (facts, candidacy), when, now, &[1; 32]);
+        signed.expect("the facts are valid")
+    }
+
+    /// What it says of itself.
+    pub(super) fn facts(&self) -> Facts {
         let secret = self.identity.to_bytes();
         let key =
             |label| curve25519_dalek::MontgomeryPoint::mul_base_clamped(blake3::derive_key(label, &secret)).to_bytes();
-        let vrf = vrf_key(&blake3::derive_key("fog testnet sim vrf v1", &secret));
         let [a, b] = self.net;
         let ip = Ipv4Addr::new(a, b, self.id.0[0], self.id.0[1]);
-        let facts = Facts {
+        Facts {
             addresses: vec![Address { ip: ip.into(), transport: Transport::Tcp, port: 4001 }],
             roles: Roles::NONE.with(Role::Mix).with(Role::Mailbox),
             mix_keys: [key("fog testnet sim mix v1"), key("fog testnet sim next mix v1")],
@@ -75,19 +105,7 @@ impl Relay {
             mix_versions: vec![1],
             family: self.family,
             exit_policy: None,
-        };
-        let schedule = EpochSchedule::new(EPOCH_LENGTH);
-        let now = schedule.start(EPOCH).plus(Duration::from_secs(60));
-        let keys = (&self.identity, &vrf);
-        let signed = Descriptor::sign(
-            keys,
-            (&NETWORK, &schedule),
-            (&facts, &Candidacy::default()),
-            (EPOCH, now.0),
-            now,
-            &[1; 32],
-        );
-        Arc::new(signed.expect("the facts are valid"))
+        }
     }
 }
 

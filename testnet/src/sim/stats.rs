@@ -76,11 +76,6 @@ impl Mean {
         Self { mean, error: libm::sqrt(squares / (count - 1.0).max(1.0) / count) }
     }
 
-    /// Whether `value` lies within `z` standard deviations.
-    pub(super) fn includes(&self, value: f64, z: f64) -> bool {
-        (self.mean - value).abs() <= z * self.error
-    }
-
     pub(super) fn json(&self) -> Value {
         let (low, high) = (self.mean - Z99 * self.error, self.mean + Z99 * self.error);
         json!({ "mean": digits(self.mean), "interval_99": [digits(low.max(0.0)), digits(high)] })
