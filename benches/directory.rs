@@ -111,7 +111,7 @@ fn paths(harness: &mut Harness) {
     let ids: Vec<_> = snapshot.relays().iter().map(|relay| relay.hop.id).collect();
     let mut runs = per_second(|| {
         let last = ids[rng.random_range(0..ids.len())];
-        let request = PathRequest { epoch: EPOCH, hops: 4, last, exclude: &[], avoid: &[] };
+        let request = PathRequest { epoch: EPOCH, hops: 4, last, version: 1, exclude: &[], avoid: &[] };
         black_box(snapshot.path(&request, &mut rng).unwrap());
     });
     harness.medians("lottery_path_per_s", &mut runs, None, "1/s", None);

@@ -24,6 +24,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 const MAX_NEGOTIATING: usize = 32;
 /// Nothing on gossip is larger (DESIGN §8).
 const MAX_GOSSIP: usize = 16 * 1024;
+/// Bytes of a message's id.
+const MESSAGE_ID: usize = 20;
+/// In so many heartbeats a message is announced to so many peers outside the mesh.
+const ANNOUNCED: (usize, usize) = (1, 2);
+/// Descriptors are many, and what gossip loses the exchange brings: each travels to two peers, not to six (`gossip-ways` of the
+/// simulator: 2.7 instead of 8.8 times the set's bytes).
+const DESCRIPTOR_MESH: usize = 2;
 /// How often a neighbour is looked for, after the first, faster queries; a query of anybody's counts for all.
 const MDNS_INTERVAL: Duration = Duration::from_secs(10);
 const MDNS_TTL: Duration = Duration::from_secs(120);
@@ -108,7 +115,7 @@ fn behaviour(
 ) -> Result<Behaviour, BoxError> {
     let me = keypair.public().to_peer_id();
     let memory = usize::try_from(config.limits.memory_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
-    let gossip = gossip(keypair, network)?;
+    let gossip = gossip(network)?;
     Ok(Behaviour {
         limits: connection_limits::Behaviour::new(limits(config)),
         memory: memory_connection_limits::Behaviour::with_max_bytes(memory),
@@ -171,18 +178,29 @@ fn random_seed() -> [u8; 32] {
     rand::rng().random()
 }
 
-fn gossip(keypair: &identity::Keypair, network: &Network) -> Result<gossipsub::Behaviour, BoxError> {
+/// Every message is signed by whom its content names, so gossipsub adds neither sender nor signature: that a node passes something on
+/// first says nothing of who made it.
+fn gossip(network: &Network) -> Result<gossipsub::Behaviour, BoxError> {
+    let descriptors = Topic::Descriptors.ident(&network.id).hash();
     let config = gossipsub::ConfigBuilder::default()
         .protocol_id_prefix(network.id.protocol("gossip", 1))
-        .validation_mode(gossipsub::ValidationMode::Strict)
+        .validation_mode(gossipsub::ValidationMode::Anonymous)
         .validate_messages()
         // One message has one id, whoever publishes it: what several nodes pass on travels once.
-        .message_id_fn(|message| gossipsub::MessageId::from(blake3::hash(&message.data).as_bytes().to_vec()))
+        .message_id_fn(|message| {
+            let hash = blake3::hash(&message.data);
+            gossipsub::MessageId::from(hash.as_bytes().first_chunk::<MESSAGE_ID>().copied().unwrap_or_default())
+        })
         .max_transmit_size(MAX_GOSSIP)
         .heartbeat_interval(Duration::from_secs(1))
+        .history_gossip(ANNOUNCED.0)
+        .gossip_lazy(ANNOUNCED.1)
+        .mesh_n_low_for_topic(DESCRIPTOR_MESH, descriptors.clone())
+        .mesh_n_for_topic(DESCRIPTOR_MESH, descriptors.clone())
+        .mesh_n_high_for_topic(2 * DESCRIPTOR_MESH, descriptors.clone())
+        .mesh_outbound_min_for_topic(DESCRIPTOR_MESH / 2, descriptors)
         .build()?;
-    let authenticity = gossipsub::MessageAuthenticity::Signed(keypair.clone());
-    let mut gossip = gossipsub::Behaviour::new(authenticity, config)?;
+    let mut gossip = gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, config)?;
     // Other topics are of no use here; those that somebody else subscribes to are bounded by gossipsub itself.
     for topic in Topic::ALL {
         gossip.subscribe(&topic.ident(&network.id))?;

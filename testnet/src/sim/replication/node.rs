@@ -271,12 +271,12 @@ impl Node {
 
     fn handle_council(&mut self, output: council::Output, now: Now) {
         match output {
-            council::Output::Record(_) => self.council.handle_recorded(true),
+            council::Output::Record { .. } => self.council.handle_recorded(true),
             council::Output::Broadcast(bytes) => self.actions.push(Action::Publish(Topic::Certificate, bytes)),
             council::Output::Wants => self.order(now),
             council::Output::WantLinks { after } => self.exchange.want_links(after, now),
             council::Output::Objected { .. } => self.objections += 1,
-            council::Output::Misbehaved(_) => self.accusations += 1,
+            council::Output::Misbehaved(_) | council::Output::SignedTwice(_) => self.accusations += 1,
             council::Output::KeepLink { .. } | council::Output::KeepSet { .. } | council::Output::Changed => {}
         }
     }
