@@ -6,6 +6,7 @@ use crate::core::{
     exchange::archive::Archive,
     lottery::{self, Lottery},
     relay_set::{Config, Source},
+    standing::THRESHOLD,
     testing::{facts, identity, node, sign_candidate, vrf},
 };
 
