@@ -193,6 +193,12 @@ impl Behaviour {
     }
 }
 
+/// Whether the peer could not be reached. It could if this node itself did not want the connection (a feeler that has done its work, a
+/// limit of its own), and nothing is known while it is being dialled already or connected; what waits for it waits until then.
+fn is_unreachable(error: &DialError) -> bool {
+    !matches!(error, DialError::Denied { .. } | DialError::DialPeerConditionFalse(_))
+}
+
 /// The peer's id does not embed an Ed25519 key.
 #[derive(Debug, thiserror::Error)]
 #[error("the peer's key is not an Ed25519 key")]
@@ -234,9 +240,7 @@ impl NetworkBehaviour for Behaviour {
                 }
             }
             FromSwarm::ConnectionClosed(closed) => self.closed(&closed),
-            // Somebody else is dialling it, or it is connected: that is no failure.
-            FromSwarm::DialFailure(DialFailure { error: DialError::DialPeerConditionFalse(_), .. }) => {}
-            FromSwarm::DialFailure(DialFailure { peer_id: Some(peer), .. }) => {
+            FromSwarm::DialFailure(DialFailure { peer_id: Some(peer), error, .. }) if is_unreachable(error) => {
                 if let Some(node) = node_id(&peer) {
                     self.request(Request::Unreachable(node));
                 }
@@ -294,5 +298,18 @@ impl NetworkBehaviour for Behaviour {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dial_that_this_node_itself_ended_makes_nobody_unreachable() {
+        let denied = DialError::Denied { cause: ConnectionDenied::new(NotAFogNode) };
+        assert!(!is_unreachable(&denied));
+        assert!(!is_unreachable(&DialError::DialPeerConditionFalse(PeerCondition::NotDialing)));
+        assert!(is_unreachable(&DialError::Transport(Vec::new())) && is_unreachable(&DialError::NoAddresses));
     }
 }
