@@ -303,6 +303,7 @@ impl Endpoint {
     /// The connection to `peer` ended.
     pub fn disconnected(&mut self, peer: NodeId, now: Now) {
         self.claims.disconnected(&peer, now.mono);
+        self.loops.disconnected(peer, now.mono);
     }
 
     /// `first` cannot be reached: what was sent to it takes another path at once.
@@ -317,7 +318,7 @@ impl Endpoint {
 
     /// Packets to `first` wait while it is dialled.
     pub fn dialling(&mut self, first: NodeId) {
-        self.loops.unreachable(&first);
+        self.loops.dialling(&first);
     }
 
     /// From now on, this many loops a second, each through the relays that the fewest have gone through in its epoch, whatever the
