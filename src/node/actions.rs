@@ -27,7 +27,7 @@ use super::{
     reputation::Offence,
     wiring::Action,
 };
-use crate::store::{Batch, Durability};
+use crate::store::{Batch, Change, Durability, Table, WriterFull};
 
 /// The part of an epoch in which a seat is measured before its neighbours report on it.
 const MEASURED: f64 = 28.0 / 48.0;
@@ -167,10 +167,13 @@ impl EventLoop {
         }
     }
 
-    /// Other peers' records come back by exchange, so a full queue only counts them.
+    /// Other peers' records come back by exchange, so a full queue only counts them. Nobody else has this node's experience: it is handed
+    /// out again.
     pub(super) fn write(&mut self, batch: Batch) {
-        if self.store.submit(batch, Durability::Relaxed).is_err() {
+        if let Err(WriterFull(batch)) = self.store.submit(batch, Durability::Relaxed) {
             self.wiring.drops.count(fog_base::DropReason::QueueFull);
+            let reputation = &mut self.swarm.behaviour_mut().reputation;
+            experience(&batch).for_each(|key| reputation.handle_not_saved(key));
         }
     }
 
@@ -208,6 +211,8 @@ impl EventLoop {
         let Some(snapshot) = self.snapshots.get(&epoch) else { return };
         let relays = snapshot.relays().iter();
         let relays = relays.map(|relay| (relay.hop.id, relay.descriptor.facts().addresses.clone()));
+        let known = self.snapshots.values().flat_map(|snapshot| snapshot.relays().iter().map(|relay| relay.hop.id));
+        self.swarm.behaviour_mut().reputation.set_relays(known);
         let actions = self.wiring.set_relays(relays, now);
         self.perform(actions, now);
     }
@@ -227,5 +232,28 @@ impl EventLoop {
             self.loops = rate;
             self.swarm.behaviour_mut().mix.set_loops(rate);
         }
+    }
+}
+
+/// The rows of this node's experience in a batch.
+fn experience(batch: &Batch) -> impl Iterator<Item = &[u8]> {
+    let keys = batch.changes().iter().map(|change| match change {
+        Change::Put(table, key, _) | Change::Delete(table, key) => (*table, key.as_slice()),
+    });
+    keys.filter(|(table, _)| *table == Table::Reputation).map(|(_, key)| key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_was_not_stored_experience_is_told_apart() {
+        let mut batch = Batch::new();
+        batch
+            .put(Table::Descriptors, *b"a", *b"1")
+            .put(Table::Reputation, *b"b", *b"2")
+            .delete(Table::Reputation, *b"c");
+        assert_eq!(experience(&batch).collect::<Vec<_>>(), [b"b", b"c"]);
     }
 }

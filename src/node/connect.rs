@@ -147,7 +147,7 @@ mod tests {
 
     fn connected(connects: &mut Connects, peers: &mut Peers, connection: ConnectionId, now: Instant) -> PeerId {
         let (peer, remote): (_, Multiaddr) = (PeerId::random(), "/ip4/127.0.0.1/tcp/1".parse().unwrap());
-        peers.handle_connected(peer, connection, remote.clone(), now);
+        peers.handle_connected(peer, connection, (remote.clone(), true), now);
         connects.observe(&Event::Connected { peer, connection, remote, inbound_at: None }, "net");
         peer
     }

@@ -40,6 +40,8 @@ struct Contact {
     addresses: Vec<Multiaddr>,
     failures: u32,
     next: Instant,
+    /// Whether a dial is under way that is told of here.
+    is_dialled: bool,
 }
 
 /// Somebody to dial.
@@ -92,6 +94,7 @@ impl Contacts {
             addresses: Vec::new(),
             failures: 0,
             next: now + courtesy,
+            is_dialled: false,
         });
         contact.reason = contact.reason.min(reason);
         for address in addresses {
@@ -132,7 +135,13 @@ impl Contacts {
         }
         if let Some(contact) = self.by_peer.get_mut(&peer) {
             contact.failures = 0;
+            contact.is_dialled = false;
         }
+    }
+
+    /// A dial of `peer` failed: whether it was one of these.
+    pub(super) fn handle_failed(&mut self, peer: &PeerId) -> bool {
+        self.by_peer.get_mut(peer).is_some_and(|contact| std::mem::take(&mut contact.is_dialled))
     }
 
     /// The last connection of a peer is gone: it is dialled again soon, but not at once.
@@ -179,6 +188,7 @@ impl Contacts {
             let longest = if contact.reason == Reason::Bootstrap { LONGEST_BOOTSTRAP_DELAY } else { LONGEST_DELAY };
             contact.next = now + delay(contact.failures, longest);
             contact.failures += 1;
+            contact.is_dialled = true;
             dials.push(Dial { peer: Some(*peer), addresses: contact.addresses.clone() });
         }
         dials

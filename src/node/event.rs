@@ -96,7 +96,8 @@ impl Event {
             // It answered, which is all that Kademlia wanted to know.
             SwarmEvent::OutgoingConnectionError { error, .. } if fog_directory::is_felt(&error) => return None,
             SwarmEvent::OutgoingConnectionError { connection_id: connection, peer_id: peer, error } => {
-                let unanswered = matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. });
+                // Where another node answers, the peer was not asked: others may have named that address.
+                let unanswered = matches!(error, DialError::Transport(_));
                 Self::DialFailed { peer, connection, unanswered, reason: dial_reason(&error) }
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {

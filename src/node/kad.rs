@@ -25,11 +25,12 @@ impl Wiring {
         }
     }
 
-    /// A relay that does not answer may have moved, and its newest descriptor not have come here.
-    pub(super) fn look_up(&self, peer: Option<PeerId>) -> Vec<Action> {
-        let is_missed = |peer: &PeerId| self.contacts.is_wanted(peer) && !self.peers.is_connected(peer);
-        let relay = peer.filter(is_missed).as_ref().and_then(node_id);
-        relay.map(Action::LookUp).into_iter().collect()
+    /// A relay that does not answer may have moved, and its newest descriptor not have come here. Only a dial of the contacts' own
+    /// asks: those of Kademlia's queries, mix links and feelers would have others decide how much is looked up.
+    pub(super) fn look_up(&mut self, peer: Option<PeerId>) -> Vec<Action> {
+        let Some(peer) = peer.filter(|peer| self.contacts.handle_failed(peer)) else { return Vec::new() };
+        let is_missed = self.contacts.is_wanted(&peer) && !self.peers.is_connected(&peer);
+        node_id(&peer).filter(|_| is_missed).map(Action::LookUp).into_iter().collect()
     }
 }
 
@@ -124,7 +125,14 @@ mod tests {
         let address =
             fog_directory::Address { ip: [127, 0, 0, 1].into(), transport: fog_directory::Transport::Tcp, port: 1 };
         wiring.set_relays([(relay, vec![address])].into_iter(), clock::now());
-        let actions = wiring.handle(failed(), clock::now());
+        // The larger id waits a moment before it dials.
+        let later = clock::now().plus(std::time::Duration::from_secs(9));
+        let dialled = |action: &Action| matches!(action, Action::Dial(dial) if dial.peer == peer);
+        let _perhaps_dialled_at_once = wiring.handle(failed(), clock::now());
+        assert!(wiring.handle(failed(), clock::now()).is_empty(), "the contacts did not dial it");
+        assert!(wiring.tick(later).iter().any(dialled));
+        let actions = wiring.handle(failed(), later);
         assert!(matches!(actions.as_slice(), [Action::LookUp(sought)] if *sought == relay), "{actions:?}");
+        assert!(wiring.handle(failed(), later).is_empty(), "once for each dial");
     }
 }

@@ -191,10 +191,12 @@ fn load_reputation(swarm: &mut libp2p::Swarm<behaviour::Behaviour>, store: &dyn 
 /// Who was banned before the restart still is.
 fn restore_bans(swarm: &mut libp2p::Swarm<behaviour::Behaviour>, wiring: &mut Wiring, now: fog_base::Now) {
     let banned: Vec<_> = swarm.behaviour().reputation.reputation().banned(now.unix).collect();
-    for (peer, until) in banned {
+    for (peer, until, met) in banned {
         if let Some(peer) = behaviour::peer_id(peer) {
             swarm.behaviour_mut().blocked.block_peer(peer);
-            let _displaced = wiring.peers.ban(peer, until);
+            if let Some(displaced) = wiring.peers.ban(peer, until, met) {
+                swarm.behaviour_mut().blocked.unblock_peer(displaced);
+            }
         }
     }
 }

@@ -53,7 +53,16 @@ impl PathKind {
 #[derive(Debug, Clone)]
 struct Connection {
     address: Multiaddr,
+    is_outbound: bool,
     since: Instant,
+}
+
+/// Of two bans the lesser ends first if there are too many: those of peers with whom this node has had nothing to do, then those that end
+/// sooner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Ban {
+    met: bool,
+    until: UnixMillis,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -96,7 +105,7 @@ pub(super) struct PeerView {
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     entries: BTreeMap<PeerId, Entry>,
-    bans: BTreeMap<PeerId, UnixMillis>,
+    bans: BTreeMap<PeerId, Ban>,
 }
 
 impl Peers {
@@ -105,11 +114,11 @@ impl Peers {
         &mut self,
         peer: PeerId,
         connection: ConnectionId,
-        address: Multiaddr,
+        (address, is_outbound): (Multiaddr, bool),
         now: Instant,
     ) {
         let entry = self.entries.entry(peer).or_default();
-        entry.connections.insert(connection, Connection { address, since: now });
+        entry.connections.insert(connection, Connection { address, is_outbound, since: now });
     }
 
     /// A connection is gone.
@@ -143,21 +152,23 @@ impl Peers {
         }
     }
 
-    /// Keeps a peer out until then. Of too many bans the one that ends first ends now: that peer is returned.
-    pub(super) fn ban(&mut self, peer: PeerId, until: UnixMillis) -> Option<PeerId> {
-        self.bans.insert(peer, until);
+    /// Keeps a peer out until then; `met` if this node has experience of its own with it. Of too many bans one ends now: that peer is
+    /// returned, which may be this one.
+    pub(super) fn ban(&mut self, peer: PeerId, until: UnixMillis, met: bool) -> Option<PeerId> {
+        let ban = self.bans.entry(peer).or_insert(Ban { met, until });
+        *ban = Ban { met: ban.met || met, until: ban.until.max(until) };
         if self.bans.len() <= MAX_BANS {
             return None;
         }
-        let first = self.bans.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer)?;
-        self.bans.remove(&first);
-        Some(first)
+        let least = self.bans.iter().min_by_key(|(_, ban)| **ban).map(|(peer, _)| *peer)?;
+        self.bans.remove(&least);
+        Some(least)
     }
 
     /// Ends the bans that are over, and says whose.
     pub(super) fn pardon(&mut self, now: UnixMillis) -> Vec<PeerId> {
-        let over: Vec<_> = self.bans.iter().filter(|(_, until)| now >= **until).map(|(peer, _)| *peer).collect();
-        self.bans.retain(|_, until| now < *until);
+        let over: Vec<_> = self.bans.iter().filter(|(_, ban)| now >= ban.until).map(|(peer, _)| *peer).collect();
+        self.bans.retain(|_, ban| now < ban.until);
         over
     }
 
@@ -200,13 +211,17 @@ impl Peers {
         self.entries.values().map(|entry| entry.connections.len()).sum()
     }
 
-    /// Connected peers without a place in `keep`, that are connected for `age` at least: the worst first.
+    /// Connected peers without a place in `keep` that this node did not dial, and that are connected for `age` at least: the worst
+    /// first, and of equals the newest. Ids can be ground and connections made again; long ones cannot be had at once.
     pub(super) fn expendable(&self, keep: impl Fn(&PeerId) -> bool, age: Duration, now: Instant) -> Vec<PeerId> {
-        let old = |entry: &Entry| entry.best().is_some_and(|(c, _)| now.saturating_duration_since(c.since) >= age);
+        let dialled = |entry: &Entry| entry.connections.values().any(|connection| connection.is_outbound);
+        let since = |entry: &Entry| entry.best().map(|(connection, _)| connection.since);
+        let old = |since: &Instant| now.saturating_duration_since(*since) >= age;
+        let others = self.connected().filter(|(peer, entry)| !keep(peer) && !dialled(entry));
         let mut peers: Vec<_> =
-            self.connected().filter(|(peer, entry)| !keep(peer) && old(entry)).map(|(p, e)| (*p, e.penalty)).collect();
-        peers.sort_by(|a, b| b.1.total_cmp(&a.1));
-        peers.into_iter().map(|(peer, _)| peer).collect()
+            others.filter_map(|(peer, entry)| Some((*peer, entry.penalty, since(entry).filter(old)?))).collect();
+        peers.sort_by(|a, b| b.1.total_cmp(&a.1).then(b.2.cmp(&a.2)));
+        peers.into_iter().map(|(peer, ..)| peer).collect()
     }
 
     /// The widest scope of the peers' addresses, relayed ones left out.
@@ -248,7 +263,7 @@ mod tests {
 
     fn connected(peers: &mut Peers, n: usize, address: &str, now: Instant) -> PeerId {
         let peer = PeerId::random();
-        peers.handle_connected(peer, ConnectionId::new_unchecked(n), address.parse().unwrap(), now);
+        peers.handle_connected(peer, ConnectionId::new_unchecked(n), (address.parse().unwrap(), false), now);
         peers.handle_identified(peer, "fog/1");
         peer
     }
@@ -263,9 +278,12 @@ mod tests {
         let peer = connected(&mut peers, 1, "/ip4/8.8.8.8/tcp/1/p2p-circuit", now);
         let path = |peers: &Peers| peers.views(now).first().map(|view| view.path);
         assert_eq!(path(&peers), Some(PathKind::Relayed));
-        peers.handle_connected(peer, ConnectionId::new_unchecked(2), "/ip4/8.8.4.4/tcp/1".parse().unwrap(), now);
+        let again = |n: usize, text: &str| (ConnectionId::new_unchecked(n), (text.parse().unwrap(), false));
+        let (connection, address) = again(2, "/ip4/8.8.4.4/tcp/1");
+        peers.handle_connected(peer, connection, address, now);
         assert_eq!(path(&peers), Some(PathKind::Direct));
-        peers.handle_connected(peer, ConnectionId::new_unchecked(3), "/ip6/fe80::1/tcp/1".parse().unwrap(), now);
+        let (connection, address) = again(3, "/ip6/fe80::1/tcp/1");
+        peers.handle_connected(peer, connection, address, now);
         assert_eq!(path(&peers), Some(PathKind::Lan));
         assert_eq!((peers.count(), peers.connections()), (1, 3));
         for n in 1..4 {
@@ -278,7 +296,7 @@ mod tests {
     fn a_ban_outlives_the_connection_and_ends() {
         let (mut peers, now) = (Peers::default(), now());
         let peer = connected(&mut peers, 1, "/ip4/8.8.8.8/tcp/1", now);
-        assert_eq!(peers.ban(peer, UnixMillis(5_000)), None);
+        assert_eq!(peers.ban(peer, UnixMillis(5_000), true), None);
         peers.handle_disconnected(peer, ConnectionId::new_unchecked(1));
         assert!(peers.is_banned(&peer), "leaving does not help");
         assert_eq!(peers.pardon(UnixMillis(4_999)), []);
@@ -290,10 +308,27 @@ mod tests {
     fn bans_are_bounded_and_the_one_that_ends_first_goes_first() {
         let mut peers = Peers::default();
         let first = PeerId::random();
-        assert_eq!(peers.ban(first, UnixMillis(1)), None);
+        assert_eq!(peers.ban(first, UnixMillis(1), true), None);
         let displaced: Vec<_> =
-            (0..MAX_BANS).filter_map(|n| peers.ban(PeerId::random(), UnixMillis(2 + n as u64))).collect();
+            (0..MAX_BANS).filter_map(|n| peers.ban(PeerId::random(), UnixMillis(2 + n as u64), true)).collect();
         assert_eq!((displaced, peers.bans.len()), (vec![first], MAX_BANS));
+    }
+
+    #[test]
+    fn a_ban_for_a_mere_proof_ends_no_other_and_goes_first() {
+        let mut peers = Peers::default();
+        (0..MAX_BANS - 1).for_each(|n| assert!(peers.ban(PeerId::random(), UnixMillis(2 + n as u64), true).is_none()));
+        let [proven, other, met] = [(); 3].map(|()| PeerId::random());
+        assert_eq!(peers.ban(proven, UnixMillis(90_000), false), None);
+        assert_eq!(peers.ban(other, UnixMillis(80_000), false), Some(other), "there is no room for it");
+        assert_eq!(peers.ban(met, UnixMillis(1), true), Some(proven));
+        assert_eq!(peers.ban(met, UnixMillis(0), false), None);
+        assert!(peers.pardon(UnixMillis(0)).is_empty(), "a proof shortens no ban");
+        assert_eq!(
+            peers.ban(other, UnixMillis(80_000), false),
+            Some(other),
+            "nor does it make it one for a mere proof"
+        );
     }
 
     #[test]
@@ -314,6 +349,18 @@ mod tests {
         let age = Duration::from_secs(60);
         assert_eq!(peers.expendable(|peer| *peer == kept, age, now), []);
         assert_eq!(peers.expendable(|peer| *peer == kept, age, now + age), [bad, good]);
+    }
+
+    #[test]
+    fn of_equals_the_newest_is_expendable_first_and_whom_this_node_dialled_not_at_all() {
+        let (mut peers, start) = (Peers::default(), now());
+        let age = Duration::from_secs(60);
+        let by_age: Vec<_> =
+            (0..9).map(|n| connected(&mut peers, n, "/ip4/8.8.8.8/tcp/1", start + age * n as u32)).collect();
+        let address = ("/ip4/8.8.8.8/tcp/1".parse().unwrap(), true);
+        peers.handle_connected(PeerId::random(), ConnectionId::new_unchecked(9), address, start);
+        let expendable = peers.expendable(|_| false, age, start + age * 9);
+        assert_eq!(expendable, by_age.into_iter().rev().collect::<Vec<_>>());
     }
 
     #[test]

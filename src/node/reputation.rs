@@ -2,7 +2,7 @@
 //! weighs, and where its verdicts become actions. Its README says what each piece of evidence is worth.
 
 use fog_base::{NodeId, Now};
-use fog_reputation::{Kind, Observation, Outcome};
+use fog_reputation::{Kind, Observation, Outcome, Summary};
 use libp2p::PeerId;
 
 use super::{
@@ -24,6 +24,9 @@ use crate::{
 const LINK: f64 = 1.0;
 /// What two signatures in one round weigh: the most that one observation may, which disconnects.
 const SIGNED_TWICE: f64 = 8.0;
+
+/// Lines in the list of all peers: more is no list for a person, and takes the event loop's time.
+const MAX_LINES: usize = 1_000;
 
 /// A piece of evidence.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,12 +134,12 @@ impl Wiring {
             }
             Reputation::Publish(bytes) => vec![Action::Publish { topic: Topic::Reputation, bytes }],
             Reputation::Disconnect(node) => peer_id(node).map(|peer| self.let_go(peer)).into_iter().collect(),
-            Reputation::Ban { peer, until } => {
+            Reputation::Ban { peer, until, met } => {
                 let Some(peer) = peer_id(peer) else { return Vec::new() };
                 tracing::debug!(%peer, "a peer is banned");
                 self.counts.bans += 1;
-                let pardoned = self.peers.ban(peer, until).map(Action::Unblock);
-                pardoned.into_iter().chain([Action::Block(peer), self.let_go(peer)]).collect()
+                let pardoned = self.peers.ban(peer, until, met).map(Action::Unblock);
+                [Action::Block(peer), self.let_go(peer)].into_iter().chain(pardoned).collect()
             }
         }
     }
@@ -174,11 +177,10 @@ impl EventLoop {
         }
     }
 
-    /// What is known of one peer, or of all.
+    /// What is known of one peer, or of those of whom the most is.
     pub(super) fn reputation(&self, peer: Option<&str>) -> Result<Vec<report::Reputation>, Failure> {
         let (now, reputation) = (clock::now().unix, self.swarm.behaviour().reputation.reputation());
-        let line = |peer: NodeId, kind: Kind| {
-            let summary = reputation.summary(peer, kind, now);
+        let line = |(peer, kind, summary): (NodeId, Kind, Summary)| {
             let beta = summary.posterior;
             report::Reputation {
                 peer_id: peer.to_string(),
@@ -192,14 +194,13 @@ impl EventLoop {
         };
         if let Some(text) = peer {
             let peer = self.named(text)?;
-            return Ok(Kind::ALL.into_iter().map(|kind| line(peer, kind)).collect());
+            let lines = Kind::ALL.map(|kind| line((peer, kind, reputation.summary(peer, kind, now))));
+            return Ok(lines.into());
         }
-        let lines = reputation.peers().into_iter().flat_map(|peer| Kind::ALL.map(|kind| (peer, kind)));
-        let is_known = |(peer, kind): &(NodeId, Kind)| {
-            let summary = reputation.summary(*peer, *kind, now);
-            summary.evidence > 0.0 || summary.reports > 0
-        };
-        Ok(lines.filter(is_known).map(|(peer, kind)| line(peer, kind)).collect())
+        let of = |peer| Kind::ALL.map(|kind| (peer, kind, reputation.summary(peer, kind, now)));
+        let known = reputation.peers().into_iter().flat_map(of);
+        let known = known.filter(|(.., summary)| summary.evidence > 0.0 || summary.reports > 0);
+        Ok(with_most_evidence(known, MAX_LINES).into_iter().map(line).collect())
     }
 
     /// The peer that a text names: by its id or its invite.
@@ -247,6 +248,18 @@ impl EventLoop {
             .map(|(k, n)| (k.into(), n));
         metrics.counters("reputation_links", "Links to relays, as evidence", "outcome", links.to_vec());
     }
+}
+
+/// The `max` of them with the most evidence, in their order.
+fn with_most_evidence(
+    known: impl Iterator<Item = (NodeId, Kind, Summary)>,
+    max: usize,
+) -> Vec<(NodeId, Kind, Summary)> {
+    let mut known: Vec<_> = known.enumerate().collect();
+    known.sort_by(|(_, a), (_, b)| b.2.evidence.total_cmp(&a.2.evidence));
+    known.truncate(max);
+    known.sort_by_key(|(at, _)| *at);
+    known.into_iter().map(|(_, line)| line).collect()
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ fn feed(reputation: &mut Reputation, evidence: Evidence) {
 fn told(output: Output) -> Option<fog_reputation::Event> {
     match output {
         Output::Disconnect(peer) => Some(fog_reputation::Event::Disconnect(peer)),
-        Output::Ban { peer, until } => Some(fog_reputation::Event::Ban { peer, until }),
+        Output::Ban { peer, until, met } => Some(fog_reputation::Event::Ban { peer, until, met }),
         _ => None,
     }
 }
@@ -255,4 +255,18 @@ fn what_changed_is_stored_and_what_is_to_be_told_is_published() {
     assert!(wiring.handle(Event::Reputation(fog_reputation::Event::Save(Vec::new())), start()).is_empty());
     let published = wiring.handle(Event::Reputation(fog_reputation::Event::Publish(vec![7])), start());
     assert!(matches!(published.as_slice(), [Action::Publish { topic: Topic::Reputation, .. }]), "{published:?}");
+}
+
+#[test]
+fn of_too_many_lines_those_with_the_most_evidence_are_listed_in_order() {
+    let mut reputation = reputation();
+    for (n, weight) in [(1, 1.0), (2, 3.0), (3, 2.0), (4, 0.5)] {
+        let (kind, outcome) = (Kind::Availability, Outcome::Good);
+        let observation = Observation { peer: node(n), kind, outcome, weight, at: start().unix };
+        reputation.handle_observation(observation, start()).unwrap();
+    }
+    let line = |n| (node(n), Kind::Availability, reputation.summary(node(n), Kind::Availability, start().unix));
+    let listed = |max| with_most_evidence([4, 3, 2, 1].map(line).into_iter(), max);
+    assert_eq!(listed(2), [3, 2].map(line));
+    assert_eq!(listed(9), [4, 3, 2, 1].map(line));
 }

@@ -281,7 +281,7 @@ impl Wiring {
             }
             None => self.counts.connected_out += 1,
         }
-        self.peers.handle_connected(peer, connection, remote, now.mono);
+        self.peers.handle_connected(peer, connection, (remote, inbound_at.is_none()), now.mono);
         self.refresh(now)
     }
 
@@ -429,7 +429,7 @@ impl Wiring {
         if excess == 0 {
             return Vec::new();
         }
-        let wanted = |peer: &PeerId| self.contacts.is_wanted(peer);
+        let wanted = |peer: &PeerId| self.contacts.is_wanted(peer) || self.seated.contains(peer);
         let expendable = self.peers.expendable(wanted, GRACE, now.mono);
         expendable.into_iter().take(excess).map(|peer| self.let_go(peer)).collect()
     }

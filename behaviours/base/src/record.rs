@@ -148,6 +148,11 @@ impl SignedRecord {
         self.fields.seq
     }
 
+    /// The claimed beginning of its validity.
+    pub fn not_before(&self) -> UnixMillis {
+        UnixMillis(self.fields.not_before.saturating_mul(1000))
+    }
+
     /// The claimed end of its validity.
     pub fn expires(&self) -> UnixMillis {
         UnixMillis(self.fields.expires.saturating_mul(1000))

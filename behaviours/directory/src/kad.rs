@@ -510,8 +510,12 @@ impl Kad {
     fn on_dial_failure(&mut self, failure: DialFailure<'_>) {
         let felt = self.felt.remove(&failure.connection_id);
         let feeler = self.feelers.remove(&failure.connection_id);
-        let is_gone =
-            matches!(failure.error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::NoAddresses);
+        let is_gone = match failure.error {
+            DialError::Transport(_) | DialError::NoAddresses => true,
+            // Others may have named that address; of a feeler it is the one where the peer answered.
+            DialError::WrongPeerId { .. } => feeler.is_some(),
+            _ => false,
+        };
         if let Some(node) = failure.peer_id.as_ref().and_then(node).filter(|_| is_gone && !felt) {
             self.routing.handle_unreachable(node);
         }
@@ -521,3 +525,6 @@ impl Kad {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,6 @@ pub enum Event {
     Keys(Vec<(Epoch, [u8; 32])>),
     /// The mixnet's threads have ended, which they never do by themselves: the node must stop.
     Stopped,
-    /// A peer sent far more packets than it may, and is being disconnected.
+    /// A peer that is no relay sent far more packets than it may, and is being disconnected.
     Flooding(NodeId),
 }

@@ -46,7 +46,7 @@ const READ_BUDGET: usize = 8;
 const MAX_INBOUND: usize = 2;
 /// A connection without packets for this long needs not be kept for them.
 const IDLE: Duration = Duration::from_secs(300);
-/// A peer that exceeds its rate by this many packets in a row is disconnected.
+/// A peer that is no relay and exceeds its rate by this many packets in a row is disconnected.
 const FLOOD: u64 = 20_000;
 /// Attempts to open a stream before the peer counts as unreachable.
 const MAX_OPEN_FAILURES: u32 = 3;
@@ -231,7 +231,7 @@ impl Handler {
             self.batch.iter_mut().for_each(|arrival| arrival.at = now);
             let granted = self.link.admit(self.batch.len(), now);
             self.drop_beyond(granted);
-            if self.link.excess() > FLOOD && self.reports.is_empty() {
+            if self.link.is_flooded(FLOOD) {
                 self.reports.push_back(Report::Flooding);
                 cx.waker().wake_by_ref();
             }

@@ -34,10 +34,11 @@ use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, swarm::SwarmEvent, t
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use zeroize::Zeroizing;
 
+/// No paths; the peer is a relay, or nobody is.
 #[derive(Debug)]
-struct NoRelays;
+struct Relays(Option<NodeId>);
 
-impl PathSelector for NoRelays {
+impl PathSelector for Relays {
     fn path(&self, request: &PathRequest<'_>, _: &mut dyn Rng) -> Result<Vec<RelayHop>, NoPath> {
         Err(NoPath::UnknownRelay(request.last))
     }
@@ -49,8 +50,9 @@ impl PathSelector for NoRelays {
     ) -> Result<Vec<RelayHop>, NoPath> {
         self.path(request, rng)
     }
-    fn relay(&self, _: Epoch, _: NodeId) -> Option<RelayHop> {
-        None
+    fn relay(&self, _: Epoch, id: NodeId) -> Option<RelayHop> {
+        let hop = || RelayHop { id, mix_key: [9; 32], delay_salt: [0; 32], seal_key: [9; 32], versions: Arc::new([1]) };
+        (self.0 == Some(id)).then(hop)
     }
     fn with_role(&self, _: Epoch, _: Role) -> Vec<NodeId> {
         Vec::new()
@@ -89,7 +91,7 @@ fn config(me: NodeId, roles: Roles, keys: &Path, link_rate: f64) -> Config {
         keys: KeyStoreConfig { directory: keys.into(), boot_id: Some([7; 16]), storage_key: Zeroizing::new([3; 32]) },
         delay_salt: Arc::new(|_| [4; 32]),
         faults: None,
-        paths: Arc::new(NoRelays),
+        paths: Arc::new(Relays(None)),
         seed: rand::random(),
     }
 }
@@ -121,6 +123,11 @@ struct Pair {
 
 impl Pair {
     async fn start(keys: &Path, link_rate: f64) -> Self {
+        Self::start_with(keys, link_rate, |_| None).await
+    }
+
+    /// `known` says which relay the relay knows, given the peer.
+    async fn start_with(keys: &Path, link_rate: f64, known: impl Fn(NodeId) -> Option<NodeId>) -> Self {
         let mut relay = swarm(Roles::NONE.with(Role::Mix), keys, link_rate);
         relay.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
         let (mut address, mut published): (Option<Multiaddr>, _) = (None, None);
@@ -132,9 +139,10 @@ impl Pair {
             }
         }
         let ((epoch, key), stats, id) = (published.unwrap(), relay.behaviour().stats(), *relay.local_peer_id());
-        let relaying = tokio::spawn(async move { while relay.next().await.is_some() {} });
         let directory = tempfile::tempdir().unwrap();
         let mut attacker = swarm(Roles::NONE, directory.path(), 1e6);
+        relay.behaviour_mut().set_paths(Arc::new(Relays(known(node_id(attacker.local_peer_id()).unwrap()))));
+        let relaying = tokio::spawn(async move { while relay.next().await.is_some() {} });
         attacker.dial(address.unwrap()).unwrap();
         while !matches!(attacker.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
         let links = attacker.behaviour().links();
@@ -246,6 +254,22 @@ async fn every_hostile_packet_is_dropped_under_its_reason_and_honest_ones_pass()
     again.send(honest);
     again.expect_drops(DropReason::Replayed, 1).await;
     again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_that_comes_through_a_relay_is_dropped_and_its_link_stays() {
+    let keys = tempfile::tempdir().unwrap();
+    let pair = Pair::start_with(keys.path(), 100.0, Some).await;
+    let start = Instant::now();
+    while pair.stats.drops.get(DropReason::RateLimited) < 60_000 && start.elapsed() < Duration::from_secs(60) {
+        let garbage = || (pair.relay, Box::new([1; PACKET_LEN]));
+        let (mut packets, mut refused) = (std::iter::repeat_with(garbage).take(256).collect(), Vec::new());
+        pair.links.push(&mut packets, &mut refused);
+        assert!(pair.links.takes(&pair.relay), "the link has ended");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(pair.stats.drops.get(DropReason::RateLimited) >= 60_000);
+    pair.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

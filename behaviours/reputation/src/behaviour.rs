@@ -113,6 +113,16 @@ impl Behaviour {
         Ok(())
     }
 
+    /// From now on these are the relays: others' proofs against them count.
+    pub fn set_relays(&mut self, relays: impl IntoIterator<Item = NodeId>) {
+        self.reputation.set_relays(relays.into_iter().collect());
+    }
+
+    /// What [`Event::Save`] named under `key` could not be stored: it comes again.
+    pub fn handle_not_saved(&mut self, key: &[u8]) {
+        self.reputation.handle_not_saved(key);
+    }
+
     /// Takes a piece of this node's own experience.
     pub fn handle_observation(&mut self, observation: Observation) -> Result<(), Reject> {
         self.reputation.handle_observation(observation, clock())
@@ -183,7 +193,7 @@ impl Behaviour {
                 Some(Ok(change)) => changes.push(change),
                 // The core hands out everything else before changes, so none of those is left behind here.
                 Some(Err(Output::Disconnect(peer))) => return Some(Event::Disconnect(peer)),
-                Some(Err(Output::Ban { peer, until })) => return Some(Event::Ban { peer, until }),
+                Some(Err(Output::Ban { peer, until, met })) => return Some(Event::Ban { peer, until, met }),
                 Some(Err(Output::Publish(report))) => self.exchange.handle_own_report(report, &self.reputation, now),
                 Some(Err(Output::Persist { .. } | Output::Forget { .. })) => {}
                 None => break,

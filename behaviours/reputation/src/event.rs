@@ -26,5 +26,7 @@ pub enum Event {
         peer: NodeId,
         /// Until then.
         until: UnixMillis,
+        /// Whether this node has had to do with it: then it is not only for what others prove.
+        met: bool,
     },
 }

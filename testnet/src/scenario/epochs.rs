@@ -42,6 +42,16 @@ struct Seen {
     lost: usize,
 }
 
+impl Seen {
+    fn judge_pings(&mut self) {
+        if self.pings == 0 {
+            self.wrong.push("no node could ping another one".into());
+        } else if self.lost as f64 * 100.0 > self.pings as f64 * LOSS_PERCENT {
+            self.wrong.push(format!("{} of {} pings were lost", self.lost, self.pings));
+        }
+    }
+}
+
 impl Epochs {
     /// The relays that the network file must name besides those that are started.
     pub fn spares(&self) -> usize {
@@ -68,8 +78,8 @@ impl Epochs {
             }
             self.await_next(testnet, epoch, &mut seen)?;
         }
-        if seen.pings > 0 && seen.lost as f64 * 100.0 > seen.pings as f64 * LOSS_PERCENT {
-            seen.wrong.push(format!("{} of {} pings were lost", seen.lost, seen.pings));
+        if self.pings {
+            seen.judge_pings();
         }
         let slowest = seen.joined.iter().max().copied().unwrap_or_default();
         let detail = format!("{} epochs: before each all nodes held one certified set", self.count);
@@ -189,5 +199,21 @@ fn ping(testnet: &Testnet, seen: &mut Seen) {
             Ok(Err(error)) => seen.wrong.push(Error::to_string(&error)),
             Err(_) => seen.wrong.push("a thread that pinged ended early".into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_that_were_lost_or_never_sent_are_wrong() {
+        let is_wrong = |pings, lost| {
+            let mut seen = Seen { pings, lost, ..Seen::default() };
+            seen.judge_pings();
+            !seen.wrong.is_empty()
+        };
+        assert!(is_wrong(0, 0) && is_wrong(100, 2));
+        assert!(!is_wrong(100, 1) && !is_wrong(100, 0));
     }
 }

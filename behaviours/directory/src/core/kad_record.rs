@@ -5,7 +5,9 @@
 //! checked by [`verify`] whatever way it came, and what passes goes through the set ([`RelaySet`](super::relay_set::RelaySet)) as if
 //! it had come by exchange: its quota per source, its evidence of equivocation, its bounds.
 
-use fog_base::{DropReason, Epoch, EpochSchedule, NetworkId, NodeId, UnixMillis, record::SignedRecord};
+use fog_base::{
+    DropReason, Epoch, EpochSchedule, NetworkId, NodeId, UnixMillis, record::SignedRecord, time::CLOCK_TOLERANCE,
+};
 
 use super::descriptor::{self, Descriptor, MAX_LEN};
 
@@ -82,8 +84,13 @@ pub fn verify(
     let relay = record.signer();
     // Cheap, and all that a record under a ground or foreign key costs us.
     if !plausible(rules, now).any(|epoch| self::key(&rules.network, relay, epoch) == *key) {
-        let is_over = now >= record.expires();
-        return Err(if is_over { descriptor::Reject::Expired.into() } else { Reject::WrongKey });
+        if now >= record.expires() {
+            return Err(descriptor::Reject::Expired.into());
+        }
+        if record.not_before() > now.plus(CLOCK_TOLERANCE) {
+            return Err(descriptor::Reject::TooEarly.into());
+        }
+        return Err(Reject::WrongKey);
     }
     if known(relay).is_some_and(|newest| record.seq() < newest) {
         return Err(descriptor::Reject::Rollback.into());

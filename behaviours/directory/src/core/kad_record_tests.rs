@@ -74,6 +74,12 @@ fn the_dead_and_the_unborn_are_refused_without_blame() {
     let before = schedule().start(EPOCH).minus(Duration::from_secs(120));
     let refused = verify(&own_key(&old), old.as_bytes(), unknown, &RULES(), before).unwrap_err();
     assert_eq!(refused, descriptor::Reject::TooEarly.into());
+    for epochs in [2, 100] {
+        let before = schedule().start(EPOCH).minus(schedule().length() * epochs);
+        let refused = verify(&own_key(&old), old.as_bytes(), unknown, &RULES(), before).unwrap_err();
+        assert_eq!(refused, descriptor::Reject::TooEarly.into(), "{epochs} epochs ahead");
+        assert!(!refused.is_misbehaviour());
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    ops::Bound,
     time::{Duration, Instant},
 };
 
@@ -76,6 +77,13 @@ struct Serving {
     next: Option<Instant>,
 }
 
+impl Serving {
+    /// When it is to be felt; never while it names no address where it may be.
+    fn due(&self) -> Option<Instant> {
+        self.next.filter(|_| !self.addresses.is_empty())
+    }
+}
+
 /// The rules of the table; the buckets themselves are libp2p's.
 #[derive(Debug)]
 pub struct Routing {
@@ -86,6 +94,8 @@ pub struct Routing {
     /// Connected peers that this node dialled.
     dialled: BTreeMap<NodeId, Address>,
     feelers: TokenBucket,
+    /// The one that was felt last: the turn goes on behind it, so that nobody is kept waiting by those with smaller ids.
+    last_felt: NodeId,
     outputs: BoundedQueue<Output>,
     drops: DropCounters,
 }
@@ -100,6 +110,7 @@ impl Routing {
             connected: BTreeSet::new(),
             dialled: BTreeMap::new(),
             feelers: TokenBucket::new(FEELER_RATE, FEELER_BURST, now),
+            last_felt: NodeId([0; 32]),
             outputs: BoundedQueue::new(MAX_OUTPUTS),
             drops: DropCounters::default(),
         }
@@ -117,10 +128,9 @@ impl Routing {
         if self.seats.contains_key(&peer) || (self.serving.len() >= MAX_SERVING && !self.serving.contains_key(&peer)) {
             return;
         }
-        let known = self.serving.get(&peer).filter(|serving| serving.addresses == addresses);
-        if known.is_none() {
-            self.serving.insert(peer, Serving { bucket, addresses, attempts: 0, next: Some(now) });
-        }
+        // Other addresses are no new turn: a peer can push a list as often as it likes.
+        let new = Serving { bucket, addresses: Vec::new(), attempts: 0, next: Some(now) };
+        self.serving.entry(peer).or_insert(new).addresses = addresses;
         if self.dialled.contains_key(&peer) {
             self.admit(peer, now);
         }
@@ -139,7 +149,8 @@ impl Routing {
             seat.probed = now;
             return;
         }
-        if self.dialled.len() < MAX_SERVING {
+        // One that is gone already would never be taken out again.
+        if self.connected.contains(&peer) && self.dialled.len() < MAX_SERVING {
             self.dialled.insert(peer, address);
         }
         self.admit(peer, now);
@@ -196,16 +207,21 @@ impl Routing {
     /// Sends the feelers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         let mut due: Vec<(NodeId, Address)> = Vec::new();
-        for (peer, serving) in &mut self.serving {
-            let is_due = serving.next.is_some_and(|next| now >= next);
-            if !is_due || !self.feelers.try_take(now) {
-                continue;
+        let is_due = |(peer, serving): (&NodeId, &Serving)| serving.due().is_some_and(|at| now >= at).then_some(*peer);
+        let behind = (Bound::Excluded(self.last_felt), Bound::Unbounded);
+        let turn = self.serving.range(behind).chain(self.serving.range(..=self.last_felt));
+        let turn: Vec<_> = turn.filter_map(is_due).collect();
+        for peer in turn {
+            let Some(serving) = self.serving.get_mut(&peer) else { continue };
+            if !self.feelers.try_take(now) {
+                break;
             }
+            self.last_felt = peer;
             // Another address at each attempt.
             let at = serving.attempts.checked_rem(serving.addresses.len());
             serving.next = RETRIES.get(serving.attempts).map(|wait| now + *wait);
             serving.attempts += 1;
-            due.extend(at.and_then(|at| serving.addresses.get(at)).map(|address| (*peer, *address)));
+            due.extend(at.and_then(|at| serving.addresses.get(at)).map(|address| (peer, *address)));
         }
         for (peer, seat) in &mut self.seats {
             if now.saturating_duration_since(seat.probed) < PROBE_INTERVAL {
@@ -224,7 +240,7 @@ impl Routing {
 
     /// When [`Routing::handle_timeout`] is due.
     pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
-        let feelers = self.serving.values().filter_map(|serving| serving.next);
+        let feelers = self.serving.values().filter_map(Serving::due);
         let probes = self.seats.values().map(|seat| seat.probed + PROBE_INTERVAL);
         let next = feelers.chain(probes).min()?;
         // Not before there is a token, or an overdue feeler would spin.

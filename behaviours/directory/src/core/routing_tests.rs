@@ -22,6 +22,7 @@ fn dialled(table: &mut Routing, n: u16, bucket: u32, ip: &str, now: Instant) {
 #[test]
 fn a_peer_that_was_dialled_and_serves_is_admitted_at_the_address_that_answered() {
     let (mut table, now) = table();
+    table.handle_connected(node(1));
     table.handle_dialled(node(1), address("8.8.8.8"), now);
     assert_eq!(outputs(&mut table), [], "it may be a client");
     table.handle_serving(node(1), 255, &[address("8.8.4.4"), address("8.8.8.8")], &[], now);
@@ -72,6 +73,58 @@ fn a_feeler_that_fails_is_sent_three_more_times() {
         table.handle_unreachable(node(1));
     }
     assert_eq!(sent, [0, 10, 70, 670]);
+}
+
+#[test]
+fn a_pushed_list_of_addresses_is_no_new_turn() {
+    let (mut table, now) = table();
+    table.handle_connected(node(1));
+    let host = ["8.8.8.8".parse().unwrap()];
+    table.handle_serving(node(1), 255, &[], &host, now);
+    table.handle_timeout(now);
+    assert_eq!((outputs(&mut table), table.poll_timeout(now)), (vec![], None), "it names no address");
+    let mut sent = Vec::new();
+    for second in 0..2000u64 {
+        let at = now + Duration::from_secs(second);
+        let pushed = Address { port: 1 + second as u16, ..address("8.8.8.8") };
+        table.handle_serving(node(1), 255, &[pushed], &host, at);
+        table.handle_timeout(at);
+        sent.extend(outputs(&mut table).iter().map(|_| second));
+    }
+    assert_eq!(sent, [0, 10, 70, 670]);
+}
+
+#[test]
+fn peers_with_small_ids_that_come_again_and_again_keep_nobody_waiting() {
+    let (mut table, now) = table();
+    let come = |table: &mut Routing, n: u16, at: Instant| {
+        table.handle_connected(node(n));
+        table.handle_serving(node(n), 255, &[address("10.0.0.1")], &["10.0.0.1".parse().unwrap()], at);
+    };
+    let mut ids: Vec<_> = (0..100).collect();
+    ids.sort_by_key(|n| node(*n));
+    let (last, others) = ids.split_last().unwrap();
+    come(&mut table, *last, now);
+    let mut felt = Vec::new();
+    for second in 0..100 {
+        let at = now + Duration::from_secs(second);
+        for n in others {
+            table.handle_disconnected(node(*n), at);
+            come(&mut table, *n, at);
+        }
+        table.handle_timeout(at);
+        felt.extend(outputs(&mut table));
+    }
+    assert!(felt.iter().any(|output| matches!(output, Output::Feel { peer, .. } if *peer == node(*last))));
+}
+
+#[test]
+fn a_peer_that_answered_a_probe_without_being_connected_takes_no_room() {
+    let (mut table, now) = table();
+    for n in 0..100 {
+        table.handle_dialled(node(n), address("8.8.8.8"), now);
+    }
+    assert!(table.dialled.is_empty());
 }
 
 #[test]

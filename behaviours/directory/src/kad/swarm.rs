@@ -31,7 +31,8 @@ impl NetworkBehaviour for Kad {
         self.inner.handle_established_inbound_connection(id, peer, local, remote)
     }
 
-    /// What others say of where a peer is, without what lies in a narrower network than ours.
+    /// What others say of where a peer is, without what lies in a narrower network than ours. Where a relay is that has signed where
+    /// it is, nobody else says: its descriptor's addresses come from the directory.
     fn handle_pending_outbound_connection(
         &mut self,
         id: ConnectionId,
@@ -39,6 +40,10 @@ impl NetworkBehaviour for Kad {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let store = self.inner.store_mut();
+        if peer.as_ref().and_then(node).is_some_and(|relay| store.newest(relay).is_some()) {
+            return Ok(Vec::new());
+        }
         let mut found = self.inner.handle_pending_outbound_connection(id, peer, addresses, role)?;
         let floor = self.floor();
         found.retain(|address| {

@@ -133,6 +133,8 @@ pub struct LoopMonitor {
     due: BTreeSet<(Instant, [u8; 16])>,
     /// Whether the last ones that were judged came back in time.
     before: VecDeque<bool>,
+    /// When the link to a first hop of flights went down last.
+    down: BTreeMap<NodeId, Instant>,
     network_time: NetworkTime,
     ends: VecDeque<LoopEnd>,
     evidence: f64,
@@ -194,7 +196,29 @@ impl LoopMonitor {
         self.judge(now);
     }
 
-    /// `first` is not connected: what leaves to it waits, or is lost, before any relay has it.
+    /// The link to `peer` has gone down.
+    pub fn disconnected(&mut self, peer: NodeId, now: Instant) {
+        // Where nothing flies, whatever leaves later leaves since; so there are never more of these than flights.
+        let flights = &self.flights;
+        let flies = |hop: &NodeId| flights.values().any(|flight| flight.hops.first() == Some(hop));
+        self.down.retain(|hop, _| flies(hop));
+        if flies(&peer) {
+            self.down.insert(peer, now);
+        }
+    }
+
+    /// `first` is not connected: what has left to it since its link went down waits, and no relay has it. What left before was with a
+    /// relay, which does not escape judgement by ending the connection.
+    pub fn dialling(&mut self, first: &NodeId) {
+        let down = self.down.get(first).copied();
+        let waits = |flight: &Flight| {
+            let is_to = flight.hops.first() == Some(first) && flight.fate != Fate::InTime;
+            is_to && down.is_none_or(|down| flight.left >= down)
+        };
+        self.flights.retain(|_, flight| !waits(flight));
+    }
+
+    /// `first` cannot be reached: what left to it is lost before any relay has it.
     pub fn unreachable(&mut self, first: &NodeId) {
         self.flights.retain(|_, flight| flight.fate == Fate::InTime || flight.hops.first() != Some(first));
     }

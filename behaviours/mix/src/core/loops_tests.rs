@@ -226,6 +226,28 @@ fn a_first_hop_that_cannot_be_reached_and_a_sleep_blame_nobody() {
 }
 
 #[test]
+fn a_first_hop_that_ends_its_link_answers_for_what_it_had_and_for_nothing_later() {
+    let mut loops = Loops::new();
+    loops.good(20);
+    loops.one(&[7, 2, 3], None);
+    loops.good(2);
+    loops.monitor.disconnected(node(7), loops.now);
+    loops.wait(ms(500));
+    loops.one(&[7, 5, 6], None);
+    loops.monitor.dialling(&node(7));
+    loops.good(20);
+    let lost: Vec<_> = loops.lost().iter().map(|end| end.hops.clone()).collect();
+    assert_eq!((lost, loops.ends.len()), (vec![[7, 2, 3].map(node).to_vec()], 43));
+    // One that was never connected has had nothing.
+    loops.one(&[8, 2, 3], None);
+    loops.monitor.dialling(&node(8));
+    loops.good(20);
+    assert_eq!((loops.lost().len(), loops.ends.len()), (1, 63));
+    (0..9).for_each(|n| loops.monitor.disconnected(node(100 + n), loops.now));
+    assert!(loops.monitor.down.is_empty(), "nothing flies to those");
+}
+
+#[test]
 fn memory_is_bounded_and_each_loop_is_told_once() {
     let mut loops = Loops::new();
     let ids: Vec<_> = (0..MAX_FLIGHTS + 100).map(|_| loops.leave(&[1, 2, 3])).collect();

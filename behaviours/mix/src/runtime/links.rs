@@ -103,9 +103,14 @@ impl Link {
         granted
     }
 
-    /// Packets beyond the rate that add up now.
-    pub fn excess(&self) -> u64 {
-        lock(&self.state).excess
+    /// Whether more than `limit` packets beyond the rate have added up. If so they add up anew.
+    pub fn is_flooded(&self, limit: u64) -> bool {
+        let mut state = lock(&self.state);
+        let is_flooded = state.excess > limit;
+        if is_flooded {
+            state.excess = 0;
+        }
+        is_flooded
     }
 }
 

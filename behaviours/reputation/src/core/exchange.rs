@@ -334,7 +334,7 @@ fn useless_for(reject: Reject, epoch: Duration) -> Option<Duration> {
     match reject {
         // Then it is over.
         Reject::Expired | Reject::Replayed | Reject::UnknownVersion | Reject::NotOurs => Some(3 * epoch),
-        Reject::TooEarly | Reject::Full | Reject::Banned => Some(RETRY),
+        Reject::TooEarly | Reject::Full | Reject::Banned | Reject::Stranger => Some(RETRY),
         // It was not read.
         Reject::RateLimited | Reject::Flood => None,
         // Its sender answers for it, and nobody honest brings it.

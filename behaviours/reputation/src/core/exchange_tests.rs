@@ -14,7 +14,8 @@ struct Peer {
 
 fn peer(n: u32, now: Now) -> Peer {
     let config = crate::core::testing::config();
-    let reputation = Reputation::new(config, std::sync::Arc::new(identity(n)), [7; 32], now);
+    let mut reputation = Reputation::new(config, std::sync::Arc::new(identity(n)), [7; 32], now);
+    reputation.set_relays([node(5)].into());
     Peer { id: node(n), exchange: Exchange::new([n as u8; 32], now), reputation }
 }
 
@@ -139,6 +140,19 @@ fn own_reports_and_proofs_are_published_and_given_to_others() {
     restarted.reputation.restore(&[b"x", &node(5).0[..]].concat(), &proof, now).unwrap();
     restarted.exchange.restore_proof(&proof, &restarted.reputation, now);
     assert_eq!(restarted.exchange.kept(), 1);
+}
+
+#[test]
+fn a_proof_against_a_stranger_is_ignored_and_asked_for_again_later() {
+    let now = start();
+    let mut a = peer(0, now);
+    let item = equivocation(6, now);
+    assert_eq!(a.gossip(2, &item, now), Acceptance::Ignore);
+    assert_eq!((a.exchange.kept(), a.reputation.penalty(node(2), now.unix)), (0, 0.0));
+    a.reputation.set_relays([node(6)].into());
+    let later = now.plus(RETRY);
+    a.exchange.shelf.sweep(later.unix);
+    assert_eq!(a.gossip(2, &item, later), Acceptance::Accept);
 }
 
 #[test]

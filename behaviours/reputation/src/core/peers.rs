@@ -38,6 +38,11 @@ impl Peer {
         Evidence::new(own.good() + proven.good(), own.bad() + proven.bad(), now)
     }
 
+    /// Whether this node has experience of its own with it, and not only proofs.
+    pub fn is_met(&self) -> bool {
+        Kind::ALL.iter().any(|kind| self.own.get(*kind).mass() > 0.0)
+    }
+
     /// What forgetting it would lose. What is bad counts more, so that a record cannot be washed away by crowding the
     /// table.
     pub fn worth(&self, config: &Config, now: UnixMillis) -> f64 {
@@ -73,11 +78,20 @@ impl Peers {
         self.table.get(&node)
     }
 
-    /// The entry of `node`, new if there was none. In a full table a sixteenth is given up first: those worth least.
+    /// Whether there is room for the proof against `node` without giving up any of whom this node has experience of its own: proofs
+    /// against oneself cost nothing.
+    pub fn has_room_for_proof(&self, node: NodeId) -> bool {
+        let is_full = self.table.len() >= self.max && !self.table.contains_key(&node);
+        !is_full || self.table.values().filter(|peer| !peer.is_met()).count() >= self.max.div_ceil(16)
+    }
+
+    /// The entry of `node`, new if there was none. In a full table a sixteenth is given up first: those of whom there are only proofs, and
+    /// then those worth least.
     pub fn entry(&mut self, node: NodeId, config: &Config, now: UnixMillis, gone: &mut Vec<NodeId>) -> &mut Peer {
         if self.table.len() >= self.max && !self.table.contains_key(&node) {
-            let mut by_worth: Vec<_> = self.table.iter().map(|(node, peer)| (peer.worth(config, now), *node)).collect();
-            by_worth.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let worth = |peer: &Peer| (peer.is_met(), peer.worth(config, now));
+            let mut by_worth: Vec<_> = self.table.iter().map(|(node, peer)| (worth(peer), *node)).collect();
+            by_worth.sort_by(|(a, _), (b, _)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
             for (_, node) in by_worth.into_iter().take(self.max.div_ceil(16)) {
                 self.table.remove(&node);
                 gone.push(node);

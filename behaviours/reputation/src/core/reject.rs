@@ -43,6 +43,9 @@ pub enum Reject {
     /// The source brings more than any honest one.
     #[error("the source floods")]
     Flood,
+    /// A proof against a peer that is no relay and that this node has nothing to do with.
+    #[error("the proof is about a stranger")]
+    Stranger,
     /// No room.
     #[error("there is no room for more")]
     Full,
@@ -61,7 +64,9 @@ impl Reject {
             Self::TooEarly => DropReason::WrongEpoch,
             Self::Expired => DropReason::Expired,
             Self::Replayed => DropReason::Replayed,
-            Self::SelfPraise | Self::NoReceipts | Self::NotOurs | Self::NoProof => DropReason::BadPayload,
+            Self::SelfPraise | Self::NoReceipts | Self::NotOurs | Self::NoProof | Self::Stranger => {
+                DropReason::BadPayload
+            }
             Self::RateLimited | Self::Flood | Self::Banned => DropReason::RateLimited,
             Self::Full => DropReason::QueueFull,
         }
@@ -79,6 +84,7 @@ impl Reject {
             | Self::Expired
             | Self::Replayed
             | Self::NotOurs
+            | Self::Stranger
             | Self::Full
             | Self::Banned => 0.0,
         }

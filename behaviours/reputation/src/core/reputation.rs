@@ -66,6 +66,8 @@ pub enum Output {
         peer: NodeId,
         /// Until then.
         until: UnixMillis,
+        /// Whether this node has had to do with it: then it is not only for what others prove.
+        met: bool,
     },
 }
 
@@ -89,6 +91,8 @@ pub struct Reputation {
     reporter: Reporter,
     /// The last proof against a peer, and when it happened.
     proofs: BTreeMap<NodeId, (u64, Vec<u8>)>,
+    /// Who is a relay: proofs against these count even if this node has nothing to do with them.
+    relays: BTreeSet<NodeId>,
     sources: Sources,
     strangers: TokenBucket,
     /// What changed since it was last saved; `saving` while it is handed out.
@@ -109,6 +113,7 @@ impl Reputation {
             hearsay: Hearsay::new(config.max_heard),
             reporter: Reporter::new(identity, config.network, config.schedule, seed),
             proofs: BTreeMap::new(),
+            relays: BTreeSet::new(),
             sources: Sources::new(config.source_rate, config.flood_rate),
             strangers: TokenBucket::new(rate, burst, now.mono),
             changed: BTreeSet::new(),
@@ -119,6 +124,11 @@ impl Reputation {
             drops: DropCounters::default(),
             config,
         }
+    }
+
+    /// From now on these are the relays.
+    pub fn set_relays(&mut self, relays: BTreeSet<NodeId>) {
+        self.relays = relays;
     }
 
     /// Takes a piece of this node's own experience.
@@ -219,12 +229,14 @@ impl Reputation {
 
     fn punish(&mut self, peer: NodeId, weight: f64, now: UnixMillis) {
         let config = self.config.score;
-        let output = match self.entry(peer, now).score.punish(weight, &config, now) {
+        let entry = self.entry(peer, now);
+        let output = match entry.score.punish(weight, &config, now) {
             None => return,
             Some(Sanction::Disconnect) => Output::Disconnect(peer),
             Some(Sanction::Ban(until)) => {
+                let met = entry.is_met();
                 self.saving = true;
-                Output::Ban { peer, until }
+                Output::Ban { peer, until, met }
             }
         };
         self.push(output);
@@ -345,6 +357,14 @@ impl Reputation {
         if self.peers.get(offender).is_some_and(|peer| claim.seq() <= peer.proof_floor) {
             return Err(Reject::Replayed);
         }
+        // Anybody can make keys that contradict themselves: they must not fill the table, nor the bans.
+        let is_known = |node| self.relays.contains(&node) || self.peers.get(node).is_some_and(Peer::is_met);
+        if from.is_some() && !is_known(offender) {
+            return Err(Reject::Stranger);
+        }
+        if !self.peers.has_room_for_proof(offender) {
+            return Err(Reject::Full);
+        }
         if let Some(from) = from {
             self.spend_on_stranger(from, now)?;
         }
@@ -442,9 +462,9 @@ impl Reputation {
         Summary { posterior: all.posterior(), evidence: all.mass(), reports }
     }
 
-    /// Who is banned, and until when.
-    pub fn banned(&self, now: UnixMillis) -> impl Iterator<Item = (NodeId, UnixMillis)> {
-        self.peers.iter().filter_map(move |(node, peer)| Some((node, peer.score.banned_until(now)?)))
+    /// Who is banned, until when, and whether this node has had to do with it.
+    pub fn banned(&self, now: UnixMillis) -> impl Iterator<Item = (NodeId, UnixMillis, bool)> {
+        self.peers.iter().filter_map(move |(node, peer)| Some((node, peer.score.banned_until(now)?, peer.is_met())))
     }
 
     /// How many messages of `from` would be read now.
@@ -480,6 +500,11 @@ impl Reputation {
     /// Hands out at once what changed since it was last saved: for a node that stops.
     pub fn save(&mut self) {
         self.saving = true;
+    }
+
+    /// What was handed out under `key` could not be stored: it is handed out again when changes are saved next.
+    pub fn handle_not_saved(&mut self, key: &[u8]) {
+        self.changed.extend(Key::from_bytes(key));
     }
 
     /// Publishes, saves and gives up what is due.

@@ -116,7 +116,7 @@ fn bad_reports_cost_their_sender_and_bad_luck_does_not() {
         .into_iter()
         .filter(|output| matches!(output, Output::Disconnect(_) | Output::Ban { .. }))
         .collect();
-    assert_eq!(told, [Output::Disconnect(node(6)), Output::Ban { peer: node(6), until }]);
+    assert_eq!(told, [Output::Disconnect(node(6)), Output::Ban { peer: node(6), until, met: true }]);
     let good = report((6, 9), &[Good], now.unix, now.unix);
     assert_eq!(reputation.handle_report(node(6), &good, now), Err(Reject::Banned));
     assert_eq!(reputation.handle_report(node(7), &good, now), Err(Reject::Banned), "whoever brings it");
@@ -188,9 +188,66 @@ fn equivocation_bans_at_once_and_is_remembered_longest() {
 }
 
 #[test]
+fn proofs_against_strangers_are_ignored_and_those_against_relays_count() {
+    let now = start();
+    let mut reputation = reputation(now);
+    let proof =
+        |n| pair(record(n, now.unix.0, "a", now.unix).as_bytes(), record(n, now.unix.0, "b", now.unix).as_bytes());
+    assert_eq!(reputation.handle_proof(Some(node(3)), &proof(2), now), Err(Reject::Stranger));
+    assert_eq!((reputation.penalty(node(3), now.unix), reputation.sizes()), (0.0, [0; 3]), "nobody is blamed");
+    reputation.set_relays([node(2)].into());
+    assert_eq!(reputation.handle_proof(Some(node(3)), &proof(2), now), Ok(()));
+    let until = reputation.banned_until(node(2), now.unix).unwrap();
+    assert!(outputs(&mut reputation).contains(&Output::Ban { peer: node(2), until, met: false }));
+    assert_eq!(reputation.banned(now.unix).collect::<Vec<_>>(), [(node(2), until, false)]);
+    assert_eq!(reputation.handle_proof(None, &proof(4), now), Ok(()), "found by this node's own protocols");
+}
+
+#[test]
+fn relays_that_prove_themselves_liars_displace_nobody_of_whom_there_is_experience() {
+    let now = start();
+    let mut reputation = with(Config { max_peers: 64, ..config() }, now);
+    (1..=60).for_each(|n| observe(&mut reputation, n, Kind::Availability, Outcome::Good, 0.1, now));
+    reputation.set_relays((100..300).map(node).collect());
+    let mut refused = 0;
+    for n in 100..300 {
+        let pair =
+            pair(record(n, now.unix.0, "a", now.unix).as_bytes(), record(n, now.unix.0, "b", now.unix).as_bytes());
+        refused += usize::from(reputation.handle_proof(None, &pair, now) == Err(Reject::Full));
+    }
+    let known = reputation.peers();
+    assert!((1..=60).all(|n| known.contains(&node(n))), "{refused} refused");
+    (61..=64).for_each(|n| observe(&mut reputation, n, Kind::Availability, Outcome::Good, 0.1, now));
+    let known = reputation.peers();
+    assert!((1..=64).all(|n| known.contains(&node(n))), "what is only proved goes first");
+    let pair =
+        pair(record(300, now.unix.0, "a", now.unix).as_bytes(), record(300, now.unix.0, "b", now.unix).as_bytes());
+    assert_eq!(reputation.handle_proof(None, &pair, now), Err(Reject::Full));
+}
+
+#[test]
+fn what_could_not_be_stored_is_handed_out_again() {
+    let now = start();
+    let mut reputation = reputation(now);
+    observe(&mut reputation, 1, Kind::Availability, Outcome::Good, 1.0, now);
+    reputation.save();
+    let saved = outputs(&mut reputation);
+    let [Output::Persist { key, .. }] = saved.as_slice() else { panic!("{saved:?}") };
+    reputation.save();
+    assert_eq!(outputs(&mut reputation), []);
+    reputation.handle_not_saved(key);
+    reputation.save();
+    assert_eq!(outputs(&mut reputation), saved);
+    reputation.handle_not_saved(b"?");
+    reputation.save();
+    assert_eq!(outputs(&mut reputation), []);
+}
+
+#[test]
 fn a_false_accusation_costs_the_accuser() {
     let now = start();
     let mut reputation = reputation(now);
+    reputation.set_relays([node(2)].into());
     let a = record(2, now.unix.0, "a", now.unix);
     let proof = pair(a.as_bytes(), record(2, now.unix.0 - 1, "b", now.unix).as_bytes());
     assert_eq!(reputation.handle_proof(Some(node(3)), &proof, now), Err(Reject::NoProof));

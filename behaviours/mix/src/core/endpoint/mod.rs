@@ -304,6 +304,7 @@ impl Endpoint {
     pub fn disconnected(&mut self, peer: NodeId, now: Now) {
         self.claims.disconnected(&peer, now.mono);
         self.suspects.disconnected(peer, now.mono);
+        self.loops.disconnected(peer, now.mono);
     }
 
     /// `peer` is connected.
@@ -323,7 +324,7 @@ impl Endpoint {
 
     /// Packets to `first` wait while it is dialled.
     pub fn dialling(&mut self, first: NodeId) {
-        self.loops.unreachable(&first);
+        self.loops.dialling(&first);
     }
 
     /// From now on, this many loops a second, each through the relays that the fewest have gone through in its epoch, whatever the
