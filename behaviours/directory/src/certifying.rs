@@ -14,6 +14,9 @@ use crate::{
     event::Event,
 };
 
+/// Peers with whom the live set is compared before the cut-off.
+const RECONCILED: usize = 3;
+
 impl Behaviour {
     /// This node's part in the certified sets; `None` in an open network.
     pub fn council(&self) -> Option<&Council> {
@@ -69,6 +72,10 @@ impl Behaviour {
                 Output::Broadcast(bytes) => Event::Broadcast(bytes),
                 Output::KeepLink { epoch, bytes } => Event::KeepLink { epoch, bytes },
                 Output::KeepSet { epoch, set, state, forget } => Event::KeepSet { epoch, set, state, forget },
+                Output::Reconcile => {
+                    self.exchange.meet(RECONCILED, &mut self.set, clock());
+                    continue;
+                }
                 Output::Wants => {
                     self.order(clock());
                     continue;

@@ -273,6 +273,7 @@ impl Node {
         match output {
             council::Output::Record { .. } => self.council.handle_recorded(true),
             council::Output::Broadcast(bytes) => self.actions.push(Action::Publish(Topic::Certificate, bytes)),
+            council::Output::Reconcile => self.exchange.meet(3, &mut self.live, now),
             council::Output::Wants => self.order(now),
             council::Output::WantLinks { after } => self.exchange.want_links(after, now),
             council::Output::Objected { .. } => self.objections += 1,

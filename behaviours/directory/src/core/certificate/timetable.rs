@@ -12,6 +12,7 @@ use super::{ballot::Round, electorate::ATTEMPTS};
 
 /// The epoch is cut into so many parts.
 const PARTS: u32 = 48;
+const RECONCILE: u32 = 25;
 const WITNESS: u32 = 27;
 const CUT_OFF: u32 = 28;
 const FIRST_ROUND: u32 = 30;
@@ -37,6 +38,11 @@ impl Timetable {
 
     fn before(&self, epoch: Epoch, parts: u32) -> UnixMillis {
         self.schedule.start(Epoch(epoch.0.saturating_sub(1))).plus(self.schedule.length() * parts / PARTS)
+    }
+
+    /// All relays have signed: whoever missed a descriptor gets it from a peer.
+    pub fn reconcile(&self, epoch: Epoch) -> UnixMillis {
+        self.before(epoch, RECONCILE)
     }
 
     /// Relays that a voter holds at this moment may not be missing in the set of `epoch`.
@@ -84,8 +90,9 @@ impl Timetable {
         let epoch = self.schedule.at(time).next();
         let moments = [epoch, epoch.next()].into_iter().flat_map(|epoch| {
             let rounds = (0..ATTEMPTS).map(move |attempt| Round { epoch, attempt });
-            let others = [self.witness(epoch), self.cut_off(epoch), self.ask(epoch), self.schedule.start(epoch)];
-            rounds.flat_map(|round| [self.start(round), self.rescue(round)]).chain(others)
+            let before = [self.reconcile(epoch), self.witness(epoch), self.cut_off(epoch)];
+            let after = [self.ask(epoch), self.schedule.start(epoch)];
+            rounds.flat_map(|round| [self.start(round), self.rescue(round)]).chain(before).chain(after)
         });
         moments.filter(|moment| *moment > time).min().unwrap_or(self.schedule.end(epoch))
     }

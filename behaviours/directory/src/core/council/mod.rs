@@ -81,6 +81,8 @@ pub enum Output {
         /// Whose set is of no use any more.
         forget: Option<Epoch>,
     },
+    /// Compare the live set with those of some peers, before the set is fixed.
+    Reconcile,
     /// What is wanted of peers has changed: [`Council::wants`].
     Wants,
     /// Ask some peers for the links after this epoch.
@@ -165,6 +167,7 @@ pub struct Council {
     /// By root.
     candidates: VecDeque<Arc<NamedSet>>,
     judging: VecDeque<Statement>,
+    reconciled: Option<Epoch>,
     witnessed: Option<(Epoch, BTreeSet<NodeId>)>,
     /// Of which epoch, and after which statement, our own set was stated.
     stated: Option<(Epoch, Hash)>,
@@ -236,6 +239,7 @@ impl Council {
             links: Links::new(restored.links, read_link),
             candidates: VecDeque::new(),
             judging: VecDeque::new(),
+            reconciled: None,
             witnessed: None,
             stated: None,
             book: LoopBook::default(),
@@ -342,6 +346,10 @@ impl Council {
     pub fn handle_timeout(&mut self, live: &RelaySet, now: Now) {
         let next = self.schedule.at(now.unix).next();
         self.warm(live, next, now);
+        if now.unix >= self.timetable.reconcile(next) && self.reconciled != Some(next) {
+            self.reconciled = Some(next);
+            self.push(Output::Reconcile);
+        }
         if now.unix >= self.timetable.witness(next) && self.witnessed.as_ref().is_none_or(|(of, _)| *of != next) {
             // Those without stake are as many as somebody likes, and no two nodes hold the same of them.
             let held = live.covering(next, self.timetable.cut_off(next).0).map(|descriptor| descriptor.relay());

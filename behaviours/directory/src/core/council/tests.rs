@@ -184,7 +184,7 @@ impl World {
                 let links = links.iter().map(|link| Link::from_bytes(link).unwrap()).collect();
                 self.nodes[at].council.handle_links(from, links, more, now);
             }
-            Output::Changed => {}
+            Output::Changed | Output::Reconcile => {}
             Output::Objected { why, .. } => node.objections.push(why),
             Output::Misbehaved(who) | Output::SignedTwice(who) => node.accused.push(who),
         }

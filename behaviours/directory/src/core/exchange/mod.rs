@@ -22,7 +22,7 @@ use std::{
 };
 
 use fog_base::{BoundedQueue, DropCounters, DropReason, Epoch, EpochSchedule, NetworkId, NodeId, Now, UnixMillis};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 pub use jobs::MAX_SET;
 pub use state_job::MAX_STATE;
@@ -353,6 +353,14 @@ impl Exchange {
         );
         self.live = Some((now.mono, digest, items.clone()));
         items
+    }
+
+    /// Begins sessions with so many random peers at once.
+    pub fn meet(&mut self, peers: usize, set: &mut RelaySet, now: Now) {
+        let connected: Vec<_> = self.peers.keys().copied().collect();
+        for peer in connected.sample(&mut self.rng, peers) {
+            self.start(*peer, SESSION_INTERVAL, set, now);
+        }
     }
 
     /// Begins a session with `peer`, unless the last one began less than `interval` ago.
