@@ -189,7 +189,7 @@ async fn a_restart_keeps_evidence_bans_and_what_was_heard() {
         restarted.behaviour_mut().load(key, value).unwrap();
     }
     let (before, after) = (first.behaviour().reputation(), restarted.behaviour().reputation());
-    assert_eq!(after.banned(now()).map(|(peer, _)| peer).collect::<Vec<_>>(), [id(31)]);
+    assert_eq!(after.banned(now()).map(|(peer, ..)| peer).collect::<Vec<_>>(), [id(31)]);
     let mean = |of: &Reputation| of.summary(id(30), Kind::Availability, now()).posterior.mean();
     assert!((mean(before) - mean(after)).abs() < 1e-3 && mean(after) > 0.7, "{} {}", mean(before), mean(after));
     assert_eq!(reports(&restarted, 50), 1);
