@@ -6,13 +6,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use fog_base::{Epoch, EpochSchedule, MessageId, NetworkId, NodeId, relay::PathSelector};
+use fog_base::{MessageId, NetworkId, relay::PathSelector};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
     swarm::{
-        CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionHandlerSelect, ConnectionId, DialError,
-        DialFailure, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        ConnectionClosed, ConnectionDenied, ConnectionHandlerSelect, ConnectionId, DialFailure, FromSwarm,
+        NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
@@ -27,6 +27,7 @@ use crate::{
     ids::{node_id, peer_id},
     link_protocol::LinkProtocol,
     mailbox_exchange::{Inner, MailboxExchange, Told},
+    peers::{Relays, is_unreachable},
     runtime::{
         engine::{self, Input, Request},
         links::Links,
@@ -43,8 +44,7 @@ const BUSY: usize = 256;
 pub struct Behaviour {
     runtime: Runtime,
     shared: Shared,
-    schedule: EpochSchedule,
-    paths: Arc<dyn PathSelector + std::marker::Send + Sync>,
+    relays: Relays,
     mailbox: MailboxExchange,
     pending: VecDeque<Input>,
     stopped: bool,
@@ -61,7 +61,7 @@ impl Behaviour {
     /// Starts the mixnet's threads.
     pub fn new(config: Config) -> Result<Self, StartError> {
         let network: NetworkId = config.endpoint.network;
-        let (schedule, paths) = (config.endpoint.schedule, Arc::clone(&config.paths));
+        let relays = Relays::new(&config);
         let runtime = Runtime::start(config)?;
         let protocol = |name| StreamProtocol::try_from_owned(network.protocol(name, 1));
         // The names are made of ASCII letters and begin with a slash.
@@ -74,8 +74,7 @@ impl Behaviour {
         Ok(Self {
             runtime,
             shared,
-            schedule,
-            paths,
+            relays,
             mailbox: MailboxExchange::new(protocol("mailbox").unwrap_or(StreamProtocol::new("/fog/mailbox/1"))),
             pending: VecDeque::new(),
             stopped: false,
@@ -105,7 +104,7 @@ impl Behaviour {
 
     /// Paths are drawn from `paths` from now on.
     pub fn set_paths(&mut self, paths: Arc<dyn PathSelector + std::marker::Send + Sync>) {
-        self.paths = Arc::clone(&paths);
+        self.relays.paths = Arc::clone(&paths);
         self.request(Request::SetPaths(paths));
     }
 
@@ -190,18 +189,6 @@ impl Behaviour {
         Ok(Handler::new(self.shared.clone(), link, connection))
     }
 
-    /// A peer sends far more than it may. A relay sends what others chose to send through it: its excess is dropped and nothing else
-    /// follows, or else strangers could end the connections between relays.
-    fn flooded(&mut self, peer: PeerId, node: NodeId) {
-        let Epoch(running) = self.schedule.at(now().unix);
-        let mut epochs = (running.saturating_sub(1)..=running.saturating_add(1)).map(Epoch);
-        if epochs.any(|epoch| self.paths.relay(epoch, node).is_some()) {
-            return;
-        }
-        self.actions.push_back(ToSwarm::GenerateEvent(Event::Flooding(node)));
-        self.actions.push_back(ToSwarm::CloseConnection { peer_id: peer, connection: CloseConnection::All });
-    }
-
     fn closed(&mut self, closed: &ConnectionClosed<'_>) {
         let Some(node) = node_id(&closed.peer_id) else { return };
         if let Some(lost) = self.runtime.links.disconnected(node, closed.connection_id) {
@@ -209,12 +196,6 @@ impl Behaviour {
             self.request(Request::Disconnected(node));
         }
     }
-}
-
-/// Whether the peer could not be reached. It could if this node itself did not want the connection (a feeler that has done its work, a
-/// limit of its own), and nothing is known while it is being dialled already or connected; what waits for it waits until then.
-fn is_unreachable(error: &DialError) -> bool {
-    !matches!(error, DialError::Denied { .. } | DialError::DialPeerConditionFalse(_))
 }
 
 /// The peer's id does not embed an Ed25519 key.
@@ -272,7 +253,7 @@ impl NetworkBehaviour for Behaviour {
             either::Either::Left(report) => {
                 let Some(node) = node_id(&peer) else { return };
                 match report {
-                    Report::Flooding => self.flooded(peer, node),
+                    Report::Flooding => self.actions.extend(self.relays.flooded(peer, node)),
                     Report::Unsupported => self.request(Request::Unreachable(node)),
                 }
             }
@@ -312,18 +293,5 @@ impl NetworkBehaviour for Behaviour {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dial_that_this_node_itself_ended_makes_nobody_unreachable() {
-        let denied = DialError::Denied { cause: ConnectionDenied::new(NotAFogNode) };
-        assert!(!is_unreachable(&denied));
-        assert!(!is_unreachable(&DialError::DialPeerConditionFalse(PeerCondition::NotDialing)));
-        assert!(is_unreachable(&DialError::Transport(Vec::new())) && is_unreachable(&DialError::NoAddresses));
     }
 }

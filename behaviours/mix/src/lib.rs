@@ -18,6 +18,8 @@ mod mailbox_exchange;
 #[cfg(feature = "libp2p")]
 mod mailbox_protocol;
 #[cfg(feature = "libp2p")]
+mod peers;
+#[cfg(feature = "libp2p")]
 pub mod runtime;
 pub mod wire;
 

@@ -78,12 +78,11 @@ impl Behaviour {
         let protocol = StreamProtocol::try_from_owned(name.clone()).unwrap_or(StreamProtocol::new("/fog/reputation/1"));
         let limits =
             request_response::Config::default().with_request_timeout(TIMEOUT).with_max_concurrent_streams(MAX_STREAMS);
-        let exchange_seed = *blake3::hash(&seed).as_bytes();
         Self {
             inner: request_response::Behaviour::with_codec(Codec, [(protocol, ProtocolSupport::Full)], limits),
             topic: name,
             reputation: Reputation::new(config, identity, seed, now),
-            exchange: Exchange::new(exchange_seed, now),
+            exchange: Exchange::new(*blake3::hash(&seed).as_bytes(), now),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
     }
