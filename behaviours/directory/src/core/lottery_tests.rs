@@ -196,16 +196,26 @@ fn seats_and_the_weight_of_seats_are_proportional_to_weight() {
 }
 
 #[test]
+fn with_fewer_than_twelve_mixes_there_are_no_layers() {
+    let mut rng = ChaCha20Rng::from_seed([3; 32]);
+    let layered = |n: u64, rng: &mut ChaCha20Rng| {
+        let weights: Vec<u64> = (1..=n).collect();
+        seat(&mixes(&weights, rng), n).iter().filter(|seat| seat.layer.is_some()).count() as u64
+    };
+    assert_eq!([1, 11, 12, 13].map(|n| layered(n, &mut rng)), [0, 0, 12, 13]);
+}
+
+#[test]
 fn a_relay_is_in_each_layer_equally_often() {
     let mut rng = ChaCha20Rng::from_seed([3; 32]);
     let mut counts = [0u32; 3];
     for _ in 0..6000 {
-        let drawn = seat(&mixes(&[1, 2, 3, 4, 5, 6, 7, 8], &mut rng), 8);
+        let drawn = seat(&mixes(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14], &mut rng), 14);
         let layer = drawn.iter().find(|seat| seat.relay == relay(7)).unwrap().layer.unwrap();
         counts[usize::from(layer)] += 1;
     }
-    // Eight relays: three, three and two in the layers.
-    let chi2: f64 = [2250.0, 2250.0, 1500.0]
+    // Fourteen relays: five, five and four in the layers.
+    let chi2: f64 = [6000.0 * 5.0 / 14.0, 6000.0 * 5.0 / 14.0, 6000.0 * 4.0 / 14.0]
         .iter()
         .zip(counts)
         .map(|(expected, n)| (f64::from(n) - expected).powi(2) / expected)
