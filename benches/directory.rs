@@ -1,6 +1,6 @@
 //! What the lottery costs: weighted draws from ten thousand relays, whole paths, tickets, and the seats of an epoch.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod harness;
 
@@ -151,7 +151,7 @@ fn tickets(harness: &mut Harness) {
     let lottery = Lottery { network: &NETWORK, epoch: EPOCH, beacon: &BEACON };
     let (public, ticket) = (key.public.to_bytes(), prove(&key, &relay, &lottery, &[3; 32]));
     if harness.wants("lottery_ticket_prove") {
-        let ours = Side::new(1, || drop(black_box(prove(&key, black_box(&relay), &lottery, &[3; 32]))));
+        let ours = Side::new(1, || _ = black_box(prove(&key, black_box(&relay), &lottery, &[3; 32])));
         harness.compare_us("lottery_ticket_prove", ours, None, None);
     }
     if harness.wants("lottery_ticket_verify") {
