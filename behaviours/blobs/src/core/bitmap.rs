@@ -38,7 +38,7 @@ impl Bitmap {
             *word = u64::from_le_bytes(whole);
             map.count += u64::from(word.count_ones());
         }
-        let beyond = len % 64 != 0 && map.words.last().is_some_and(|word| word >> (len % 64) != 0);
+        let beyond = !len.is_multiple_of(64) && map.words.last().is_some_and(|word| word >> (len % 64) != 0);
         (!beyond).then_some(map)
     }
 
@@ -135,7 +135,7 @@ mod tests {
         #[test]
         fn bytes_of_another_length_or_with_bits_beyond_are_refused(len in 1u64..300, bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let fits = bytes.len() as u64 == len.div_ceil(8)
-                && (len % 8 == 0 || bytes.last().unwrap() >> (len % 8) == 0);
+                && (len.is_multiple_of(8) || bytes.last().unwrap() >> (len % 8) == 0);
             prop_assert_eq!(Bitmap::from_bytes(len, &bytes).is_some(), fits);
         }
     }

@@ -17,7 +17,7 @@ use super::{
     download::{Config, Counts, Download, Output, Report},
     reject::Reject,
     slice::Steps,
-    testing::Content,
+    testing::{Content, start},
 };
 use crate::wire::{Ending, FromSource, Holding, RequestId, ToSource};
 
@@ -103,8 +103,7 @@ fn id(at: u8) -> NodeId {
 
 impl World {
     fn new(content: Content, plans: Vec<Plan>, config: Config, seed: u64) -> Self {
-        let (start, blob) = (Instant::now(), content.blob);
-        let now = Now { mono: start, unix: UnixMillis(0) };
+        let (now, blob) = (start(), content.blob);
         let have = Bitmap::new(blob.groups());
         let mut world = Self {
             disk: vec![0; content.bytes.len()],
@@ -114,7 +113,7 @@ impl World {
             at_start: blob.groups(),
             content,
             config,
-            start,
+            start: now.mono,
             at: Duration::ZERO,
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
@@ -554,7 +553,7 @@ fn a_blob_of_another_size_is_nobodys_lie() {
 #[test]
 fn sixteen_gib_take_bounded_memory() {
     let blob = super::blob::Blob::new(super::blob::BlobId([1; 32]), 16 << 30).unwrap();
-    let now = Now { mono: Instant::now(), unix: UnixMillis(0) };
+    let now = start();
     let have = Bitmap::new(blob.groups());
     let mut download = Download::new(blob, have, 0, 1, Config::default(), now).unwrap();
     for peer in 0..100 {

@@ -1,5 +1,8 @@
 //! Contents for tests.
 
+use std::time::Instant;
+
+use fog_base::{Now, UnixMillis};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -8,6 +11,12 @@ use super::{
     blob::{BLOCK, Blob, BlobId, GROUP_BYTES, PARENT_BYTES},
     slice::Step,
 };
+
+/// When a test starts.
+#[expect(clippy::disallowed_methods, reason = "an Instant cannot be made otherwise")]
+pub(crate) fn start() -> Now {
+    Now { mono: Instant::now(), unix: UnixMillis(0) }
+}
 
 /// Sizes around every boundary of a small tree.
 pub(crate) fn sizes() -> impl Strategy<Value = usize> {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -20,6 +19,8 @@ use crate::wire::{Ending, FromSource, Holding, RequestId, ToSource};
 const MAX_OUTPUTS: usize = 8_192;
 /// Groups that are loaded at once: one turn of a peer.
 const TURN: u64 = 16;
+/// Half the time in which a source that sends nothing has stalled.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What a peer may ask without a request, per second, and at once.
 const ASK_RATE: (f64, f64) = (4.0, 256.0);
 
@@ -44,6 +45,14 @@ pub struct Config {
     pub max_peer_groups: u64,
     /// Groups for all peers that are loaded or unsent: 8 MiB.
     pub max_groups: u64,
+}
+
+impl Config {
+    /// With a limit, no more peers have requests than each can get a group in [`PATIENCE`]: the others ask elsewhere.
+    fn most_at_once(&self) -> usize {
+        let groups = |rate: u64| rate.saturating_mul(PATIENCE.as_secs()) / GROUP_BYTES as u64;
+        self.rate.map_or(usize::MAX, |rate| usize::try_from(groups(rate)).unwrap_or(usize::MAX).max(1))
+    }
 }
 
 impl Default for Config {
@@ -392,15 +401,15 @@ impl Upload {
         if peer.jobs.iter().any(|job| job.id == id) {
             return Err(Reject::Malformed);
         }
-        if !is_there || peer.jobs.len() >= self.config.max_requests {
+        let is_crowded = self.turns.len() >= self.config.most_at_once() && !self.turns.contains(&from);
+        if !is_there || is_crowded || peer.jobs.len() >= self.config.max_requests {
             let ending = if is_there { Ending::Busy } else { Ending::Missing };
             *(if is_there { &mut self.counts.busy } else { &mut self.counts.missing }) += 1;
             self.send(from, FromSource::End(id, ending));
             return Ok(());
         }
-        let Range { start, end } = groups.clone();
-        let steps = Steps::new(&served.blob, groups.clone());
-        peer.jobs.push_back(Job { id, blob, steps, slice: Slice::new(&served.blob, groups), next: start, end });
+        let (steps, slice) = (Steps::new(&served.blob, groups.clone()), Slice::new(&served.blob, groups.clone()));
+        peer.jobs.push_back(Job { id, blob, steps, slice, next: groups.start, end: groups.end });
         if !self.turns.contains(&from) {
             self.turns.push_back(from);
         }
@@ -436,10 +445,9 @@ impl Upload {
             self.send(to, FromSource::End(id, Ending::Broken));
             self.push(Output::Broken { blob, group });
         }
-        if is_over || broken.is_some() {
-            if let Some(peer) = self.peers.get_mut(&to) {
-                peer.jobs.retain(|job| job.id != id);
-            }
+        let peer = self.peers.get_mut(&to).filter(|_| is_over || broken.is_some());
+        if let Some(peer) = peer {
+            peer.jobs.retain(|job| job.id != id);
         }
         if broken.is_some() {
             self.stop_serving(blob);

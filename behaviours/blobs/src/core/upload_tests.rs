@@ -2,27 +2,23 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use fog_base::{NodeId, Now, UnixMillis};
+use fog_base::{NodeId, Now};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     core::{
         download::{self, Download},
-        testing::{Content, sizes},
+        testing::{Content, sizes, start},
     },
     wire::Message,
 };
 
 const A: NodeId = NodeId([1; 32]);
 const B: NodeId = NodeId([2; 32]);
-
-fn start() -> Now {
-    Now { mono: Instant::now(), unix: UnixMillis(0) }
-}
 
 fn request(number: u32, content: &Content, first: u32, count: u16) -> ToSource {
     let id = RequestId { download: 0, number };
@@ -209,6 +205,19 @@ fn there_are_only_so_many_requests_peers_and_blobs() {
     );
     upload.handle_message(B, ToSource::Want(content.blob.id()), now).unwrap();
     assert_eq!(upload.handle_message(NodeId([3; 32]), ToSource::Want(content.blob.id()), now), Err(Reject::Full));
+}
+
+#[test]
+fn a_slow_uplink_serves_no_more_peers_than_it_can_keep_from_stalling() {
+    let (content, now) = (Content::new(3 << 20, 1), start());
+    // Three groups in five seconds.
+    let mut upload = serving(&content, Config { rate: Some(10_000), ..Config::default() }, now);
+    for peer in 0..5 {
+        upload.handle_message(NodeId([peer; 32]), request(0, &content, 0, 64), now).unwrap();
+    }
+    assert_eq!(upload.counts().busy, 2);
+    upload.handle_message(A, request(1, &content, 0, 64), now).unwrap();
+    assert_eq!(upload.counts().busy, 2, "who is served may ask on");
 }
 
 proptest! {

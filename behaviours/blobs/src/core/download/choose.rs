@@ -10,6 +10,9 @@ use crate::core::blob::PIECE_GROUPS;
 /// Outputs that are left for what is not a request.
 const RESERVED_OUTPUTS: usize = 1_024;
 
+/// Groups that must fit ahead before anything is requested, so that a slow disk does not make for small requests.
+const AHEAD_WORTH: u64 = 16;
+
 /// A part of a request that a faster source could take over.
 struct Prey {
     peer: NodeId,
@@ -44,17 +47,15 @@ impl Download {
         }
         let Some(source) = self.sources.get(&peer) else { return false };
         let ahead = self.config.max_ahead.saturating_sub(self.ahead());
+        if ahead < AHEAD_WORTH.min(self.config.max_ahead) {
+            return false;
+        }
         let room = source.room(&self.config, now).min(ahead).min(PIECE_GROUPS);
         if room == 0 {
             return false;
         }
         if source.dry != Some(self.generation) {
             if let Some(groups) = self.rarest(peer, room) {
-                if let Some(free) =
-                    usize::try_from(groups.start / PIECE_GROUPS).ok().and_then(|at| self.free.get_mut(at))
-                {
-                    *free = free.saturating_sub(u8::try_from(groups.end - groups.start).unwrap_or(u8::MAX));
-                }
                 return self.issue(peer, groups, None, now);
             }
             let generation = self.generation;
@@ -76,7 +77,7 @@ impl Download {
             (**rarity, *piece != source.next_piece, is_whole, mix(self.seed ^ piece))
         })?;
         let groups = self.blob.piece_groups(piece);
-        let is_free = |group: &u64| !self.have.get(*group) && !self.claimed.get(*group);
+        let is_free = |group: &u64| !self.claimed.get(*group);
         let first = groups.clone().find(is_free)?;
         let end = (first..groups.end.min(first + room)).find(|group| !is_free(group));
         Some(first..end.unwrap_or(groups.end.min(first + room)))

@@ -85,10 +85,11 @@ impl Estimate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::testing::start;
 
     #[test]
     fn it_follows_what_comes_and_a_pause_does_not_count() {
-        let mut now = Instant::now();
+        let mut now = start().mono;
         let mut estimate = Estimate::new(now);
         assert_eq!((estimate.is_known(), estimate.rate(now)), (false, UNKNOWN));
         estimate.start(now);
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_shortest_round_trip_stands() {
-        let mut estimate = Estimate::new(Instant::now());
+        let mut estimate = Estimate::new(start().mono);
         for ms in [50, 20, 90] {
             estimate.round_trip(Duration::from_millis(ms));
         }

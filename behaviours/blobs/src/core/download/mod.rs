@@ -115,13 +115,13 @@ pub struct Download {
     banned: VecDeque<NodeId>,
     /// Groups that were verified.
     have: Bitmap,
-    /// Groups that are under way.
+    /// Groups that were verified, or are under way.
     claimed: Bitmap,
     /// Groups of each piece that are neither here nor under way.
     free: Vec<u8>,
     /// Sources of each piece.
     rarity: Vec<u16>,
-    /// Changes when something becomes free, or is offered.
+    /// Changes when something becomes free.
     generation: u64,
     under_way: u64,
     unwritten: u64,
@@ -152,7 +152,7 @@ impl Download {
             next_number: 0,
             sources: BTreeMap::new(),
             banned: VecDeque::new(),
-            claimed: Bitmap::new(have.len()),
+            claimed: have.clone(),
             have,
             free,
             rarity,
@@ -378,6 +378,7 @@ impl Download {
         }
         // A source that has all tells nothing new; one that has less tells what it gains, and is asked now and then.
         source.want_at = (!held.is_full()).then(|| now + self.config.rest.1);
+        source.dry = None;
         for piece in held.iter() {
             self.offered(piece, true);
         }
@@ -396,8 +397,14 @@ impl Download {
             return Err(Reject::Malformed);
         }
         if pieces.set(piece) {
+            let is_free = usize::try_from(piece).ok().and_then(|at| self.free.get(at)).is_some_and(|free| *free > 0);
+            if is_free {
+                source.dry = None;
+            }
             self.offered(piece, true);
-            self.fill_one(from, now);
+            if is_free {
+                self.fill_one(from, now);
+            }
         }
         Ok(())
     }
@@ -406,7 +413,6 @@ impl Download {
     fn offered(&mut self, piece: u64, is_offered: bool) {
         let Some(rarity) = usize::try_from(piece).ok().and_then(|at| self.rarity.get_mut(at)) else { return };
         *rarity = if is_offered { rarity.saturating_add(1) } else { rarity.saturating_sub(1) };
-        self.generation += u64::from(is_offered);
     }
 
     fn take_step(&mut self, from: NodeId, number: u32, bytes: Vec<u8>, now: Instant) -> Result<(), Reject> {
@@ -459,6 +465,7 @@ impl Download {
             self.counts.duplicates += 1;
             return;
         }
+        self.claim(group);
         self.have.set(group);
         if self.push(Output::Persist(verified)) {
             self.unwritten += 1;
@@ -526,7 +533,7 @@ impl Download {
         self.under_way = self.under_way.saturating_sub(request.left());
         let twin = self.part(request).unwrap_or(0..0);
         for group in request.next..request.end {
-            if !twin.contains(&group) && !self.have.get(group) && self.claimed.get(group) {
+            if !twin.contains(&group) && !self.have.get(group) {
                 self.counts.released += 1;
                 self.set_free(group);
             }
@@ -543,12 +550,22 @@ impl Download {
     }
 
     fn set_free(&mut self, group: u64) {
-        self.claimed.clear(group);
-        let piece = usize::try_from(group / PIECE_GROUPS).ok();
-        if let Some(free) = piece.and_then(|at| self.free.get_mut(at)) {
-            *free = free.saturating_add(1);
+        if self.claimed.clear(group) {
+            let piece = usize::try_from(group / PIECE_GROUPS).ok();
+            if let Some(free) = piece.and_then(|at| self.free.get_mut(at)) {
+                *free = free.saturating_add(1);
+            }
+            self.generation += 1;
         }
-        self.generation += 1;
+    }
+
+    fn claim(&mut self, group: u64) {
+        if self.claimed.set(group) {
+            let piece = usize::try_from(group / PIECE_GROUPS).ok();
+            if let Some(free) = piece.and_then(|at| self.free.get_mut(at)) {
+                *free = free.saturating_sub(1);
+            }
+        }
     }
 
     /// Sends a request for `groups`, which lie in one piece.
@@ -574,7 +591,7 @@ impl Download {
             sent_at: is_first.then_some(now),
         });
         for group in groups {
-            self.claimed.set(group);
+            self.claim(group);
         }
         self.under_way += u64::from(count);
         self.counts.requested += u64::from(count);
