@@ -6,11 +6,13 @@
 
 use std::{io::Write, time::Instant};
 
+use fog_base::{NodeId, Now, UnixMillis};
 use fog_blobs::{
-    Blob, BlobId, GroupSink, Key, Slice, StepSource,
+    Bitmap, Blob, BlobId, Download, DownloadConfig, DownloadOutput, GroupSink, Key, Slice, StepSource, Upload,
+    UploadConfig, UploadOutput,
     core::{blob::GROUP_BYTES, slice::Steps},
     files::{Partial, Shared},
-    wire::{FromSource, Message, RequestId},
+    wire::{FromSource, Message, RequestId, ToSource},
 };
 
 const SIZE: usize = 256 << 20;
@@ -29,6 +31,45 @@ fn measure(what: &str, mut run: impl FnMut()) -> f64 {
     let median = rates[RUNS / 2];
     println!("{what:<52} {median:>8.0} MB/s");
     median
+}
+
+/// A whole download through both cores and the frames, on this thread alone; nothing is written.
+fn fetch(shared: &mut Shared) {
+    let (blob, now) = (shared.blob(), Now { mono: Instant::now(), unix: UnixMillis(0) });
+    let (us, them) = (NodeId([1; 32]), NodeId([2; 32]));
+    let mut upload = Upload::new(UploadConfig::default(), now);
+    assert!(upload.serve(blob, Bitmap::full(blob.pieces())));
+    let have = Bitmap::new(blob.groups());
+    let mut download = Download::new(blob, have, 0, 1, DownloadConfig::default(), now).unwrap();
+    download.handle_source(them, now).unwrap();
+    loop {
+        let now = Now { mono: Instant::now(), ..now };
+        while let Some(output) = download.poll_output() {
+            match output {
+                DownloadOutput::Send { message, .. } => {
+                    let (message, _) = ToSource::decode(&message.encode()).unwrap().unwrap();
+                    upload.handle_message(us, message, now).unwrap();
+                }
+                DownloadOutput::Persist(verified) => download.handle_written(verified.group(), true, now),
+                DownloadOutput::Report(report) => panic!("{report:?}"),
+                DownloadOutput::Done => return,
+            }
+        }
+        while let Some(output) = upload.poll_output() {
+            match output {
+                UploadOutput::Load { to, id, steps, .. } => {
+                    let steps = steps.iter().map(|step| shared.read(step).unwrap()).collect();
+                    upload.handle_loaded(to, id, Some(steps), now);
+                }
+                UploadOutput::Send { message, .. } => {
+                    let (message, _) = FromSource::decode(&message.encode()).unwrap().unwrap();
+                    download.handle_message(them, message, now).unwrap();
+                    upload.handle_sent(us, now);
+                }
+                UploadOutput::Broken { .. } => panic!("broken"),
+            }
+        }
+    }
 }
 
 #[test]
@@ -98,6 +139,7 @@ fn verifying_and_writing_beside_plain_blake3() {
             }
         }
     });
+    measure("one source and one that fetches, both cores and the wire", || fetch(&mut shared));
     let sink = |what: &str, is_synced: bool| {
         measure(what, || {
             let target = tempfile::tempdir_in(dir.path()).unwrap();

@@ -11,6 +11,8 @@ pub mod storage;
 pub mod upload;
 
 #[cfg(test)]
+mod simulated;
+#[cfg(test)]
 mod swarm_tests;
 #[cfg(test)]
 pub(crate) mod testing;

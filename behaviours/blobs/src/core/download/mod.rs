@@ -8,6 +8,7 @@ mod choose;
 mod config;
 mod estimate;
 mod source;
+mod types;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,6 +19,7 @@ use std::{
 pub use config::Config;
 use fog_base::{BoundedQueue, DropCounters, DropReason, NodeId, Now};
 use source::{Request, Source};
+pub use types::{Counts, Output, Progress, Report};
 
 use super::{
     bitmap::Bitmap,
@@ -31,77 +33,6 @@ use crate::wire::{Ending, FromSource, Holding, RequestId, ToSource};
 const MAX_OUTPUTS: usize = 4_096;
 /// Sources that are remembered as liars; the reputation remembers more.
 const MAX_BANNED: usize = 256;
-
-/// What a source did, for the reputation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
-    /// It sent bytes that are not the blob's, in this group.
-    Lied {
-        /// Which source.
-        peer: NodeId,
-        /// Which group.
-        group: u64,
-    },
-    /// It promised and sent nothing for the time of [`Config::stall`].
-    Stalled {
-        /// Which source.
-        peer: NodeId,
-    },
-}
-
-/// What the download wants done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send a message.
-    Send {
-        /// To which source.
-        to: NodeId,
-        /// What.
-        message: ToSource,
-    },
-    /// Write a group, and then call [`Download::handle_written`].
-    Persist(Verified),
-    /// Tell the reputation.
-    Report(Report),
-    /// All groups are written.
-    Done,
-}
-
-/// What came and went since the start, in groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Requested, again or not.
-    pub requested: u64,
-    /// Given up by a source that lied, stalled, left or refused, or by a pause, and free to be requested again.
-    pub released: u64,
-    /// Taken from a slower source.
-    pub stolen: u64,
-    /// Requested from a second source at the end.
-    pub doubled: u64,
-    /// Came when they were there already.
-    pub duplicates: u64,
-    /// Could not be written.
-    pub unwritten: u64,
-}
-
-/// How far a download is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes that were verified.
-    pub bytes: u64,
-    /// Bytes of the blob.
-    pub total_bytes: u64,
-    /// Bytes a second from all sources.
-    pub bytes_per_second: u64,
-    /// Sources that said what they have.
-    pub sources: usize,
-    /// Sources of which something is requested.
-    pub active: usize,
-    /// Whether something is missing that no source has.
-    pub is_starved: bool,
-    /// Whether nothing is requested until [`Download::resume`].
-    pub is_paused: bool,
-}
 
 /// The download of one blob.
 #[derive(Debug)]
