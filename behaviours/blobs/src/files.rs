@@ -20,8 +20,8 @@ use crate::core::{
     storage::{GroupSink, StepSource},
 };
 
-/// Groups that are written between two bitmaps: 32 MiB.
-const CHECKPOINT_GROUPS: u64 = 2_048;
+/// Groups that are written between two bitmaps: 64 MiB.
+const CHECKPOINT_GROUPS: u64 = 4_096;
 const MAGIC: &[u8; 8] = b"fogblob1";
 
 /// What could not be done with which file.

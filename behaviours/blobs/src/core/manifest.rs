@@ -150,6 +150,14 @@ mod tests {
     }
 
     #[test]
+    fn the_layout_is_that_of_the_readme() {
+        let head =
+            [&[0xa5, 0, 1, 1, 0x58, 32][..], &[7; 32], &[2, 0x1b, 0, 0, 0, 4, 0, 0, 0, 0, 3, 0x61, b'x', 4]].concat();
+        assert_eq!(manifest("x").encode().unwrap(), [&head[..], &[0x58, 32], &[8; 32]].concat());
+        assert_eq!(Manifest { key: None, ..manifest("x") }.encode().unwrap(), [&head[..], &[0xf6]].concat());
+    }
+
+    #[test]
     fn a_manifest_of_another_version_size_or_length_is_refused() {
         let bytes = manifest("x").encode().unwrap();
         assert!(Manifest::decode(&[bytes.clone(), vec![0]].concat()).is_err());

@@ -14,7 +14,7 @@ pub enum Report {
         /// Which group.
         group: u64,
     },
-    /// It promised and sent nothing for the time of [`Config::stall`].
+    /// It promised and sent nothing for the time of [`super::Config::stall`].
     Stalled {
         /// Which source.
         peer: NodeId,
@@ -31,7 +31,7 @@ pub enum Output {
         /// What.
         message: ToSource,
     },
-    /// Write a group, and then call [`Download::handle_written`].
+    /// Write a group, and then call [`super::Download::handle_written`].
     Persist(Verified),
     /// Tell the reputation.
     Report(Report),
@@ -71,6 +71,6 @@ pub struct Progress {
     pub active: usize,
     /// Whether something is missing that no source has.
     pub is_starved: bool,
-    /// Whether nothing is requested until [`Download::resume`].
+    /// Whether nothing is requested until [`super::Download::resume`].
     pub is_paused: bool,
 }
