@@ -1,0 +1,371 @@
+//! Blobs on disk, by the standard library alone: a file that is being fetched ([`Partial`]) and a file that is offered
+//! ([`Shared`]). Calls block; they belong on a thread that may.
+//!
+//! Only groups whose bytes and parents were on the disk when the bitmap was written are taken up after a crash; a bitmap that is
+//! torn or lost is made anew from the tree itself.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use bao_tree::{TreeNode, io::sync::OutboardMut};
+
+use crate::core::{
+    bitmap::Bitmap,
+    blob::{BLOCK, Blob, BlobId, MAX_BLOB_BYTES, PARENT_BYTES},
+    seal::Key,
+    slice::{Slice, Step, Verified},
+    storage::{GroupSink, StepSource},
+};
+
+/// Groups that are written between two bitmaps: 64 MiB.
+const CHECKPOINT_GROUPS: u64 = 4_096;
+const MAGIC: &[u8; 8] = b"fogblob1";
+
+/// What could not be done with which file.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} {}: {source}", path.display())]
+pub struct FileError {
+    what: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    /// The system's error.
+    pub fn io(&self) -> &io::Error {
+        &self.source
+    }
+
+    /// Whether the disk, or this user's part of it, is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+fn at<T>(what: &'static str, path: &Path, outcome: io::Result<T>) -> Result<T, FileError> {
+    outcome.map_err(|source| FileError { what, path: path.to_owned(), source })
+}
+
+fn invalid(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// The bytes of a blob and the parents of its tree.
+#[derive(Debug)]
+struct Pair {
+    data: File,
+    data_path: PathBuf,
+    outboard: File,
+    outboard_path: PathBuf,
+    /// The data is the plaintext of the blob under this key.
+    key: Option<Key>,
+}
+
+impl Pair {
+    fn read(&mut self, step: &Step) -> Result<Vec<u8>, FileError> {
+        let mut bytes = vec![0; step.len()];
+        let parents = step.parents.len() * PARENT_BYTES;
+        let (above, group) = bytes.split_at_mut(parents);
+        for (to, from) in above.chunks_exact_mut(PARENT_BYTES).zip(&step.parents) {
+            at("read", &self.outboard_path, read_at(&mut self.outboard, *from, to))?;
+        }
+        at("read", &self.data_path, read_at(&mut self.data, step.data.start, group))?;
+        let sealed = self.key.as_ref().is_none_or(|key| key.apply(step.data.start, group));
+        at("encrypt", &self.data_path, if sealed { Ok(()) } else { Err(invalid("too long")) })?;
+        Ok(bytes)
+    }
+}
+
+fn read_at(file: &mut File, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(into)
+}
+
+fn write_at(file: &mut File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    file.seek(SeekFrom::Start(offset))?;
+    file.write_all(bytes)
+}
+
+/// A blob that is being fetched, or was: `ID.data`, `ID.outboard` and `ID.have` in one directory. Its bytes are as they travel,
+/// so what is encrypted stays so on the disk.
+#[derive(Debug)]
+pub struct Partial {
+    blob: Blob,
+    pair: Pair,
+    have: Bitmap,
+    have_path: PathBuf,
+    unsynced: u64,
+}
+
+impl Partial {
+    /// Opens what is there of `blob`, or begins it. No other handle on the same blob may be open.
+    pub fn open(dir: &Path, blob: Blob) -> Result<Self, FileError> {
+        let path = |end: &str| dir.join(format!("{}.{end}", blob.id()));
+        let (data_path, outboard_path, have_path) = (path("data"), path("outboard"), path("have"));
+        let (data, old_data) = open_sized(&data_path, blob.size())?;
+        let (outboard, old_outboard) = open_sized(&outboard_path, blob.outboard_bytes())?;
+        let pair = Pair { data, data_path, outboard, outboard_path, key: None };
+        let found = match fs::read(&have_path) {
+            Ok(bytes) => decode_have(&blob, &bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => return at("read", &have_path, Err(source)),
+        };
+        let have = Bitmap::new(blob.groups());
+        let mut partial = Self { blob, pair, have, have_path, unsynced: 0 };
+        let are_whole = old_data == Some(blob.size()) && old_outboard == Some(blob.outboard_bytes());
+        match found {
+            Some(have) if are_whole => partial.have = have,
+            // Nothing was there, or an empty file was made and no more.
+            _ if old_data.unwrap_or(0) == 0 && blob.size() > 0 => {}
+            _ => partial.rescan()?,
+        }
+        Ok(partial)
+    }
+
+    /// The groups that are there.
+    pub fn have(&self) -> &Bitmap {
+        &self.have
+    }
+
+    /// The pieces that are there as a whole, for [`crate::Upload::serve`].
+    pub fn pieces(&self) -> Bitmap {
+        let mut pieces = Bitmap::new(self.blob.pieces());
+        let whole = (0..self.blob.pieces()).filter(|piece| self.have.has_all(self.blob.piece_groups(*piece)));
+        for piece in whole {
+            pieces.set(piece);
+        }
+        pieces
+    }
+
+    /// Finds what is there by the tree alone: reads and hashes everything.
+    pub fn rescan(&mut self) -> Result<(), FileError> {
+        let mut have = Bitmap::new(self.blob.groups());
+        for piece in 0..self.blob.pieces() {
+            let groups = self.blob.piece_groups(piece);
+            let mut from = groups.start;
+            while from < groups.end {
+                let mut slice = Slice::new(&self.blob, from..groups.end);
+                while let Some(step) = slice.step().cloned() {
+                    from = step.group + 1;
+                    // A group that does not verify ends the slice; the next one begins again at the root.
+                    if slice.accept(self.pair.read(&step)?).is_err() {
+                        break;
+                    }
+                    have.set(step.group);
+                }
+            }
+        }
+        self.have = have;
+        self.checkpoint()
+    }
+
+    /// Puts all that was written on the disk, and then the bitmap that says so.
+    pub fn checkpoint(&mut self) -> Result<(), FileError> {
+        at("sync", &self.pair.data_path, self.pair.data.sync_data())?;
+        at("sync", &self.pair.outboard_path, self.pair.outboard.sync_data())?;
+        let new = self.have_path.with_extension("have.new");
+        at("write", &new, write_synced(&new, &encode_have(&self.blob, &self.have)))?;
+        at("rename", &new, fs::rename(&new, &self.have_path))?;
+        sync_dir(&self.have_path);
+        self.unsynced = 0;
+        Ok(())
+    }
+
+    /// Writes the content, decrypted, to `path`, where nothing may be. Every group is verified once more.
+    pub fn export(&mut self, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
+        let mut out = at("create", path, OpenOptions::new().write(true).create_new(true).open(path))?;
+        let outcome = self.copy(&mut out, path, key);
+        if outcome.is_err() {
+            drop(out);
+            // What is left of a failed export is of no use, and the failure is reported.
+            let _removed = fs::remove_file(path);
+        }
+        outcome
+    }
+
+    fn copy(&mut self, out: &mut File, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
+        let mut slice = Slice::new(&self.blob, 0..self.blob.groups());
+        while let Some(step) = slice.step().cloned() {
+            let accepted = slice.accept(self.pair.read(&step)?).map_err(|_| invalid("the bytes on the disk are wrong"));
+            let mut verified = at("verify", &self.pair.data_path, accepted)?;
+            let offset = verified.offset();
+            let opened = key.is_none_or(|key| key.apply(offset, verified.data_mut()));
+            at("decrypt", path, if opened { Ok(()) } else { Err(invalid("too long")) })?;
+            at("write", path, out.write_all(verified.data()))?;
+        }
+        at("sync", path, out.sync_all())?;
+        sync_dir(path);
+        Ok(())
+    }
+
+    /// Removes the files of `blob` from `dir`.
+    pub fn remove(dir: &Path, blob: BlobId) -> Result<(), FileError> {
+        for end in ["have", "have.new", "outboard", "data"] {
+            let path = dir.join(format!("{blob}.{end}"));
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return at("remove", &path, Err(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl GroupSink for Partial {
+    type Error = FileError;
+
+    fn write(&mut self, verified: &Verified) -> Result<(), FileError> {
+        let Pair { data, data_path, outboard, outboard_path, .. } = &mut self.pair;
+        at("write", data_path, write_at(data, verified.offset(), verified.data()))?;
+        for (offset, parent) in verified.parents() {
+            at("write", outboard_path, write_at(outboard, offset, parent))?;
+        }
+        self.have.set(verified.group());
+        self.unsynced += 1;
+        if self.unsynced >= CHECKPOINT_GROUPS || self.have.is_full() { self.checkpoint() } else { Ok(()) }
+    }
+}
+
+impl StepSource for Partial {
+    type Error = FileError;
+
+    fn read(&mut self, step: &Step) -> Result<Vec<u8>, FileError> {
+        self.pair.read(step)
+    }
+}
+
+/// A file of the user that is offered where it is: it is encrypted as it is read, and only its tree is stored beside it.
+#[derive(Debug)]
+pub struct Shared {
+    blob: Blob,
+    pair: Pair,
+}
+
+impl Shared {
+    /// Reads and hashes `path`, and writes the tree to `outboard`. With a key, which must be new, the blob is the ciphertext.
+    pub fn create(path: &Path, outboard: &Path, key: Option<Key>) -> Result<Self, FileError> {
+        let data = at("open", path, File::open(path))?;
+        let before = at("read", path, data.metadata())?;
+        let size = before.len();
+        let is_file = if before.is_file() { Ok(()) } else { Err(invalid("not a file")) };
+        at("read", path, is_file)?;
+        at("read", path, if size <= MAX_BLOB_BYTES { Ok(()) } else { Err(invalid("longer than 64 GiB")) })?;
+        let tree = bao_tree::BaoTree::new(size, BLOCK);
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(outboard);
+        let mut parents = Parents { tree, file: at("create", outboard, options)? };
+        at("write", outboard, parents.file.set_len(tree.outboard_size()))?;
+        let mut reader = Sealing { file: data, offset: 0, key: key.as_ref() };
+        let root = at("read", path, bao_tree::io::sync::outboard(&mut reader, tree, &mut parents))?;
+        at("sync", outboard, parents.file.sync_data())?;
+        let after = at("read", path, reader.file.metadata())?;
+        let is_same = after.len() == size && after.modified().ok() == before.modified().ok();
+        at("read", path, if is_same { Ok(()) } else { Err(invalid("it changed while it was read")) })?;
+        let blob = Blob::new(BlobId(*root.as_bytes()), size);
+        let blob = at("read", path, blob.ok_or_else(|| invalid("longer than 64 GiB")))?;
+        let (data, data_path, outboard_path) = (reader.file, path.to_owned(), outboard.to_owned());
+        Ok(Self { blob, pair: Pair { data, data_path, outboard: parents.file, outboard_path, key } })
+    }
+
+    /// Opens what [`Shared::create`] made. Whether the file is still the same is seen when it is sent.
+    pub fn open(blob: Blob, path: &Path, outboard: &Path, key: Option<Key>) -> Result<Self, FileError> {
+        let data = at("open", path, File::open(path))?;
+        let parents = at("open", outboard, File::open(outboard))?;
+        let (data_path, outboard_path) = (path.to_owned(), outboard.to_owned());
+        Ok(Self { blob, pair: Pair { data, data_path, outboard: parents, outboard_path, key } })
+    }
+
+    /// The blob.
+    pub fn blob(&self) -> Blob {
+        self.blob
+    }
+}
+
+impl StepSource for Shared {
+    type Error = FileError;
+
+    fn read(&mut self, step: &Step) -> Result<Vec<u8>, FileError> {
+        self.pair.read(step)
+    }
+}
+
+/// Encrypts what is read.
+struct Sealing<'a> {
+    file: File,
+    offset: u64,
+    key: Option<&'a Key>,
+}
+
+impl Read for Sealing<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buf)?;
+        let read = buf.get_mut(..count).unwrap_or_default();
+        if self.key.is_some_and(|key| !key.apply(self.offset, read)) {
+            return Err(invalid("too long"));
+        }
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+/// The parents in a file, in pre-order.
+struct Parents {
+    tree: bao_tree::BaoTree,
+    file: File,
+}
+
+impl OutboardMut for Parents {
+    fn save(&mut self, node: TreeNode, (left, right): &(blake3::Hash, blake3::Hash)) -> io::Result<()> {
+        let Some(place) = self.tree.pre_order_offset(node) else { return Ok(()) };
+        write_at(&mut self.file, place * PARENT_BYTES as u64, &[*left.as_bytes(), *right.as_bytes()].concat())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Opens or makes a file of `len` bytes, and says how long it was.
+fn open_sized(path: &Path, len: u64) -> Result<(File, Option<u64>), FileError> {
+    let old = fs::metadata(path).ok().map(|metadata| metadata.len());
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let file = at("open", path, options)?;
+    if old != Some(len) {
+        at("resize", path, file.set_len(len))?;
+    }
+    Ok((file, old))
+}
+
+fn encode_have(blob: &Blob, have: &Bitmap) -> Vec<u8> {
+    let mut bytes = [&MAGIC[..], &blob.id().0, &blob.size().to_be_bytes(), &have.to_bytes()].concat();
+    bytes.extend(blake3::hash(&bytes).as_bytes());
+    bytes
+}
+
+/// `None` if it is torn, or another blob's.
+fn decode_have(blob: &Blob, bytes: &[u8]) -> Option<Bitmap> {
+    let (body, sum) = bytes.split_last_chunk::<32>()?;
+    let bits = body.strip_prefix(MAGIC)?.strip_prefix(&blob.id().0)?.strip_prefix(&blob.size().to_be_bytes())?;
+    let fits = blake3::hash(body).as_bytes() == sum;
+    fits.then(|| Bitmap::from_bytes(blob.groups(), bits)).flatten()
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes a rename last on systems where a directory can be opened; elsewhere, and if it fails, an older bitmap may be found after
+/// a loss of power, which costs a transfer and nothing else.
+fn sync_dir(of: &Path) {
+    if let Some(dir) = of.parent().and_then(|dir| File::open(dir).ok()) {
+        let _synced = dir.sync_all();
+    }
+}
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;
