@@ -88,10 +88,28 @@ impl<'a> Reader<'a> {
         Some(usize::from(self.u16()?)).filter(|n| *n <= max).ok_or(Reject::Malformed)
     }
 
-    /// A count of four bytes of which each stands for `size` bytes that are there.
+    /// A count of which each stands for `size` bytes that are there.
     fn count_of(&mut self, size: usize) -> Result<usize, Reject> {
-        let n = self.u32()? as usize;
+        let n = usize::try_from(self.varint()?).map_err(|_| Reject::Malformed)?;
         if n <= self.0.len() / size.max(1) { Ok(n) } else { Err(Reject::Malformed) }
+    }
+
+    /// A number of 1 to 10 bytes: seven bits each, the lowest first, the top bit set in all but the last.
+    pub fn varint(&mut self) -> Result<u64, Reject> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            // One encoding for each number: no zeros at the end, nothing beyond 64 bits.
+            if (byte == 0 && shift > 0) || bits << shift >> shift != bits {
+                return Err(Reject::Malformed);
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Reject::Malformed)
     }
 
     /// What is left.
@@ -250,8 +268,16 @@ fn put_count(into: &mut Vec<u8>, n: usize) {
     into.extend_from_slice(&u16::try_from(n).unwrap_or(u16::MAX).to_be_bytes());
 }
 
+fn put_varint(into: &mut Vec<u8>, mut value: u64) {
+    while value > 0x7f {
+        into.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    into.push(value as u8);
+}
+
 fn put_names(into: &mut Vec<u8>, names: &[ShortName]) {
-    into.extend_from_slice(&u32::try_from(names.len()).unwrap_or(u32::MAX).to_be_bytes());
+    put_varint(into, names.len() as u64);
     into.extend(names.iter().flatten());
 }
 
@@ -306,8 +332,10 @@ impl RangesAnswer {
                 put_short(&mut entry, proof);
             }
             put_count(&mut entry, ranges.ranges.len());
+            let mut last = 0;
             for range in &ranges.ranges {
-                entry.extend_from_slice(&range.from.to_be_bytes());
+                put_varint(&mut entry, range.from.wrapping_sub(last));
+                last = range.from;
                 entry.extend_from_slice(&range.fingerprint);
             }
             if bytes.len() + entry.len() > MAX_RANGES_BYTES {
@@ -340,13 +368,14 @@ impl RangesAnswer {
                 })
                 .collect::<Result<_, Reject>>()?;
             let ranges = reader.count(MAX_RANGES)?;
+            let mut from = 0u64;
             let ranges: Vec<Range> = (0..ranges)
-                .map(|_| Ok(Range { from: reader.u64()?, fingerprint: Fingerprint::from(reader.array()?) }))
+                .map(|i| {
+                    let step = reader.varint()?;
+                    from = from.checked_add(step).filter(|_| (step == 0) == (i == 0)).ok_or(Reject::Malformed)?;
+                    Ok(Range { from, fingerprint: Fingerprint::from(reader.array()?) })
+                })
                 .collect::<Result<_, Reject>>()?;
-            let begins = ranges.first().is_none_or(|range| range.from == 0);
-            if !begins || !ranges.is_sorted_by(|a, b| a.from < b.from) {
-                return Err(Reject::Malformed);
-            }
             all.push((token, Ranges { proofs, ranges }));
         }
         reader.end()?;
@@ -361,9 +390,11 @@ impl Lists {
         bytes.extend_from_slice(&self.salt);
         bytes.extend_from_slice(&self.token);
         put_count(&mut bytes, self.wants.len());
+        let mut last = 0;
         for want in &self.wants {
-            bytes.extend_from_slice(&want.from.to_be_bytes());
-            bytes.extend_from_slice(&want.to.to_be_bytes());
+            put_varint(&mut bytes, want.from.wrapping_sub(last));
+            put_varint(&mut bytes, want.to.wrapping_sub(want.from));
+            last = want.to;
             put_names(&mut bytes, &want.have);
         }
         bytes
@@ -375,11 +406,12 @@ impl Lists {
         let (salt, token) = (reader.array()?, reader.array()?);
         let n = reader.count(MAX_RANGES)?;
         let mut wants: Vec<Want> = Vec::new();
+        let mut last = 0u64;
         for _ in 0..n {
-            let (from, to) = (reader.u64()?, reader.u64()?);
-            if from >= to || wants.last().is_some_and(|last| last.to > from) {
-                return Err(Reject::Malformed);
-            }
+            let from = last.checked_add(reader.varint()?).ok_or(Reject::Malformed)?;
+            let length = reader.varint()?;
+            let to = from.checked_add(length).filter(|to| *to > from).ok_or(Reject::Malformed)?;
+            last = to;
             wants.push(Want { from, to, have: names(&mut reader)? });
         }
         reader.end()?;

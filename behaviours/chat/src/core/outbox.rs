@@ -23,6 +23,8 @@ pub const MAX_ENTRIES: usize = 4_096;
 pub const MAX_FOR_RECIPIENT: usize = 1_024;
 /// The most that is sealed for one device and not acknowledged: a ratchet keeps 40 skipped keys.
 pub const WINDOW: usize = 32;
+/// The most recipients of whom it is remembered how they are reachable; beyond, only those with entries.
+const MAX_RECIPIENTS: usize = MAX_ENTRIES;
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 const RETRY_LAST: Duration = Duration::from_secs(600);
 /// Outputs are polled after each call; one call makes at most a few for each entry.
@@ -64,6 +66,8 @@ pub struct Saved {
     pub terms: Terms,
     /// The sealed envelope; none if it waits for the window.
     pub envelope: Option<Envelope>,
+    /// How far it was when it was written; whoever stores [`Output::State`] puts the later state here on the way back.
+    pub state: State,
 }
 
 /// One thing to be written.
@@ -140,7 +144,7 @@ enum Stage {
     /// Waits for the window, or for its envelope.
     Unsealed { is_asked: bool },
     /// Waits for the disk.
-    Storing { batch: u64 },
+    Storing,
     /// Stored.
     Ready,
 }
@@ -159,8 +163,31 @@ struct Entry {
     /// Of this attempt: what has not started.
     starts: Vec<(Instant, Transport)>,
     next_attempt: Option<Instant>,
+    /// When its time is over, by the monotonic clock; looked at again by UTC then.
+    deadline: Instant,
+    timer: Option<Instant>,
     /// The order of submission.
     number: u64,
+}
+
+impl Entry {
+    fn new(terms: Terms, now: Now) -> Self {
+        Self {
+            terms,
+            allowed: Reach::default(),
+            message: None,
+            envelope: None,
+            stage: Stage::Ready,
+            state: State::Queued,
+            reason: Some(Reason::NotStored),
+            attempts: 0,
+            starts: Vec::new(),
+            next_attempt: None,
+            deadline: now.mono + terms.expires.since(now.unix),
+            timer: None,
+            number: 0,
+        }
+    }
 }
 
 /// The outbox.
@@ -171,6 +198,7 @@ pub struct Outbox {
     by_recipient: BTreeMap<Recipient, BTreeMap<u64, MessageId>>,
     reachable: BTreeMap<Recipient, Reach>,
     timers: BTreeSet<(Instant, Key)>,
+    storing: BTreeMap<u64, Key>,
     seed: [u8; 32],
     numbers: u64,
     outputs: BoundedQueue<Output>,
@@ -184,6 +212,7 @@ impl Outbox {
             by_recipient: BTreeMap::new(),
             reachable: BTreeMap::new(),
             timers: BTreeSet::new(),
+            storing: BTreeMap::new(),
             seed,
             numbers: 0,
             outputs: BoundedQueue::new(MAX_OUTPUTS),
@@ -208,7 +237,7 @@ impl Outbox {
             return Ok(());
         }
         let stage = Stage::Unsealed { is_asked: false };
-        self.insert(key, terms, allowed, Some(message.clone()), None, stage, now);
+        self.insert(key, allowed, Entry { message: Some(message.clone()), stage, ..Entry::new(terms, now) });
         self.push(Output::State { key, state: State::Queued, via: None, reason: Some(Reason::NotStored) });
         self.fill_window(to);
         // What must wait to be sealed is stored now; the rest is stored with its envelope.
@@ -227,7 +256,8 @@ impl Outbox {
             return Err(Reason::QueueFull);
         }
         let stage = if saved.envelope.is_some() { Stage::Ready } else { Stage::Unsealed { is_asked: false } };
-        self.insert(saved.key, saved.terms, allowed, None, saved.envelope, stage, now);
+        let entry = Entry { envelope: saved.envelope, stage, state: saved.state, ..Entry::new(saved.terms, now) };
+        self.insert(saved.key, allowed, entry);
         self.begin(saved.key, now.mono);
         self.fill_window(saved.key.1);
         Ok(())
@@ -241,7 +271,8 @@ impl Outbox {
             return;
         }
         entry.envelope = Some(packed.envelope);
-        entry.stage = Stage::Storing { batch: number };
+        entry.stage = Stage::Storing;
+        self.storing.insert(number, key);
         let seal = packed.state.into_iter().map(|(key, value)| Write::Seal { key, value }).collect();
         self.persist(number, key, seal);
     }
@@ -253,12 +284,9 @@ impl Outbox {
 
     /// A batch is on disk: what it holds may leave.
     pub fn handle_persisted(&mut self, batch: u64, now: Now) {
-        let is_stored = |entry: &Entry| entry.stage == Stage::Storing { batch };
-        let stored: Vec<_> = self.entries.iter().filter(|(_, entry)| is_stored(entry)).map(|(key, _)| *key).collect();
-        for key in stored {
-            if let Some(entry) = self.entries.get_mut(&key) {
-                entry.stage = Stage::Ready;
-            }
+        let Some(key) = self.storing.remove(&batch) else { return };
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.stage = Stage::Ready;
             self.begin(key, now.mono);
         }
     }
@@ -268,6 +296,9 @@ impl Outbox {
         let before = self.reachable.insert(to, reach).unwrap_or_default();
         if reach == Reach::default() {
             self.reachable.remove(&to);
+        }
+        if self.reachable.len() > MAX_RECIPIENTS {
+            self.reachable.retain(|to, _| self.by_recipient.contains_key(to));
         }
         let is_new = Transport::ALL.into_iter().any(|transport| reach.has(transport) && !before.has(transport));
         if !is_new {
@@ -358,32 +389,9 @@ impl Outbox {
         self.entries.is_empty()
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of an entry, from two places")]
-    fn insert(
-        &mut self,
-        key: Key,
-        terms: Terms,
-        allowed: Reach,
-        message: Option<Verified>,
-        envelope: Option<Envelope>,
-        stage: Stage,
-        now: Now,
-    ) {
+    fn insert(&mut self, key: Key, allowed: Reach, entry: Entry) {
         let number = self.number();
-        let entry = Entry {
-            terms,
-            allowed,
-            message,
-            envelope,
-            stage,
-            state: State::Queued,
-            reason: Some(Reason::NotStored),
-            attempts: 0,
-            starts: Vec::new(),
-            next_attempt: Some(now.mono + terms.expires.since(now.unix)),
-            number,
-        };
-        self.entries.insert(key, entry);
+        self.entries.insert(key, Entry { allowed, number, ..entry });
         self.by_recipient.entry(key.1).or_default().insert(number, key.0);
         self.set_timer(key);
     }
@@ -416,7 +424,7 @@ impl Outbox {
                 bytes: message.encode(),
             });
         }
-        let saved = Saved { key, terms: entry.terms, envelope: entry.envelope.clone() };
+        let saved = Saved { key, terms: entry.terms, envelope: entry.envelope.clone(), state: entry.state };
         writes.push(Write::Entry(Box::new(saved)));
         writes.extend(seal);
         self.push(Output::Persist(Batch { number, sync: true, writes }));
@@ -443,8 +451,9 @@ impl Outbox {
             self.fill_window(key.1);
             return;
         }
+        entry.timer = None;
+        entry.deadline = now.mono + entry.terms.expires.since(now.unix);
         if entry.stage != Stage::Ready {
-            entry.next_attempt = Some(now.mono + entry.terms.expires.since(now.unix));
             self.set_timer(key);
             return;
         }
@@ -476,20 +485,24 @@ impl Outbox {
                 self.by_recipient.remove(&key.1);
             }
         }
-        self.timers.retain(|(_, other)| *other != key);
+        if let Some(at) = entry.timer {
+            self.timers.remove(&(at, key));
+        }
         self.push(Output::State { key, state, via, reason });
         let number = self.number();
         self.push(Output::Persist(Batch { number, sync: false, writes: vec![Write::Delete(key)] }));
     }
 
-    /// One timer for an entry: its next start, or else its next attempt.
+    /// One timer for an entry: its next start, its next attempt or its end.
     fn set_timer(&mut self, key: Key) {
-        let Some(entry) = self.entries.get(&key) else { return };
-        let at = entry.starts.first().map(|(at, _)| *at).into_iter().chain(entry.next_attempt).min();
-        self.timers.retain(|(_, other)| *other != key);
-        if let Some(at) = at {
-            self.timers.insert((at, key));
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let start = entry.starts.first().map(|(at, _)| *at);
+        let at = start.into_iter().chain(entry.next_attempt).chain([entry.deadline]).min();
+        if let Some(before) = entry.timer {
+            self.timers.remove(&(before, key));
         }
+        entry.timer = at;
+        self.timers.extend(at.map(|at| (at, key)));
     }
 
     /// 0.8 to 1.2.

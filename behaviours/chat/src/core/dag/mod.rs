@@ -299,7 +299,6 @@ impl Dag {
         if missing.is_empty() {
             return match self.admit(id, message.signed_header(), false) {
                 Ok(()) => Ok(Taken::Complete),
-                Err(Reject::Full) => Err(Reject::Full),
                 Err(reject) => {
                     self.refuse(id, reject);
                     Err(reject)
@@ -309,7 +308,7 @@ impl Dag {
         let signed = message.signed_header().clone();
         let ask = self.room.add(signed, message.len_bytes(), from, missing, now)?;
         self.fetch(ask, from);
-        if self.room.follows_only_shown(&id) {
+        if self.room.follows_known_gaps(&id) {
             self.show_with_gap(id);
         }
         Ok(Taken::Waiting)
@@ -326,9 +325,7 @@ impl Dag {
                 Err(reason) => {
                     self.count(reason);
                     self.push(Output::Refuse { id, from: waiting.from, reason });
-                    if reason != Reject::Full {
-                        self.refuse(id, reason);
-                    }
+                    self.refuse(id, reason);
                 }
             }
         }
@@ -347,12 +344,12 @@ impl Dag {
         Ok(())
     }
 
-    /// Remembers a false message, and takes back everything that builds on it.
+    /// Takes back everything that builds on a message, and remembers that it is false, unless there was no room for it.
     fn refuse(&mut self, id: MessageId, reason: Reject) {
         let mut open = vec![id];
         while let Some(id) = open.pop() {
             self.room.arrives(&id);
-            if self.refused.insert(id) {
+            if reason != Reject::Full && self.refused.insert(id) {
                 self.refused_order.push_back(id);
             }
             while self.refused_order.len() > MAX_REFUSED {
@@ -408,7 +405,7 @@ impl Dag {
         is_news
     }
 
-    /// Shows a waiting message, and those after it that wait for nothing else than what is shown.
+    /// Shows a waiting message, and those that wait for nothing else than it, or than what it lacks.
     fn show_with_gap(&mut self, id: MessageId) {
         let mut open = VecDeque::from([id]);
         while let Some(id) = open.pop_front() {
@@ -418,8 +415,8 @@ impl Dag {
                 continue;
             }
             self.push(Output::Show { id, has_gap: self.gap_before(&id) });
-            let children = self.room.children(&id);
-            open.extend(children.into_iter().filter(|child| self.room.follows_only_shown(child)));
+            let next = self.room.neighbours(&id);
+            open.extend(next.into_iter().filter(|next| self.room.follows_known_gaps(next)));
         }
     }
 

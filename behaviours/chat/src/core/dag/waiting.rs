@@ -197,8 +197,21 @@ impl Room {
         self.messages.get(id).is_some_and(|waiting| waiting.missing.iter().all(is_shown))
     }
 
-    pub(super) fn missing(&self, id: &MessageId) -> impl Iterator<Item = MessageId> + '_ {
-        self.messages.get(id).into_iter().flat_map(|waiting| waiting.missing.iter().copied())
+    /// Whether nothing is missing but what others that are shown miss as well.
+    pub(super) fn follows_known_gaps(&self, id: &MessageId) -> bool {
+        let is_shown = |id: &MessageId| self.messages.get(id).is_some_and(|waiting| waiting.is_shown);
+        let is_known = |parent: &MessageId| match self.messages.get(parent) {
+            Some(waiting) => waiting.is_shown,
+            None => self.children.get(parent).into_iter().flatten().any(is_shown),
+        };
+        self.messages.get(id).is_some_and(|waiting| waiting.missing.iter().all(is_known))
+    }
+
+    /// Those that wait for `id`, or for the same absent messages as `id`.
+    pub(super) fn neighbours(&self, id: &MessageId) -> BTreeSet<MessageId> {
+        let missing = self.messages.get(id).into_iter().flat_map(|waiting| &waiting.missing);
+        let absent = missing.filter(|parent| !self.messages.contains_key(*parent));
+        absent.chain([id]).filter_map(|parent| self.children.get(parent)).flatten().copied().collect()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
