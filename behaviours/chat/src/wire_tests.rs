@@ -98,7 +98,8 @@ fn messages_of_reconciliation_survive_the_wire_and_have_the_layout_of_the_readme
     assert_eq!(hello.encode(), [&[1][..], &[7; 32], &[0, 1], &[1; 16], &[2; 8]].concat());
     assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
     let ranges = vec![Range { from: 0, fingerprint: [3; 8] }, Range { from: 300, fingerprint: [4; 8] }];
-    let answer = RangesAnswer(vec![([1; 16], Ranges { proofs: vec![vec![9, 9]], ranges }), ([2; 16], Ranges::default())]);
+    let answer =
+        RangesAnswer(vec![([1; 16], Ranges { proofs: vec![vec![9, 9]], ranges }), ([2; 16], Ranges::default())]);
     let first = [&[1; 16][..], &[1, 0, 2, 9, 9, 0, 2, 0], &[3; 8], &[0xac, 2], &[4; 8]].concat();
     assert_eq!(answer.encode(), [&[2, 0, 2][..], &first, &[2; 16], &[0, 0, 0]].concat());
     assert_eq!(RangesAnswer::decode(&answer.encode()), Ok(answer));
@@ -108,8 +109,7 @@ fn messages_of_reconciliation_survive_the_wire_and_have_the_layout_of_the_readme
     assert_eq!(Lists::decode(&lists.encode()), Ok(lists));
     let messages =
         Messages { token: [1; 16], complete_to: 5, messages: vec![vec![8; 3], vec![]], wanted: vec![[6; 6]] };
-    let expected =
-        [&[4][..], &[1; 16], &5u64.to_be_bytes(), &[0, 2, 0, 3, 8, 8, 8, 0, 0, 1], &[6; 6]].concat();
+    let expected = [&[4][..], &[1; 16], &5u64.to_be_bytes(), &[0, 2, 0, 3, 8, 8, 8, 0, 0, 1], &[6; 6]].concat();
     assert_eq!(messages.encode(), expected);
     assert_eq!(Messages::decode(&messages.encode()), Ok(messages));
 }
@@ -147,7 +147,7 @@ proptest! {
     #[test]
     fn a_flipped_bit_is_another_header_or_none(bit in 0usize..8 * 244) {
         let good = header().encode();
-        let mut bytes = good.clone();
+        let mut bytes = good;
         bytes[bit / 8] ^= 1 << (bit % 8);
         if let Ok(header) = decode(&bytes) {
             prop_assert_eq!(header.encode(), bytes);

@@ -98,8 +98,12 @@ impl Carrier {
     }
 
     fn expire(&mut self, now: UnixMillis) {
-        let over: Vec<_> =
-            self.worth.iter().filter(|(_, expires, _)| u64::from(*expires) < now.as_secs()).map(|(.., id)| *id).collect();
+        let over: Vec<_> = self
+            .worth
+            .iter()
+            .filter(|(_, expires, _)| u64::from(*expires) < now.as_secs())
+            .map(|(.., id)| *id)
+            .collect();
         for id in over {
             self.remove(&id);
         }

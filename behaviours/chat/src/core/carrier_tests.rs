@@ -47,7 +47,8 @@ fn one_peer_has_its_quota() {
     let mut carrier = Carrier::default();
     let taken = |carrier: &mut Carrier, peer: u8, length: usize| {
         let at = u64::from(peer) * 1_000;
-        (at..at + 300).filter(|n| carrier.handle_envelope(&envelope(*n, Priority::Message, length), node(peer), NOW).is_ok())
+        (at..at + 300)
+            .filter(|n| carrier.handle_envelope(&envelope(*n, Priority::Message, length), node(peer), NOW).is_ok())
             .count()
     };
     assert_eq!(taken(&mut carrier, 1, 10), MAX_FROM_PEER.0);
@@ -74,7 +75,8 @@ fn a_full_carrier_gives_up_what_matters_less() {
     for peer in 20..23 {
         for _ in 0..65 {
             n += 1;
-            refused += u32::from(carrier.handle_envelope(&envelope(n, Priority::Bulk, 15_000), node(peer), NOW).is_err());
+            refused +=
+                u32::from(carrier.handle_envelope(&envelope(n, Priority::Bulk, 15_000), node(peer), NOW).is_err());
         }
     }
     assert!(refused > 0);

@@ -21,8 +21,7 @@ pub enum State {
 
 impl State {
     /// All states, in their order.
-    pub const ALL: [Self; 6] =
-        [Self::Queued, Self::Sent, Self::Carried, Self::Failed, Self::Delivered, Self::Read];
+    pub const ALL: [Self; 6] = [Self::Queued, Self::Sent, Self::Carried, Self::Failed, Self::Delivered, Self::Read];
 
     /// Goes to `to` if that is further; whether it did.
     pub fn advance(&mut self, to: Self) -> bool {
@@ -219,7 +218,8 @@ mod tests {
     fn the_fast_ways_start_first() {
         let all = Reach::of(&Transport::ALL);
         let auto = allowed(Policy::Auto, Via::Auto).unwrap();
-        let starts: Vec<_> = plan(auto, all).into_iter().map(|(transport, start)| (transport, start.as_millis())).collect();
+        let starts: Vec<_> =
+            plan(auto, all).into_iter().map(|(transport, start)| (transport, start.as_millis())).collect();
         let expected = [
             (Transport::Gossip, 0),
             (Transport::Lan, 0),

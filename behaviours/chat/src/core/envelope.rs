@@ -104,7 +104,8 @@ impl Envelope {
         let size = SIZES.into_iter().find(|size| *size >= needed).ok_or(PackError::TooLong)?;
         let end = now.plus(lifetime.min(MAX_LIFETIME)).as_secs();
         // The last step before the longest life is over: an expiry is never too far ahead.
-        let expires = if lifetime >= MAX_LIFETIME { end / EXPIRY_STEP } else { end.div_ceil(EXPIRY_STEP) } * EXPIRY_STEP;
+        let expires =
+            if lifetime >= MAX_LIFETIME { end / EXPIRY_STEP } else { end.div_ceil(EXPIRY_STEP) } * EXPIRY_STEP;
         let expires = u32::try_from(expires).map_err(|_| PackError::TooLong)?;
         let tag = key.tag(expires);
         let sealed = seal.seal(&header(0, priority, expires, tag), message, size - HEADER)?;

@@ -20,7 +20,7 @@ fn an_envelope_has_the_layout_of_the_readme() {
     let expires = (NOW.as_secs() + 7 * 86_400).div_ceil(600) * 600;
     assert_eq!(bytes[4..8], u32::try_from(expires).unwrap().to_be_bytes());
     assert_eq!(bytes[8..24], KEY.tag(u32::try_from(expires).unwrap()));
-    let mut outside = bytes.clone();
+    let mut outside = bytes;
     outside[1] = 0;
     let mut hasher = blake3::Hasher::new_derive_key("fog chat v1 envelope id");
     assert_eq!(envelope.id().0, *hasher.update(&outside).finalize().as_bytes());

@@ -15,4 +15,6 @@ pub mod seen;
 pub mod tag;
 
 #[cfg(test)]
+mod ingest_tests;
+#[cfg(test)]
 pub(crate) mod testing;

@@ -304,7 +304,8 @@ impl Outbox {
         if !is_new {
             return;
         }
-        let keys: Vec<_> = self.by_recipient.get(&to).into_iter().flat_map(BTreeMap::values).map(|id| (*id, to)).collect();
+        let keys: Vec<_> =
+            self.by_recipient.get(&to).into_iter().flat_map(BTreeMap::values).map(|id| (*id, to)).collect();
         for key in keys {
             if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.stage == Stage::Ready) {
                 entry.attempts = 0;

@@ -36,7 +36,10 @@ fn drain(outbox: &mut Outbox) -> Vec<Output> {
 }
 
 fn batches(outputs: &[Output]) -> Vec<Batch> {
-    outputs.iter().filter_map(|output| if let Output::Persist(batch) = output { Some(batch.clone()) } else { None }).collect()
+    outputs
+        .iter()
+        .filter_map(|output| if let Output::Persist(batch) = output { Some(batch.clone()) } else { None })
+        .collect()
 }
 
 fn sends(outputs: &[Output]) -> Vec<Transport> {

@@ -73,7 +73,7 @@ pub struct Range {
 pub struct Ranges {
     /// Fork proofs, at most [`MAX_PROOFS`].
     pub proofs: Vec<Vec<u8>>,
-    /// From lamport 0 to the end, at most [`MAX_RANGES`]; empty if there is nothing.
+    /// From lamport 0 to the end, 1 to [`MAX_RANGES`].
     pub ranges: Vec<Range>,
 }
 
@@ -160,13 +160,15 @@ fn cut(history: &History, salt: &[u8; 32]) -> Vec<Range> {
             add(&mut range.fingerprint, &salted(salt, id));
         }
     }
+    if ranges.is_empty() {
+        ranges.push(Range { from: 0, fingerprint: [0; 8] });
+    }
     ranges
 }
 
 /// Answers lists. `load` gives a message's bytes; what the store has lost is left out.
 pub fn answer(dag: &Dag, lists: &Lists, mut load: impl FnMut(&MessageId) -> Option<Vec<u8>>) -> Messages {
-    let mut answer =
-        Messages { token: lists.token, complete_to: u64::MAX, messages: Vec::new(), wanted: Vec::new() };
+    let mut answer = Messages { token: lists.token, complete_to: u64::MAX, messages: Vec::new(), wanted: Vec::new() };
     let mut bytes = 0;
     for want in &lists.wants {
         let mut theirs: BTreeSet<_> = want.have.iter().copied().collect();

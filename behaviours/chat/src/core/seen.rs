@@ -34,7 +34,10 @@ impl Seen {
 
     fn insert_id(&mut self, id: EnvelopeId, expires: u32, now: UnixMillis) -> bool {
         let over = now.minus(fog_base::time::CLOCK_TOLERANCE).as_secs();
-        while self.by_expiry.first().is_some_and(|(expires, _)| u64::from(*expires) < over || self.ids.len() >= MAX_SEEN)
+        while self
+            .by_expiry
+            .first()
+            .is_some_and(|(expires, _)| u64::from(*expires) < over || self.ids.len() >= MAX_SEEN)
         {
             let Some((_, oldest)) = self.by_expiry.pop_first() else { break };
             self.ids.remove(&oldest);

@@ -78,14 +78,6 @@ impl Digest {
         bytes
     }
 
-    /// Replaces the author's entry `old` (none if 0) by `new`.
-    pub(super) fn replace(&mut self, author: DeviceId, old: u32, new: u32) {
-        if old > 0 {
-            self.subtract(entry(author, old));
-        }
-        self.add(entry(author, new));
-    }
-
     fn add(&mut self, other: Self) {
         let mut carry = false;
         for (to, from) in self.0.iter_mut().zip(other.0) {
@@ -107,10 +99,30 @@ impl Digest {
     }
 }
 
-fn entry(author: DeviceId, seq: u32) -> Digest {
-    let mut hasher = blake3::Hasher::new_derive_key(ENTRY_CONTEXT);
-    hasher.update(&author.0).update(&seq.to_be_bytes());
-    Digest::from_bytes(hasher.finalize().as_bytes())
+/// Makes the hashes of entries; the context is hashed once.
+#[derive(Debug)]
+pub(super) struct EntryHasher(blake3::Hasher);
+
+impl Default for EntryHasher {
+    fn default() -> Self {
+        Self(blake3::Hasher::new_derive_key(ENTRY_CONTEXT))
+    }
+}
+
+impl EntryHasher {
+    /// Replaces in `digest` the author's entry `old` (none if 0) by `new`.
+    pub(super) fn replace(&self, digest: &mut Digest, author: DeviceId, old: u32, new: u32) {
+        if old > 0 {
+            digest.subtract(self.entry(author, old));
+        }
+        digest.add(self.entry(author, new));
+    }
+
+    fn entry(&self, author: DeviceId, seq: u32) -> Digest {
+        let mut hasher = self.0.clone();
+        hasher.update(&author.0).update(&seq.to_be_bytes());
+        Digest::from_bytes(hasher.finalize().as_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -150,13 +162,14 @@ mod tests {
         #[test]
         fn a_digest_does_not_depend_on_the_way_to_its_entries(seqs in proptest::collection::vec(1u32..9, 1..8)) {
             let author = |i: usize| DeviceId([u8::try_from(i).unwrap(); 32]);
+            let hasher = EntryHasher::default();
             let (mut at_once, mut by_steps) = (Digest::default(), Digest::default());
             for (i, seq) in seqs.iter().enumerate() {
-                at_once.replace(author(i), 0, *seq);
+                hasher.replace(&mut at_once, author(i), 0, *seq);
             }
             for (i, seq) in seqs.iter().enumerate().rev() {
                 for step in 1..=*seq {
-                    by_steps.replace(author(i), step - 1, step);
+                    hasher.replace(&mut by_steps, author(i), step - 1, step);
                 }
             }
             prop_assert_eq!(at_once, by_steps);

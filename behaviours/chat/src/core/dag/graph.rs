@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::clock::{Clock, Digest, Slot};
+use super::clock::{Clock, Digest, EntryHasher, Slot};
 use crate::{
     core::{
         id::{DeviceId, MessageId},
@@ -15,8 +15,10 @@ use crate::{
 pub const MAX_AUTHORS: usize = 1_024;
 /// The most disputed messages of one author that are kept though nobody else names them.
 pub const MAX_HIDDEN: u32 = 64;
-/// Every so many messages of an author a clock is kept whole; between them, changes are.
+/// After so many messages that differ from one another a clock is kept whole.
 const CHECKPOINT: u32 = 32;
+/// Of so many latest messages too: new ones build on them.
+const RECENT: usize = 64;
 
 /// The number of a complete message, in the order of completion: no predecessor has a higher one.
 pub(super) type Index = u32;
@@ -31,8 +33,12 @@ pub(super) struct Node {
     /// The author's previous message first, if there is one.
     pub(super) predecessors: Vec<Index>,
     digest: Digest,
-    /// Since the author's previous message; empty where the clock is always kept.
+    /// The predecessor with the largest lamport: its clock differs least.
+    base: Option<Index>,
+    /// How the clock differs from the base's.
     changes: Vec<(Slot, u32)>,
+    /// How many bases are between this and a clock that is always kept whole.
+    depth: u32,
     clock: Option<Clock>,
     pub(super) is_shown: bool,
 }
@@ -47,11 +53,15 @@ struct Author {
 /// What a clock must be after some predecessors.
 struct Computed {
     previous: Option<Index>,
+    base: Option<Index>,
     lamport: u64,
     clock: Clock,
     digest: Digest,
-    /// In the order of the authors' keys.
-    changes: Vec<(Slot, u32)>,
+    since_base: Vec<(Slot, u32)>,
+    /// Since the author's previous message.
+    changed: usize,
+    /// The first of them in the order of the authors' keys.
+    listed: Vec<Change>,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +71,7 @@ pub(super) struct Graph {
     nodes: Vec<Node>,
     by_id: BTreeMap<MessageId, Index>,
     by_seq: BTreeMap<(Slot, u32), Index>,
+    hasher: EntryHasher,
     /// Shown, in the order of history.
     pub(super) shown: BTreeSet<(u64, MessageId)>,
     pub(super) heads: BTreeSet<(u64, MessageId)>,
@@ -122,7 +133,7 @@ impl Graph {
         author.is_none_or(|author| author.hidden < MAX_HIDDEN)
     }
 
-    /// The clock of a complete message, found from the last one of its author's that is kept whole.
+    /// The clock of a complete message, found from the next of its bases that has it whole.
     pub(super) fn clock(&self, index: Index) -> Clock {
         let (mut way, mut at) = (Vec::new(), Some(index));
         let mut clock = Clock::default();
@@ -132,7 +143,7 @@ impl Graph {
                 break;
             }
             way.push(node);
-            at = node.predecessors.first().copied();
+            at = node.base;
         }
         for node in way.into_iter().rev() {
             for (slot, seq) in &node.changes {
@@ -164,7 +175,7 @@ impl Graph {
             self.authors.push(Author { id: header.author, latest: None, hidden: 0 });
             self.slots.insert(header.author, slot);
         }
-        let is_kept_whole = is_checkpoint(header.seq);
+        let depth = computed.base.and_then(|at| self.node(at)).map_or(0, |base| (base.depth + 1) % CHECKPOINT);
         self.nodes.push(Node {
             id,
             slot,
@@ -173,13 +184,15 @@ impl Graph {
             kind: header.kind,
             predecessors,
             digest: computed.digest,
-            changes: if is_kept_whole { Vec::new() } else { computed.changes },
+            base: computed.base,
+            changes: computed.since_base,
+            depth,
             clock: Some(computed.clock),
             is_shown: false,
         });
         self.by_id.insert(id, index);
         self.by_seq.entry((slot, header.seq)).or_insert(index);
-        self.advance(slot, index, header.seq, computed.previous);
+        self.advance(slot, index, computed.previous);
         Ok(self.show(index))
     }
 
@@ -197,8 +210,8 @@ impl Graph {
         let computed = self.compute(header.author, slot, header.seq, &predecessors)?;
         header.lamport = computed.lamport;
         header.digest = computed.digest.to_bytes();
-        header.changed = u32::try_from(computed.changes.len()).map_err(|_| Reject::Full)?;
-        header.changes = self.listed(header.author, &computed.changes);
+        header.changed = u32::try_from(computed.changed).map_err(|_| Reject::Full)?;
+        header.changes = computed.listed;
         Ok(())
     }
 
@@ -254,63 +267,73 @@ impl Graph {
 
     fn compute(&self, author: DeviceId, slot: Slot, seq: u32, predecessors: &[Index]) -> Result<Computed, Reject> {
         let previous = predecessors.first().copied().filter(|_| seq > 1);
-        let mut digest = Digest::default();
-        if let Some(node) = previous.and_then(|at| self.node(at)) {
-            if node.slot != slot || node.seq.checked_add(1) != Some(seq) {
-                return Err(Reject::FalsePrevious);
-            }
-            digest = node.digest;
+        if let Some(node) = previous.and_then(|at| self.node(at))
+            && (node.slot != slot || node.seq.checked_add(1) != Some(seq))
+        {
+            return Err(Reject::FalsePrevious);
         }
-        let before = previous.map(|at| self.clock(at)).unwrap_or_default();
-        let mut clock = before.clone();
-        let mut lamport = 0;
-        for at in predecessors {
-            if Some(*at) != previous {
-                clock.join(&self.clock(*at));
-            }
-            lamport = lamport.max(self.node(*at).map_or(0, |node| node.lamport));
+        let lamport = |at: &Index| self.node(*at).map_or(0, |node| node.lamport);
+        let base = predecessors.iter().copied().max_by_key(lamport);
+        let base_clock = base.map(|at| self.clock(at)).unwrap_or_default();
+        let before = match previous {
+            Some(_) if base == previous => base_clock.clone(),
+            Some(at) => self.clock(at),
+            None => Clock::default(),
+        };
+        let mut clock = base_clock.clone();
+        for at in predecessors.iter().filter(|at| Some(**at) != base) {
+            if Some(*at) == previous { clock.join(&before) } else { clock.join(&self.clock(*at)) }
         }
         // Whoever builds on a later message of its own has two messages of one number.
         if clock.get(slot) != seq - 1 {
             return Err(Reject::FalseClock);
         }
         clock.set(slot, seq);
-        let mut changes: Vec<_> = clock.since(&before).collect();
-        changes.sort_by_key(|(slot, _)| self.author(*slot).unwrap_or(author));
-        for (slot, seq) in &changes {
-            digest.replace(self.author(*slot).unwrap_or(author), before.get(*slot), *seq);
+        let since_base: Vec<_> = clock.since(&base_clock).collect();
+        let mut digest = base.and_then(|at| self.node(at)).map(|node| node.digest).unwrap_or_default();
+        for (slot, seq) in &since_base {
+            let author = self.author(*slot).unwrap_or(author);
+            self.hasher.replace(&mut digest, author, base_clock.get(*slot), *seq);
         }
-        Ok(Computed { previous, lamport: lamport.saturating_add(1), clock, digest, changes })
+        let (changed, listed) = self.listed(author, clock.since(&before).collect());
+        let lamport = base.as_ref().map_or(0, lamport).saturating_add(1);
+        Ok(Computed { previous, base, lamport, clock, digest, since_base, changed, listed })
     }
 
     fn compare(&self, header: &Header, computed: &Computed) -> Result<(), Reject> {
         let is_true = header.lamport == computed.lamport
             && header.digest == computed.digest.to_bytes()
-            && header.changed as usize == computed.changes.len()
-            && header.changes == self.listed(header.author, &computed.changes);
+            && header.changed as usize == computed.changed
+            && header.changes == computed.listed;
         if is_true { Ok(()) } else { Err(Reject::FalseClock) }
     }
 
-    /// `author` has no slot before its first message.
-    fn listed(&self, author: DeviceId, changes: &[(Slot, u32)]) -> Vec<Change> {
-        let change = |(slot, seq): &(Slot, u32)| {
-            let DeviceId([a, b, c, d, e, f, g, h, ..]) = self.author(*slot).unwrap_or(author);
-            Change { author: [a, b, c, d, e, f, g, h], seq: *seq }
+    /// How many changes there are, and the first of them in the order of the authors' keys. `author` has no slot before its
+    /// first message.
+    fn listed(&self, author: DeviceId, mut changes: Vec<(Slot, u32)>) -> (usize, Vec<Change>) {
+        let changed = changes.len();
+        let key = |slot: Slot| self.author(slot).unwrap_or(author);
+        if changed > MAX_LISTED {
+            changes.select_nth_unstable_by_key(MAX_LISTED, |(slot, _)| key(*slot));
+            changes.truncate(MAX_LISTED);
+        }
+        changes.sort_by_key(|(slot, _)| key(*slot));
+        let change = |(slot, seq): (Slot, u32)| {
+            let DeviceId([a, b, c, d, e, f, g, h, ..]) = key(slot);
+            Change { author: [a, b, c, d, e, f, g, h], seq }
         };
-        changes.iter().take(MAX_LISTED).map(change).collect()
+        (changed, changes.into_iter().map(change).collect())
     }
 
-    /// The author's latest message keeps its clock whole, and the one before gives its own up.
-    fn advance(&mut self, slot: Slot, index: Index, seq: u32, previous: Option<Index>) {
-        let Some(author) = self.authors.get_mut(slot as usize) else { return };
-        let is_latest = author.latest.is_none_or(|latest| Some(latest) == previous);
-        if is_latest {
+    /// The author has a new latest message; a clock that is no longer recent is given up.
+    fn advance(&mut self, slot: Slot, index: Index, previous: Option<Index>) {
+        if let Some(author) = self.authors.get_mut(slot as usize)
+            && author.latest.is_none_or(|latest| Some(latest) == previous)
+        {
             author.latest = Some(index);
         }
-        let done = if is_latest { previous } else { Some(index).filter(|_| !is_checkpoint(seq)) };
-        if let Some(node) = done.and_then(|at| self.nodes.get_mut(at as usize))
-            && !is_checkpoint(node.seq)
-        {
+        let old = self.nodes.len().checked_sub(RECENT + 1);
+        if let Some(node) = old.and_then(|at| self.nodes.get_mut(at)).filter(|node| node.depth > 0) {
             node.clock = None;
         }
     }
@@ -390,8 +413,4 @@ impl Graph {
             }
         }
     }
-}
-
-fn is_checkpoint(seq: u32) -> bool {
-    seq % CHECKPOINT == 1
 }

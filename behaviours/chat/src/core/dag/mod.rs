@@ -334,11 +334,8 @@ impl Dag {
 
     fn admit_one(&mut self, id: MessageId, header: &Header, was_shown: bool) -> Result<(), Reject> {
         for shown in self.graph.admit(id, header)? {
-            let output = if shown == id && was_shown {
-                Output::Fill(id)
-            } else {
-                Output::Show { id: shown, has_gap: false }
-            };
+            let output =
+                if shown == id && was_shown { Output::Fill(id) } else { Output::Show { id: shown, has_gap: false } };
             self.push(output);
         }
         Ok(())
