@@ -241,6 +241,8 @@ fn the_outbox_is_bounded() {
 struct Disk {
     entries: BTreeMap<Key, Saved>,
     messages: BTreeMap<MessageId, u32>,
+    /// Whatever was there at some time.
+    stored: BTreeSet<Key>,
     seal_steps: u64,
 }
 
@@ -249,7 +251,10 @@ impl Disk {
         for write in &batch.writes {
             match write {
                 Write::Message { id, seq, .. } => drop(self.messages.insert(*id, *seq)),
-                Write::Entry(saved) => drop(self.entries.insert(saved.key, (**saved).clone())),
+                Write::Entry(saved) => {
+                    self.stored.insert(saved.key);
+                    self.entries.insert(saved.key, (**saved).clone());
+                }
                 Write::Delete(key) => drop(self.entries.remove(key)),
                 Write::Seal { value, .. } => {
                     let [a, b, c, d, e, f, g, h, ..] = value[..] else { panic!() };
@@ -260,100 +265,131 @@ impl Disk {
     }
 }
 
+/// A node that crashes: its outbox, its disk, its sealer, and what left it.
+struct Run {
+    rng: ChaCha8Rng,
+    at: Now,
+    outbox: Outbox,
+    dag: Dag,
+    seal: RoomSeal,
+    disk: Disk,
+    in_flight: Vec<Batch>,
+    messages: BTreeMap<MessageId, Verified>,
+    left: BTreeMap<EnvelopeId, Key>,
+    done: BTreeSet<Key>,
+    states: BTreeMap<Key, State>,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            at: now(),
+            outbox: Outbox::new([1; 32]),
+            dag: dag(),
+            seal: RoomSeal(0),
+            disk: Disk::default(),
+            in_flight: Vec::new(),
+            messages: BTreeMap::new(),
+            left: BTreeMap::new(),
+            done: BTreeSet::new(),
+            states: BTreeMap::new(),
+        }
+    }
+
+    fn step(&mut self) {
+        match self.rng.random_range(0..9) {
+            0 | 1 => self.submit(),
+            2 => {
+                let reach: Vec<_> = Transport::ALL.into_iter().filter(|_| self.rng.random_bool(0.5)).collect();
+                let recipient = to(self.rng.random_range(2..4));
+                self.outbox.handle_reachable(recipient, Reach::of(&reach), self.at);
+            }
+            // The disk finishes the oldest batch.
+            3 | 4 if !self.in_flight.is_empty() => {
+                let batch = self.in_flight.remove(0);
+                self.disk.write(&batch);
+                self.outbox.handle_persisted(batch.number, self.at);
+            }
+            5 => {
+                if let Some(key) = self.left.values().next_back().copied() {
+                    self.outbox.handle_receipt(key, None, State::Delivered);
+                    self.done.insert(key);
+                }
+            }
+            6 => {
+                if let Some(key) = self.left.values().next().copied() {
+                    self.outbox.handle_failure(key, self.at);
+                }
+            }
+            7 if self.rng.random_bool(0.3) => self.crash(),
+            _ => {
+                self.at = self.at.plus(Duration::from_millis(self.rng.random_range(0..5_000)));
+                self.outbox.handle_timeout(self.at);
+            }
+        }
+        while let Some(output) = self.outbox.poll_output() {
+            self.follow(output);
+        }
+    }
+
+    fn submit(&mut self) {
+        let message = write(&mut self.dag, 1, "hello");
+        let policy = if self.rng.random_bool(0.5) { Policy::Mix } else { Policy::Auto };
+        let recipient = to(self.rng.random_range(2..4));
+        self.messages.insert(message.id(), message.clone());
+        self.outbox.handle_submit(&message, recipient, Terms { policy, ..terms(self.at) }, self.at).unwrap();
+    }
+
+    /// What is not on disk is gone, the sealer's state with it.
+    fn crash(&mut self) {
+        self.in_flight.clear();
+        self.outbox = Outbox::new([2; 32]);
+        self.seal = RoomSeal(self.disk.seal_steps);
+        self.states.clear();
+        for saved in self.disk.entries.values() {
+            self.outbox.restore(saved.clone(), self.at).unwrap();
+        }
+        for key in self.disk.stored.difference(&self.done) {
+            assert!(self.outbox.state(key).is_some(), "an entry that was stored is lost");
+        }
+    }
+
+    fn follow(&mut self, output: Output) {
+        match output {
+            Output::Pack(key) => {
+                let packed = pack(&self.messages[&key.0], &mut self.seal, self.at);
+                self.outbox.handle_packed(key, packed);
+            }
+            Output::Persist(batch) => self.in_flight.push(batch),
+            Output::Send { key, transport, envelope } => {
+                let saved = &self.disk.entries[&key];
+                assert_eq!(saved.envelope.as_ref(), Some(&*envelope), "it left before it was stored");
+                assert!(self.disk.messages.contains_key(&key.0));
+                // One envelope for one message and recipient, ever: no key of the sealer served twice.
+                assert_eq!(*self.left.entry(envelope.id()).or_insert(key), key);
+                if saved.terms.policy == Policy::Mix {
+                    assert!(matches!(transport, Transport::Mix | Transport::MixMailbox));
+                }
+            }
+            Output::State { key, state, .. } => {
+                let before = self.states.insert(key, state);
+                assert!(before.is_none_or(|before| state >= before), "{before:?} then {state:?}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn a_crash_at_any_point_reuses_no_key_loses_nothing_stored_and_downgrades_nothing(seed in 0u64..1_000_000) {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let (mut outbox, mut at, mut disk) = (Outbox::new([1; 32]), now(), Disk::default());
-        let mut dag: Dag = dag();
-        let mut messages: BTreeMap<MessageId, Verified> = BTreeMap::new();
-        let (mut seal, mut in_flight): (RoomSeal, Vec<Batch>) = (RoomSeal(0), Vec::new());
-        let mut left: BTreeMap<EnvelopeId, Key> = BTreeMap::new();
-        let mut accepted: BTreeSet<Key> = BTreeSet::new();
-        let mut done: BTreeSet<Key> = BTreeSet::new();
-        let mut states: BTreeMap<Key, State> = BTreeMap::new();
-        for step in 0..200 {
-            match rng.random_range(0..9) {
-                0 | 1 => {
-                    let message = write(&mut dag, 1, &format!("{step}"));
-                    let policy = if rng.random_bool(0.5) { Policy::Mix } else { Policy::Auto };
-                    let key = (message.id(), to(rng.random_range(2..4)));
-                    messages.insert(message.id(), message.clone());
-                    outbox.handle_submit(&message, key.1, Terms { policy, ..terms(at) }, at).unwrap();
-                }
-                2 => {
-                    let reach: Vec<_> = Transport::ALL.into_iter().filter(|_| rng.random_bool(0.5)).collect();
-                    outbox.handle_reachable(to(rng.random_range(2..4)), Reach::of(&reach), at);
-                }
-                3 | 4 => {
-                    // The disk finishes the oldest batch.
-                    if !in_flight.is_empty() {
-                        let batch = in_flight.remove(0);
-                        disk.write(&batch);
-                        for write in &batch.writes {
-                            if let Write::Entry(saved) = write {
-                                accepted.insert(saved.key);
-                            }
-                        }
-                        outbox.handle_persisted(batch.number, at);
-                    }
-                }
-                5 => {
-                    if let Some(key) = left.values().next_back().copied() {
-                        outbox.handle_receipt(key, None, State::Delivered);
-                        done.insert(key);
-                    }
-                }
-                6 => {
-                    if let Some(key) = left.values().next().copied() {
-                        outbox.handle_failure(key, at);
-                    }
-                }
-                7 if rng.random_bool(0.3) => {
-                    // A crash: what is not on disk is gone, the sealer's state with it.
-                    in_flight.clear();
-                    outbox = Outbox::new([2; 32]);
-                    seal = RoomSeal(disk.seal_steps);
-                    for saved in disk.entries.values() {
-                        outbox.restore(saved.clone(), at).unwrap();
-                    }
-                    states.clear();
-                    for key in accepted.difference(&done) {
-                        prop_assert!(outbox.state(key).is_some());
-                    }
-                }
-                _ => {
-                    at = at.plus(Duration::from_millis(rng.random_range(0..5_000)));
-                    outbox.handle_timeout(at);
-                }
-            }
-            while let Some(output) = outbox.poll_output() {
-                match output {
-                    Output::Pack(key) => {
-                        let packed = pack(&messages[&key.0], &mut seal, at);
-                        outbox.handle_packed(key, packed);
-                    }
-                    Output::Persist(batch) => in_flight.push(batch),
-                    Output::Send { key, transport, envelope } => {
-                        let saved = &disk.entries[&key];
-                        prop_assert_eq!(saved.envelope.as_ref(), Some(&*envelope), "it left before it was stored");
-                        prop_assert!(disk.messages.contains_key(&key.0));
-                        // One envelope for one message and recipient, ever: no key of the sealer served twice.
-                        prop_assert_eq!(*left.entry(envelope.id()).or_insert(key), key);
-                        if saved.terms.policy == Policy::Mix {
-                            prop_assert!(matches!(transport, Transport::Mix | Transport::MixMailbox));
-                        }
-                    }
-                    Output::State { key, state, .. } => {
-                        let before = states.insert(key, state);
-                        prop_assert!(before.is_none_or(|before| state >= before), "{before:?} then {state:?}");
-                    }
-                }
-            }
+        let mut run = Run::new(seed);
+        for _ in 0..200 {
+            run.step();
         }
-        let keys: BTreeSet<_> = left.values().collect();
-        prop_assert_eq!(keys.len(), left.len(), "a message was sealed twice for one recipient and both left");
+        let keys: BTreeSet<_> = run.left.values().collect();
+        prop_assert_eq!(keys.len(), run.left.len(), "a message was sealed twice for one recipient and both left");
     }
 }

@@ -435,3 +435,6 @@ impl Dag {
 #[cfg(test)]
 #[path = "dag_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod fork_tests;
