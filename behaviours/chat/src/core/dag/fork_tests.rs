@@ -87,6 +87,50 @@ proptest! {
 }
 
 #[test]
+fn a_fork_is_found_by_whoever_sees_both_branches_and_proved_to_anybody() {
+    let (mut a, mut b) = (dag(), dag());
+    let root = write(&mut a, 2, "root");
+    bring(&mut b, std::slice::from_ref(&root));
+    let (one, other) = fork(&mut a, &mut b);
+    outputs(&mut a);
+    a.handle_message(&other, Some(node(1)), now()).unwrap();
+    let told = outputs(&mut a);
+    assert!(told.contains(&Output::Forked { author: device(1), seq: 1 }));
+    let Some(Output::Conflict { known, other: header }) =
+        told.into_iter().find(|output| matches!(output, Output::Conflict { .. }))
+    else {
+        panic!("no conflict")
+    };
+    assert_eq!(known, one.id());
+    let proof = fork::prove(one.signed_header(), &header);
+    assert_eq!(proof, fork::prove(&header, one.signed_header()));
+    let mut keys = KeyCache::default();
+    let fork = a.handle_proof(&proof, &mut keys).unwrap();
+    assert_eq!((fork.author, fork.seq), (device(1), 1));
+    assert_eq!(a.handle_proof(&proof, &mut keys), Err(Reject::Known));
+    // Neither branch is shown, for nobody answered; the history before stands. A third party needs the proof alone.
+    assert_eq!(history(&a), [root.id()]);
+    let mut third = dag();
+    bring(&mut third, &[root.clone(), one.clone()]);
+    assert_eq!(history(&third).len(), 2);
+    third.handle_proof(&proof, &mut keys).unwrap();
+    assert_eq!(history(&third), [root.id()]);
+    assert_eq!(third.draft(device(1)), Err(Reject::Frozen));
+    // Who had answered one branch before it knew keeps it in everybody's history.
+    let answer = write(&mut b, 2, "answer");
+    bring(&mut b, std::slice::from_ref(&one));
+    for dag in [&mut a, &mut third] {
+        bring(dag, &[other.clone(), answer.clone()]);
+    }
+    for dag in [&a, &b, &third] {
+        assert_eq!(history(dag), [root.id(), other.id(), answer.id()]);
+        assert_eq!(dag.heads(), BTreeSet::from([answer.id()]));
+        assert_eq!(dag.why(&other.id()).unwrap().standing, Standing::Disputed);
+        assert_eq!(dag.why(&one.id()).unwrap().standing, Standing::Aside);
+    }
+}
+
+#[test]
 fn a_forker_fills_its_own_corner_only() {
     let mut dag = dag();
     let root = write(&mut dag, 2, "root");
