@@ -1,0 +1,20 @@
+//! BitChat as pure decisions: no IO, no clock, no ambient randomness.
+
+pub mod carrier;
+pub mod dag;
+pub mod delivery;
+pub mod envelope;
+pub mod id;
+pub mod limits;
+pub mod message;
+pub mod outbox;
+pub mod reconcile;
+pub mod reject;
+pub mod seal;
+pub mod seen;
+pub mod tag;
+
+#[cfg(test)]
+mod ingest_tests;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests start their clocks somewhere"))]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod core;
+pub mod wire;
+
+pub use crate::core::{
+    dag::Dag,
+    envelope::{Envelope, Priority},
+    id::{ConversationId, DeviceId, EnvelopeId, MessageId},
+    message::{Message, Verified},
+    outbox::Outbox,
+    reject::Reject,
+};
