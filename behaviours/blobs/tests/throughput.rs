@@ -72,6 +72,43 @@ fn fetch(shared: &mut Shared) {
     }
 }
 
+/// What the parts cost that are not ours; the rate of plain BLAKE3.
+fn baseline(plain: &[u8], key: &Key) -> f64 {
+    let hash = measure("BLAKE3 of everything", || {
+        std::hint::black_box(blake3::hash(std::hint::black_box(plain)));
+    });
+    measure("BLAKE3 of everything, in updates of 16 KiB", || {
+        let mut hasher = blake3::Hasher::new();
+        plain.chunks(GROUP_BYTES).for_each(|group| {
+            hasher.update(group);
+        });
+        std::hint::black_box(hasher.finalize());
+    });
+    let mut sealed = plain.to_vec();
+    measure("ChaCha20, a group at a time", || {
+        for (at, group) in sealed.chunks_mut(GROUP_BYTES).enumerate() {
+            assert!(key.apply((at * GROUP_BYTES) as u64, group));
+        }
+    });
+    hash
+}
+
+/// Writes a plain file, once without and once with a sync at the end; the rate of the second.
+fn plain_files(plain: &[u8], dir: &std::path::Path) -> f64 {
+    let sink = |what: &str, is_synced: bool| {
+        measure(what, || {
+            let target = tempfile::tempdir_in(dir).unwrap();
+            let mut out = std::fs::File::create(target.path().join("plain")).unwrap();
+            plain.chunks(GROUP_BYTES).for_each(|group| out.write_all(group).unwrap());
+            if is_synced {
+                out.sync_data().unwrap();
+            }
+        })
+    };
+    sink("a plain file, a group at a time, not synced", false);
+    sink("a plain file, a group at a time, synced at the end", true)
+}
+
 #[test]
 #[ignore = "measures, and prints what it found"]
 fn verifying_and_writing_beside_plain_blake3() {
@@ -81,22 +118,7 @@ fn verifying_and_writing_beside_plain_blake3() {
     std::fs::write(&file, &plain).unwrap();
     let key = Key::from_random([1; 32]);
 
-    let hash = measure("BLAKE3 of everything", || {
-        std::hint::black_box(blake3::hash(std::hint::black_box(&plain)));
-    });
-    measure("BLAKE3 of everything, in updates of 16 KiB", || {
-        let mut hasher = blake3::Hasher::new();
-        plain.chunks(GROUP_BYTES).for_each(|group| {
-            hasher.update(group);
-        });
-        std::hint::black_box(hasher.finalize());
-    });
-    let mut sealed = plain.clone();
-    measure("ChaCha20, a group at a time", || {
-        for (at, group) in sealed.chunks_mut(GROUP_BYTES).enumerate() {
-            assert!(key.apply((at * GROUP_BYTES) as u64, group));
-        }
-    });
+    let hash = baseline(&plain, &key);
     measure("Shared::create: read, encrypt, hash, write the tree", || {
         Shared::create(&file, &tree, Some(key.clone())).unwrap();
     });
@@ -140,18 +162,7 @@ fn verifying_and_writing_beside_plain_blake3() {
         }
     });
     measure("one source and one that fetches, both cores and the wire", || fetch(&mut shared));
-    let sink = |what: &str, is_synced: bool| {
-        measure(what, || {
-            let target = tempfile::tempdir_in(dir.path()).unwrap();
-            let mut out = std::fs::File::create(target.path().join("plain")).unwrap();
-            plain.chunks(GROUP_BYTES).for_each(|group| out.write_all(group).unwrap());
-            if is_synced {
-                out.sync_data().unwrap();
-            }
-        })
-    };
-    sink("a plain file, a group at a time, not synced", false);
-    let plain_write = sink("a plain file, a group at a time, synced at the end", true);
+    let plain_write = plain_files(&plain, dir.path());
     let write = measure("reading the frames, verifying and writing, synced", || {
         let target = tempfile::tempdir_in(dir.path()).unwrap();
         let mut partial = Partial::open(target.path(), blob).unwrap();
