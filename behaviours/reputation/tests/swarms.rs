@@ -140,7 +140,9 @@ async fn a_forged_report_does_not_spread_and_who_tells_it_is_banned() {
         told += 1;
         assert!(told < 100);
     }
-    assert_eq!((told, reports(&swarms[0], 50), swarms[0].behaviour().exchange().kept()), (16, 0, 0));
+    // Sixteen; one more if some of the penalty has faded meanwhile.
+    assert!((16..=17).contains(&told), "{told}");
+    assert_eq!((reports(&swarms[0], 50), swarms[0].behaviour().exchange().kept()), (0, 0));
     let mut sanctions = Vec::new();
     while sanctions.len() < 2 {
         if let SwarmEvent::Behaviour(Event::Disconnect(peer) | Event::Ban { peer, .. }) =
