@@ -156,6 +156,8 @@ pub struct Council {
     node: NodeId,
     rules: Rules,
     genesis: BTreeMap<NodeId, u64>,
+    /// The statement that the chain begins with.
+    beginning: Hash,
     tickets: Tickets,
     certifier: Certifier,
     certified: BTreeMap<Epoch, Arc<Certified>>,
@@ -230,6 +232,7 @@ impl Council {
                 beacon: Box::new(SetBeacon),
             },
             genesis: stakes,
+            beginning: genesis.hash(),
             tickets: Tickets::default(),
             certifier: Certifier::new(config, genesis, record, now),
             certified: BTreeMap::new(),
@@ -421,6 +424,13 @@ impl Council {
     /// Whether nothing was ever certified, as far as is known here.
     fn is_genesis(&self) -> bool {
         self.certifier.tip().statement().epoch == Epoch(0)
+    }
+
+    /// Whether no set is older than `epoch`, and so the relays of the network file are those of `epoch`: nothing was certified,
+    /// or only the first set, which is of a later epoch.
+    fn is_before_first(&self, epoch: Epoch) -> bool {
+        let tip = self.certifier.tip().statement();
+        self.is_genesis() || (tip.previous == self.beginning && epoch < tip.epoch)
     }
 
     /// The certified set after which the next one is agreed on: `None` if it is not whole, `Some(None)` for the first.

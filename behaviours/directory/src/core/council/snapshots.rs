@@ -26,7 +26,7 @@ pub enum Serving {
     Certified,
     /// The last certified set, so many epochs beyond its own.
     Overtime(u32),
-    /// Nothing was ever certified: the relays of the network file that are here.
+    /// No set of this epoch or an earlier one was ever certified: the relays of the network file that are here.
     Genesis,
     /// Nothing yet: what is certified is being fetched.
     Joining,
@@ -61,7 +61,7 @@ impl Council {
             _ if self.incomplete.is_some() => Serving::Joining,
             Some(last) => Serving::Stopped { last },
             None if !self.has_heard => Serving::Joining,
-            None if self.is_genesis() && epoch.0 <= self.since.0 + OVERTIME => Serving::Genesis,
+            None if self.is_before_first(epoch) && epoch.0 <= self.since.0 + OVERTIME => Serving::Genesis,
             None => Serving::Stopped { last: self.certifier.tip().statement().epoch },
         }
     }

@@ -236,6 +236,16 @@ fn every_set_is_certified_before_its_epoch_and_everybody_has_it() {
     assert_eq!(world.nodes[0].council.serving(FIRST), Serving::Joining);
     world.run(world.now.unix.plus(STEP));
     assert_eq!(world.nodes[0].council.serving(FIRST), Serving::Genesis);
+    let second = Epoch(FIRST.0 + 1);
+    world.publish();
+    while world.nodes[0].council.certified(second).is_none() && world.epoch() == FIRST {
+        world.run(world.now.unix.plus(STEP));
+    }
+    let node = &world.nodes[0];
+    assert_eq!((world.epoch(), node.council.serving(FIRST)), (FIRST, Serving::Genesis), "until the first set's epoch");
+    assert_eq!(node.council.snapshot(FIRST, &node.live).relays().len(), 7);
+    world.run(world.network.schedule().end(FIRST));
+    world.assert_certified();
     for _ in 0..5 {
         world.epoch_passes();
         world.assert_certified();
