@@ -103,7 +103,7 @@ impl Inbox {
 
     /// Writes a message, and says how long it is; `None` if there is no room for it. [`Inbox::stored`] is told how that ended.
     pub(super) fn put(&self, delivery: Delivery, now: UnixMillis) -> Option<(Committed, u64)> {
-        let Delivery { message: id, from, body, created } = delivery;
+        let Delivery { message: id, from, body, created, .. } = delivery;
         let entry = codec::encode(&Entry { id, from, body, received: now, read: None }, MAX_ENTRY).ok()?;
         let size = entry.len() as u64;
         if self.0.bytes.load(Ordering::Relaxed) + size > self.0.max_bytes {
@@ -201,7 +201,13 @@ mod tests {
     }
 
     fn delivery(n: u8, body: &[u8]) -> Delivery {
-        Delivery { message: MessageId([n; 16]), from: None, body: body.to_vec(), created: NOW.as_secs() }
+        Delivery {
+            message: MessageId([n; 16]),
+            from: None,
+            is_chat: false,
+            body: body.to_vec(),
+            created: NOW.as_secs(),
+        }
     }
 
     async fn put(inbox: &Inbox, delivery: Delivery, at: UnixMillis) {

@@ -7,7 +7,7 @@ use std::{
 
 use fog_base::MessageId;
 use fog_mix::core::{
-    endpoint::{Ping, Send, SendError, SentNews, SentState},
+    endpoint::{Kind, Ping, Send, SendError, SentNews, SentState},
     outgoing::Address,
 };
 use tokio::sync::mpsc;
@@ -54,7 +54,8 @@ impl Traffic {
     pub(super) fn send(&mut self, id: MessageId, to: Address, send: MixSend, events: SendEvents, now: Instant) -> Send {
         let hops = send.hops.unwrap_or(DEFAULT_HOPS);
         self.sends.insert(id, Sending { events, started: now, hops, wait: send.wait, stored: false });
-        Send { id, to, body: send.body, hops: send.hops, anonymous: send.anonymous, timeout: send.timeout }
+        let kind = if send.anonymous { Kind::Anonymous } else { Kind::Signed };
+        Send { id, to, body: send.body, hops: send.hops, kind, timeout: send.timeout }
     }
 
     /// Pings are about to be sent; they leave on the send clock, `per_second` of them.

@@ -26,6 +26,7 @@ const REPLY_PONG: u8 = 2;
 const REPLY_STORED: u8 = 3;
 const ENVELOPE_ANONYMOUS: u8 = 0;
 const ENVELOPE_SIGNED: u8 = 1;
+const ENVELOPE_CHAT: u8 = 2;
 
 /// Not a value of the expected type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -283,7 +284,7 @@ impl ReplyBody {
     }
 }
 
-/// A message with or without its sender's name, before it is cut into fragments.
+/// A whole message, before it is cut into fragments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Envelope<'a> {
     /// From nobody in particular.
@@ -300,6 +301,11 @@ pub enum Envelope<'a> {
         /// The application's message.
         body: &'a [u8],
     },
+    /// For the chat of the recipient's node, which knows from its content who wrote it.
+    Chat {
+        /// Chat's own bytes.
+        body: &'a [u8],
+    },
 }
 
 impl<'a> Envelope<'a> {
@@ -307,6 +313,7 @@ impl<'a> Envelope<'a> {
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Anonymous { body } => [&[ENVELOPE_ANONYMOUS], *body].concat(),
+            Self::Chat { body } => [&[ENVELOPE_CHAT], *body].concat(),
             Self::Signed { sender, signature, body } => {
                 [&[ENVELOPE_SIGNED], sender.0.as_slice(), signature.as_slice(), *body].concat()
             }
@@ -318,6 +325,7 @@ impl<'a> Envelope<'a> {
         let mut r = Reader(bytes);
         match r.byte()? {
             ENVELOPE_ANONYMOUS => Ok(Self::Anonymous { body: r.0 }),
+            ENVELOPE_CHAT => Ok(Self::Chat { body: r.0 }),
             ENVELOPE_SIGNED => {
                 let sender = NodeId(*r.array()?);
                 let signature = r.array()?;

@@ -198,8 +198,13 @@ fn a_frozen_message_is_delivered_and_acknowledged_by_its_reply_block() {
     assert_eq!(at, id(4));
     let mut endpoint = recipient(&drops);
     endpoint.handle_body(fog_sphinx::body(&packet), now());
-    let delivery =
-        Delivery { message: MessageId([6; 16]), from: Some(id(5)), body: b"version one".to_vec(), created: CREATED };
+    let delivery = Delivery {
+        message: MessageId([6; 16]),
+        from: Some(id(5)),
+        is_chat: false,
+        body: b"version one".to_vec(),
+        created: CREATED,
+    };
     assert!(matches!(endpoint.poll_output(), Some(Output::Deliver(found)) if found == delivery));
     endpoint.accepted(delivery.message, true, now());
     let (first, answer) = sent(outputs(&mut endpoint));

@@ -15,7 +15,7 @@ use fog_base::{
 use fog_mix::core::{
     cover::Cover,
     delay::Delays,
-    endpoint::{Config, Delivery, Endpoint, Output, Restored, Secrets, Send, SendError, SentNews, SentState},
+    endpoint::{Config, Delivery, Endpoint, Kind, Output, Restored, Secrets, Send, SendError, SentNews, SentState},
     keyring::{EpochKey, Keyring, Rotation},
     loops::LoopEnd,
     mailbox::{self, Mailbox, MailboxLimits},
@@ -309,7 +309,8 @@ impl Net {
         let (to, now) = (self.address(to), self.clock(id(from)));
         let timeout = Duration::from_secs(3000);
         let id = MessageId(self.rng.random());
-        self.node(from).endpoint.send(Send { id, to, body, hops: None, anonymous, timeout }, now).map(|()| id)
+        let kind = if anonymous { Kind::Anonymous } else { Kind::Signed };
+        self.node(from).endpoint.send(Send { id, to, body, hops: None, kind, timeout }, now).map(|()| id)
     }
 
     fn push(&mut self, at: Instant, event: Event) {

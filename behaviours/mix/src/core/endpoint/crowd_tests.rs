@@ -14,7 +14,7 @@ use fog_sphinx::MixSecretKey;
 use rand::{Rng, RngExt};
 use zeroize::Zeroizing;
 
-use super::{Config, Endpoint, Output, Ping, Restored, Secrets, Send};
+use super::{Config, Endpoint, Kind, Output, Ping, Restored, Secrets, Send};
 use crate::core::{
     cover::{Cover, SendClock},
     delay::Delays,
@@ -110,7 +110,7 @@ impl Sender {
         let seal_key = seal::public_key(&Zeroizing::new([1; 32])).unwrap();
         let to = Address { node: NodeId([9; 32]), seal_key, mailboxes: Vec::new() };
         let (body, timeout) = (vec![0; length], Duration::from_secs(600));
-        self.endpoint.send(Send { id, to, body, hops: None, anonymous: true, timeout }, self.now).unwrap();
+        self.endpoint.send(Send { id, to, body, hops: None, kind: Kind::Anonymous, timeout }, self.now).unwrap();
     }
 
     /// What leaves within `time`.

@@ -30,7 +30,7 @@ use fog_sphinx::{MixPublicKey, Surb};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-pub use self::types::{Config, Delivery, Output, Ping, Restored, Secrets, Send, SendError, SentNews, SentState};
+pub use self::types::{Config, Delivery, Kind, Output, Ping, Restored, Secrets, Send, SendError, SentNews, SentState};
 use self::{
     claims::Claims,
     crowd::{Ahead, Unsent},
@@ -406,8 +406,10 @@ impl Endpoint {
     }
 
     fn envelope(&self, id: &MessageId, send: &Send, created: u64) -> Vec<u8> {
-        if send.anonymous {
-            return Envelope::Anonymous { body: &send.body }.to_bytes();
+        match send.kind {
+            Kind::Anonymous => return Envelope::Anonymous { body: &send.body }.to_bytes(),
+            Kind::Chat => return Envelope::Chat { body: &send.body }.to_bytes(),
+            Kind::Signed => {}
         }
         let signed = signed_bytes(&self.config.network, id, &send.to.seal_key, created, &send.body);
         let signature = ed25519_dalek::Signer::sign(&self.secrets.identity, &signed).to_bytes();

@@ -147,8 +147,9 @@ impl Endpoint {
     /// Hands a whole message to the application, if its envelope is right.
     fn complete(&mut self, message: MessageId, completing: Completing, bytes: &[u8]) {
         let created = completing.created;
-        let (from, body) = match Envelope::read(bytes) {
-            Ok(Envelope::Anonymous { body }) => (None, body),
+        let (from, is_chat, body) = match Envelope::read(bytes) {
+            Ok(Envelope::Anonymous { body }) => (None, false, body),
+            Ok(Envelope::Chat { body }) => (None, true, body),
             Ok(Envelope::Signed { sender, signature, body }) => {
                 let signed = signed_bytes(&self.config.network, &message, &self.seal_public, created, body);
                 let signature = Signature::from_bytes(signature);
@@ -157,12 +158,12 @@ impl Endpoint {
                 if verified.is_err() {
                     return self.refuse(&message, DropReason::BadMac);
                 }
-                (Some(sender), body)
+                (Some(sender), false, body)
             }
             Err(_) => return self.refuse(&message, DropReason::Malformed),
         };
         self.completing.insert(message, completing);
-        self.outputs.push_back(Output::Deliver(Delivery { message, from, body: body.to_vec(), created }));
+        self.outputs.push_back(Output::Deliver(Delivery { message, from, is_chat, body: body.to_vec(), created }));
     }
 
     fn refuse(&mut self, message: &MessageId, why: DropReason) {

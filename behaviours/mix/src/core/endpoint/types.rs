@@ -59,6 +59,17 @@ pub struct Restored {
     pub mailboxes: Vec<NodeId>,
 }
 
+/// What a message says of its sender, and for whom in the recipient's node it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Signed by the sender's node.
+    Signed,
+    /// From nobody in particular.
+    Anonymous,
+    /// For the chat of the recipient's node; chat's own bytes say who wrote it.
+    Chat,
+}
+
 /// A message to send.
 #[derive(Debug, Clone)]
 pub struct Send {
@@ -70,8 +81,8 @@ pub struct Send {
     pub body: Vec<u8>,
     /// Relays on each path; `None` for the default.
     pub hops: Option<usize>,
-    /// Whether the sender stays unnamed.
-    pub anonymous: bool,
+    /// What it says of its sender, and for whom in the recipient's node it is.
+    pub kind: Kind,
     /// When to give up.
     pub timeout: Duration,
 }
@@ -132,6 +143,8 @@ pub struct Delivery {
     pub message: MessageId,
     /// Who signed it; `None` if nobody did.
     pub from: Option<NodeId>,
+    /// Whether it is for the node's chat, and not for a person.
+    pub is_chat: bool,
     /// The message.
     pub body: Vec<u8>,
     /// When it was made, Unix seconds.
