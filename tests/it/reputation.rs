@@ -1,6 +1,6 @@
 //! What nodes of a real network think of each other, by the evidence of their own links and loops.
 
-use fog_testnet::{Node, NodePlan, Plan, Testnet, until};
+use fog_testnet::{Faults, Node, NodePlan, Plan, Testnet, until};
 use serde_json::Value;
 
 use super::support::{Alone, PATIENCE, fog, metric, ok, one_network_at_a_time, run_in};
@@ -102,4 +102,36 @@ fn of_an_unknown_peer_the_prior_is_told_and_a_bad_name_is_refused() {
     }
     let me = node.node_file()["peer_id"].as_str().expect("an id").to_owned();
     node.run(&["reputation", &me]).refused(2).says("itself");
+}
+
+/// A relay that loses a third of what crosses its links is noticed by the seats' loops, and has no seat any more: all nodes say so, of it
+/// alone.
+#[test]
+fn a_relay_that_loses_packets_loses_its_seat() {
+    let _alone = one_network_at_a_time();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let mut plan = Plan::new(fog(), scratch.path().join("net"), 9);
+    plan.epoch_seconds = 20;
+    plan.mean_delay_ms = 20;
+    plan.nodes[4].faults = Some(Faults { loss: 0.3, delay_ms: 0, reorder: 0.0 });
+    let testnet = ok(Testnet::up(&plan, &mut |line| eprintln!("{line}")));
+    let faulty = ok(testnet.nodes[4].client()).peer_id().to_owned();
+
+    let mut lowest_honest = f64::INFINITY;
+    let fell = until("the faulty relay to lose its seat at all nodes", 6 * PATIENCE, || {
+        for (index, node) in testnet.nodes.iter().enumerate() {
+            let relays = run_in(&node.data_dir, &["--json", "relays"]).json();
+            for relay in relays.as_array().expect("a list") {
+                let Some(standing) = relay["standing"].as_f64() else { return Err("nothing is certified".to_owned()) };
+                if relay["peer_id"] != faulty.as_str() {
+                    lowest_honest = lowest_honest.min(standing);
+                } else if relay["weight"] != 0 || relay["seated"] != false || standing > 0.7 {
+                    return Err(format!("node {index}: {relay}"));
+                }
+            }
+        }
+        Ok(())
+    });
+    ok(fell);
+    assert!(lowest_honest > 0.7, "an honest relay fell to {lowest_honest}");
 }
