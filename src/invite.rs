@@ -1,7 +1,8 @@
 //! Invites: what a person gives to another so that messages can reach them.
 //!
 //! A signed record of kind 2 (fog-base README) whose body is the CBOR of the struct `Body` below: the key that messages are sealed for,
-//! addresses to dial, and mailboxes that keep messages while the node is away. As text: `fog1` and the record's bytes in lower-case base32
+//! addresses to dial, mailboxes that keep messages while the node is away, and the chat device's card (fog-chat README), if the node ran when
+//! the invite was made. As text: `fog1` and the record's bytes in lower-case base32
 //! (RFC 4648) without padding. The record is bound to its network, so an invite of another network is refused.
 
 use std::{fmt, time::Duration};
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::keys::Keys;
 
 /// The kind of record that an invite is.
-pub const KIND: Kind = Kind { number: 2, version: 1, max_body: 2048, max_lifetime: Duration::from_secs(366 * 86_400) };
+pub const KIND: Kind = Kind { number: 2, version: 1, max_body: 3072, max_lifetime: Duration::from_secs(366 * 86_400) };
 /// How long a new invite is valid, unless its maker says otherwise.
 pub const LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 /// Addresses in an invite at most.
@@ -27,9 +28,11 @@ pub const MAX_ADDRESSES: usize = 8;
 pub const MAX_ADDRESS: usize = 160;
 /// Mailboxes in an invite at most.
 pub const MAX_MAILBOXES: usize = 3;
+/// Bytes of a card at most.
+pub const MAX_CARD: usize = 1024;
 
 const PREFIX: &str = "fog1";
-const MAX_TEXT: usize = 4096;
+const MAX_TEXT: usize = 5632;
 
 /// Why a text is not an invite that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,8 +52,10 @@ pub enum InviteError {
     /// An address in it cannot be one.
     #[error("the invite has an address that cannot be used")]
     BadAddress,
-    /// More or longer addresses or mailboxes than an invite holds.
-    #[error("an invite holds at most {MAX_ADDRESSES} addresses of {MAX_ADDRESS} bytes and {MAX_MAILBOXES} mailboxes")]
+    /// More or longer parts than an invite holds.
+    #[error(
+        "an invite holds at most {MAX_ADDRESSES} addresses of {MAX_ADDRESS} bytes, {MAX_MAILBOXES} mailboxes and a card of {MAX_CARD} bytes"
+    )]
     TooLarge,
 }
 
@@ -72,6 +77,8 @@ struct Body {
     seal_key: [u8; 32],
     addresses: Vec<String>,
     mailboxes: Vec<Mailbox>,
+    #[serde(with = "serde_bytes")]
+    card: Vec<u8>,
 }
 
 /// An invite whose signature and time were right.
@@ -85,6 +92,8 @@ pub struct Invite {
     pub addresses: Vec<Multiaddr>,
     /// Where messages wait while the node is away.
     pub mailboxes: Vec<Mailbox>,
+    /// The card of its chat device; empty if the node did not run.
+    pub card: Vec<u8>,
     /// When it ends.
     pub expires: UnixMillis,
     text: String,
@@ -97,6 +106,7 @@ impl Invite {
         network: &Network,
         addresses: &[Multiaddr],
         mailboxes: &[Mailbox],
+        card: &[u8],
         now: UnixMillis,
         lifetime: Duration,
     ) -> Result<Self, InviteError> {
@@ -105,6 +115,7 @@ impl Invite {
             seal_key: keys.seal_public(),
             addresses: addresses.iter().map(Multiaddr::to_string).collect(),
             mailboxes: mailboxes.to_vec(),
+            card: card.to_vec(),
         };
         check_sizes(&body)?;
         let validity = Validity { seq: now.0, not_before: now, lifetime };
@@ -115,6 +126,7 @@ impl Invite {
             seal_key: body.seal_key,
             addresses,
             mailboxes: body.mailboxes,
+            card: body.card,
             expires: record.expires(),
             text: format!("{PREFIX}{}", BASE32_NOPAD.encode(record.as_bytes()).to_ascii_lowercase()),
         })
@@ -150,6 +162,7 @@ impl Invite {
             seal_key: body.seal_key,
             addresses,
             mailboxes: body.mailboxes.clone(),
+            card: body.card.clone(),
             expires: verified.record().expires(),
             text,
         })
@@ -166,7 +179,8 @@ impl fmt::Display for Invite {
 fn check_sizes(body: &Body) -> Result<(), InviteError> {
     let fits = body.addresses.len() <= MAX_ADDRESSES
         && body.addresses.iter().all(|address| address.len() <= MAX_ADDRESS)
-        && body.mailboxes.len() <= MAX_MAILBOXES;
+        && body.mailboxes.len() <= MAX_MAILBOXES
+        && body.card.len() <= MAX_CARD;
     if fits { Ok(()) } else { Err(InviteError::TooLarge) }
 }
 
@@ -191,7 +205,8 @@ mod tests {
     fn largest(keys: &Keys) -> Invite {
         let address: Multiaddr = "/ip6/2001:db8:1111:2222:3333:4444:5555:6666/udp/65535/quic-v1".parse().unwrap();
         let mailboxes = [1, 2, 3].map(|n| Mailbox { relay: NodeId([n; 32]), slot: [n; 32] });
-        Invite::create(keys, &Network::lan(), &vec![address; MAX_ADDRESSES], &mailboxes, NOW, LIFETIME).unwrap()
+        Invite::create(keys, &Network::lan(), &vec![address; MAX_ADDRESSES], &mailboxes, &[7; MAX_CARD], NOW, LIFETIME)
+            .unwrap()
     }
 
     #[test]
@@ -210,7 +225,7 @@ mod tests {
     fn our_own_id_at_the_end_of_an_address_is_left_out() {
         let keys = Keys::generate().unwrap();
         let with_id: Multiaddr = format!("/ip4/10.0.0.1/tcp/4001/p2p/{}", keys.node_id()).parse().unwrap();
-        let invite = Invite::create(&keys, &Network::lan(), &[with_id], &[], NOW, LIFETIME).unwrap();
+        let invite = Invite::create(&keys, &Network::lan(), &[with_id], &[], &[], NOW, LIFETIME).unwrap();
         assert_eq!(invite.addresses, ["/ip4/10.0.0.1/tcp/4001".parse().unwrap()]);
     }
 
@@ -237,7 +252,7 @@ mod tests {
     fn more_than_an_invite_holds_is_refused() {
         let keys = Keys::generate().unwrap();
         let address: Multiaddr = "/ip4/10.0.0.1/tcp/4001".parse().unwrap();
-        let made = Invite::create(&keys, &Network::lan(), &vec![address; MAX_ADDRESSES + 1], &[], NOW, LIFETIME);
+        let made = Invite::create(&keys, &Network::lan(), &vec![address; MAX_ADDRESSES + 1], &[], &[], NOW, LIFETIME);
         assert_eq!(made, Err(InviteError::TooLarge));
     }
 }

@@ -52,7 +52,7 @@ fn from_keys(context: &Context) -> Result<Identity, CliError> {
     let store = store::open_to_read(&config.data_dir, keys.storage());
     let relays = store.ok().and_then(|store| node::stored_mailboxes(&*store).ok()).unwrap_or_default();
     let mailboxes = node::mailboxes(&keys, &relays);
-    let invite = Invite::create(&keys, &network, &[], &mailboxes, clock::unix(), invite::LIFETIME)?;
+    let invite = Invite::create(&keys, &network, &[], &mailboxes, &[], clock::unix(), invite::LIFETIME)?;
     eprintln!(
         "note: no node is running, so the invite (for the network `{}`) names no address, and {} mailboxes",
         network.name,

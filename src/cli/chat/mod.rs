@@ -1,0 +1,257 @@
+//! `fog chat`: without a subcommand the terminal interface.
+
+mod contacts;
+mod groups;
+
+use std::{
+    io::{self, Read},
+    path::PathBuf,
+};
+
+use clap::{Args, Subcommand};
+
+use super::{
+    CliError, Context, TIMEOUT,
+    client::Client,
+    output::{printable, table},
+};
+use crate::{
+    api::{ChatMessage, Named, Room, Whither},
+    node::chat::report::{Conversation, Destroyed, Line, News, Sent, Target, Why},
+};
+
+/// The longest password of a room.
+const MAX_PASSWORD: u64 = 1024;
+
+/// What `fog chat` takes.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send a message to `@name`, `@PEER`, `#room` or `&group`
+    Send(Send),
+    /// Print a conversation, oldest first, in causal order
+    History(History),
+    /// List the conversations
+    Conversations,
+    /// Enter a room: `'#room'`, open to all, or closed by a password
+    Join(Join),
+    /// Leave a room or a group
+    Leave {
+        /// `#room` or `&group`
+        to: String,
+    },
+    /// Groups: closed, with members
+    #[command(subcommand)]
+    Group(groups::Command),
+    #[command(flatten)]
+    Members(groups::Members),
+    /// People whose invite you have
+    #[command(subcommand)]
+    Contact(contacts::Command),
+    /// The causal proof of a message
+    Why {
+        /// The message's id
+        id: String,
+    },
+    /// Destroy all chat keys and state, at once and for good
+    Panic,
+}
+
+#[derive(Debug, Args)]
+struct Send {
+    /// `@name`, `@PEER`, `#room` or `&group`
+    to: String,
+    /// The message
+    text: String,
+    /// Which way it may take; a contact's policy is never widened by it
+    #[arg(long, value_name = "WAY", value_parser = ["auto", "lan", "direct", "mix"])]
+    via: Option<String>,
+    /// Wait until it was delivered or has failed
+    #[arg(long)]
+    wait: bool,
+}
+
+#[derive(Debug, Args)]
+struct History {
+    /// `@name`, `@PEER`, `#room` or `&group`
+    to: String,
+    /// Only the newest N
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Stay, and print what comes, until Ctrl-C
+    #[arg(long)]
+    follow: bool,
+}
+
+#[derive(Debug, Args)]
+struct Join {
+    /// `#room`
+    name: String,
+    /// The room's password; `-` reads it from standard input, where other users of this host cannot see it
+    #[arg(long, value_name = "P")]
+    password: Option<String>,
+}
+
+/// Does it.
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), CliError> {
+    let client = Client::open(&context.config)?;
+    let timeout = context.timeout(TIMEOUT);
+    let Some(command) = arguments.command else {
+        return Err(CliError::usage("the terminal interface is not built yet", "`fog chat --help` lists the commands"));
+    };
+    match command {
+        Command::Send(arguments) => send(context, &client, arguments),
+        Command::History(arguments) => history(context, &client, &arguments),
+        Command::Conversations => {
+            let conversations: Vec<Conversation> = client.get("/v1/chat/conversations", timeout)?;
+            context.out.value(&conversations, |conversations| list(conversations))
+        }
+        Command::Join(arguments) => {
+            let password = arguments.password.map(password).transpose()?;
+            let joined: Target =
+                client.post("/v1/chat/rooms", &Room { name: arguments.name, password: password.clone() }, timeout)?;
+            context.out.value(&joined, |joined| match password {
+                Some(_) => format!("in {}: who knows the password can read it\n", joined.to),
+                None => format!("in {}: it is open, anybody can read it\n", joined.to),
+            })
+        }
+        Command::Leave { to } => done(context, &client.post("/v1/chat/leave", &Whither { to }, timeout)?, "left"),
+        Command::Group(groups::Command::Create { name }) => {
+            done(context, &client.post("/v1/chat/groups", &Named { name }, timeout)?, "created")
+        }
+        Command::Group(groups::Command::Members(members)) | Command::Members(members) => {
+            groups::run(context, &client, members)
+        }
+        Command::Contact(command) => contacts::run(context, &client, command),
+        Command::Why { id } => {
+            let why: Why = client.get_with("/v1/chat/why", &[("id", &id)], timeout)?;
+            context.out.value(&why, explain)
+        }
+        Command::Panic => {
+            let destroyed: Destroyed = client.post("/v1/chat/panic", &serde_json::json!({}), timeout)?;
+            context.out.value(&destroyed, |_| "all chat keys and messages of this node are destroyed\n".into())
+        }
+    }
+}
+
+fn done(context: &Context, target: &Target, what: &str) -> Result<(), CliError> {
+    context.out.value(target, |target| format!("{what}: {}\n", target.to))
+}
+
+fn send(context: &Context, client: &Client, arguments: Send) -> Result<(), CliError> {
+    let timeout = context.timeout(TIMEOUT);
+    let Send { to, text, via, wait } = arguments;
+    let message = ChatMessage { to, text, via, wait, timeout_s: Some(timeout.as_secs()) };
+    let sent: Sent = client.post("/v1/chat/messages", &message, timeout)?;
+    context.out.value(&sent, |sent| {
+        let via = sent.via.as_ref().map_or_else(String::new, |via| format!(" via {via}"));
+        let reason = sent.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+        format!("{}{via}{reason}: {}\n", sent.state, sent.id)
+    })?;
+    match sent.state.as_str() {
+        "failed" => Err(CliError::failed(
+            format!("the message was not delivered: {}", sent.reason.unwrap_or_else(|| "no reason given".into())),
+            "`fog chat history` shows it; `fog status` shows what this node can reach",
+        )),
+        "delivered" | "read" => Ok(()),
+        state if wait => Err(CliError::timed_out(
+            format!("the message is {state}, and nobody has acknowledged it yet"),
+            "it goes on being sent while the node runs; `--timeout` waits longer",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn history(context: &Context, client: &Client, arguments: &History) -> Result<(), CliError> {
+    let limit = arguments.limit.map(|limit| limit.to_string());
+    let mut query = vec![("to", arguments.to.as_str())];
+    query.extend(limit.iter().map(|limit| ("limit", limit.as_str())));
+    let mut conversation = None;
+    let mut shown = std::collections::BTreeSet::new();
+    let mut print = |lines: Vec<Line>| -> Result<(), CliError> {
+        for line in lines {
+            if arguments.follow && !shown.insert(line.id.clone()) {
+                continue;
+            }
+            context.out.value(&line, told)?;
+        }
+        Ok(())
+    };
+    let read = || client.get_with::<Vec<Line>>("/v1/chat/history", &query, context.timeout(TIMEOUT));
+    if !arguments.follow {
+        return print(read()?);
+    }
+    // The stream is opened first, so that nothing falls between it and what is read.
+    client.follow("/v1/chat/events", |line| {
+        let first = conversation.is_none();
+        if first {
+            let lines = read()?;
+            conversation = Some(lines.last().map(|line| line.to.clone()).unwrap_or_else(|| arguments.to.clone()));
+            print(lines)?;
+        }
+        match serde_json::from_value(line) {
+            Ok(News::Message(line)) if Some(&line.to) == conversation.as_ref() => print(vec![line]),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// A line of a conversation, safe for a terminal.
+fn told(line: &Line) -> String {
+    let gap = if line.gap_before { "      … something before this is missing here\n" } else { "" };
+    let warning = line.warning.as_ref().map_or_else(String::new, |warning| format!("  [{warning}]"));
+    let state = match line.state.as_str() {
+        "delivered" | "read" => String::new(),
+        state => format!("  ({})", line.reason.as_deref().unwrap_or(state)),
+    };
+    let (name, text) = (printable(&line.name), printable(&line.text).replace('\n', "\n      "));
+    format!("{gap}{} {name}: {text}{state}{warning}\n", line.sent_at)
+}
+
+fn list(conversations: &[Conversation]) -> String {
+    let rows: Vec<_> = conversations
+        .iter()
+        .map(|one| {
+            let last = one.last_at.clone().unwrap_or_else(|| "-".into());
+            [printable(&one.to), one.kind.clone(), one.unread.to_string(), one.members.to_string(), last]
+        })
+        .collect();
+    table(["TO", "KIND", "UNREAD", "MEMBERS", "LAST"], &rows)
+}
+
+fn explain(why: &Why) -> String {
+    let mut text = format!(
+        "message {}\n  in {}, signed by {}\n  number {} of its author there, depth {}; it is {}\n",
+        why.id,
+        printable(&why.to),
+        why.author,
+        why.seq,
+        why.lamport,
+        why.standing
+    );
+    for predecessor in &why.predecessors {
+        let known = if predecessor.known { "which is here" } else { "which is missing here" };
+        text += &format!("  comes after {}, {known}\n", predecessor.id);
+    }
+    for (author, seq) in &why.clock {
+        text += &format!("  its author knew of {author} up to number {seq}\n");
+    }
+    text
+}
+
+fn password(text: String) -> Result<String, CliError> {
+    if text != "-" {
+        return Ok(text);
+    }
+    let mut read = String::new();
+    io::stdin().lock().take(MAX_PASSWORD + 2).read_to_string(&mut read).map_err(|error| {
+        CliError::failed(format!("the password cannot be read: {error}"), "write it to standard input, as UTF-8")
+    })?;
+    Ok(read.trim_end_matches(['\r', '\n']).to_owned())
+}
