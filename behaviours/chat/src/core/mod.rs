@@ -6,11 +6,13 @@ pub mod delivery;
 pub mod envelope;
 pub mod id;
 pub mod limits;
+pub mod membership;
 pub mod message;
 pub mod outbox;
 pub mod reconcile;
 pub mod reject;
 pub mod seal;
+pub mod secrets;
 pub mod seen;
 pub mod tag;
 
