@@ -7,9 +7,9 @@ pub mod wire;
 
 pub use crate::core::{
     dag::Dag,
+    engine::Chat,
     envelope::{Envelope, Priority},
     id::{ConversationId, DeviceId, EnvelopeId, MessageId},
     message::{Message, Verified},
-    outbox::Outbox,
     reject::Reject,
 };

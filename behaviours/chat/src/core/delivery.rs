@@ -94,15 +94,15 @@ pub enum Transport {
     Direct,
     /// The mixnet, with an acknowledgement by reply block.
     Mix,
-    /// A mailbox, over a link to it.
+    /// A mailbox of the recipient: where the mixnet leaves what finds nobody. Never begun by itself.
     Mailbox,
-    /// A mailbox, through the mixnet.
-    MixMailbox,
+    /// A peer that carries the envelope until it meets the recipient.
+    Carrier,
 }
 
 impl Transport {
     /// All, in their order.
-    pub const ALL: [Self; 6] = [Self::Gossip, Self::Lan, Self::Direct, Self::Mix, Self::Mailbox, Self::MixMailbox];
+    pub const ALL: [Self; 6] = [Self::Gossip, Self::Lan, Self::Direct, Self::Mix, Self::Mailbox, Self::Carrier];
 
     /// How long after the attempt begins this one starts, unless an earlier one failed before.
     pub fn start(self) -> Duration {
@@ -110,13 +110,25 @@ impl Transport {
             Self::Gossip | Self::Lan => 0,
             Self::Direct => 150,
             Self::Mix => 1_000,
-            Self::Mailbox | Self::MixMailbox => 3_000,
+            Self::Mailbox | Self::Carrier => 3_000,
         })
+    }
+
+    /// The name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gossip => "gossip",
+            Self::Lan => "lan",
+            Self::Direct => "direct",
+            Self::Mix => "mix",
+            Self::Mailbox => "mailbox",
+            Self::Carrier => "carrier",
+        }
     }
 
     /// Whether an observer does not learn who writes to whom.
     fn is_mixed(self) -> bool {
-        matches!(self, Self::Mix | Self::MixMailbox)
+        matches!(self, Self::Mix | Self::Mailbox)
     }
 }
 
@@ -157,7 +169,7 @@ pub enum Via {
     Auto,
     /// The local network alone.
     Lan,
-    /// The local network or the internet, without a mailbox.
+    /// The local network or the internet, without mixnet and carriers.
     Direct,
     /// The mixnet alone.
     Mix,
@@ -176,15 +188,10 @@ pub fn allowed(policy: Policy, via: Via) -> Result<Reach, Reason> {
     if both.is_empty() { Err(Reason::ForbiddenByPolicy) } else { Ok(Reach::of(&both)) }
 }
 
-/// The transports of one attempt, each with its start. Where the plain mailbox may be used, the mixed one is not.
+/// The transports of one attempt, each with its start.
 pub fn plan(allowed: Reach, reachable: Reach) -> Vec<(Transport, Duration)> {
-    let both = |transport: &Transport| allowed.has(*transport) && reachable.has(*transport);
-    let has_plain = both(&Transport::Mailbox);
-    let usable = Transport::ALL.into_iter().filter(both);
-    usable
-        .filter(|transport| !(has_plain && *transport == Transport::MixMailbox))
-        .map(|transport| (transport, transport.start()))
-        .collect()
+    let usable = |transport: &Transport| allowed.has(*transport) && reachable.has(*transport);
+    Transport::ALL.into_iter().filter(usable).map(|transport| (transport, transport.start())).collect()
 }
 
 #[cfg(test)]
@@ -210,7 +217,7 @@ mod tests {
             assert_eq!(allowed(Policy::Mix, via), Err(Reason::ForbiddenByPolicy));
         }
         for (policy, via) in [(Policy::Mix, Via::Auto), (Policy::Mix, Via::Mix), (Policy::Auto, Via::Mix)] {
-            assert_eq!(allowed(policy, via), Ok(Reach::of(&[Transport::Mix, Transport::MixMailbox])));
+            assert_eq!(allowed(policy, via), Ok(Reach::of(&[Transport::Mix, Transport::Mailbox])));
         }
     }
 
@@ -226,6 +233,7 @@ mod tests {
             (Transport::Direct, 150),
             (Transport::Mix, 1_000),
             (Transport::Mailbox, 3_000),
+            (Transport::Carrier, 3_000),
         ];
         assert_eq!(starts, expected);
     }
@@ -235,7 +243,7 @@ mod tests {
         fn nothing_that_is_reachable_makes_a_mixed_message_travel_openly(reach in 0u8..64) {
             let mix = allowed(Policy::Mix, Via::Auto).unwrap();
             for (transport, _) in plan(mix, Reach(reach)) {
-                prop_assert!(matches!(transport, Transport::Mix | Transport::MixMailbox));
+                prop_assert!(matches!(transport, Transport::Mix | Transport::Mailbox));
             }
         }
     }

@@ -1,6 +1,8 @@
-//! Ids: which device, which conversation, which message, which envelope. All are 32 bytes and print as lower-case hex.
+//! Ids: which device, which conversation, which message, which envelope. All are 32 bytes and print, and serialise, as lower-case hex.
 
 use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -11,6 +13,16 @@ macro_rules! id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
             }
         }
         impl fmt::Debug for $name {

@@ -3,14 +3,16 @@
 pub mod carrier;
 pub mod dag;
 pub mod delivery;
+pub mod engine;
 pub mod envelope;
 pub mod id;
 pub mod limits;
+pub mod membership;
 pub mod message;
-pub mod outbox;
 pub mod reconcile;
 pub mod reject;
 pub mod seal;
+pub mod secrets;
 pub mod seen;
 pub mod tag;
 

@@ -61,6 +61,21 @@ pub enum Reject {
     Unasked,
 }
 
+impl From<super::secrets::Reject> for Reject {
+    fn from(reject: super::secrets::Reject) -> Self {
+        use super::secrets::Reject as Secret;
+        match reject {
+            Secret::Malformed | Secret::TooLong => Self::Malformed,
+            Secret::BadSignature | Secret::BadKey => Self::BadSignature,
+            Secret::Expired => Self::Expired,
+            Secret::Replayed | Secret::Duplicate => Self::Known,
+            Secret::Full | Secret::StoreFailed => Self::Full,
+            Secret::UnknownDevice | Secret::Blocked | Secret::NotMember => Self::Unknown,
+            _ => Self::Sealed,
+        }
+    }
+}
+
 impl Reject {
     /// Under which reason it is counted for the node as a whole.
     pub fn drop_reason(self) -> DropReason {

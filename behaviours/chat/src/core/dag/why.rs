@@ -22,6 +22,20 @@ pub enum Standing {
     Missing,
 }
 
+impl Standing {
+    /// The name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Disputed => "disputed",
+            Self::Aside => "aside",
+            Self::Unproved => "unproved",
+            Self::Waiting => "waiting",
+            Self::Missing => "missing",
+        }
+    }
+}
+
 /// The causal proof of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Why {

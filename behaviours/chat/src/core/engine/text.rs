@@ -1,0 +1,75 @@
+//! Texts and names: what may be sent, and what becomes of the rest when it is shown.
+//!
+//! The attack: a text that moves the terminal's cursor, hides what stands before it, or reads backwards.
+
+use super::card::MAX_NAME;
+
+/// The longest text, in bytes of UTF-8.
+pub const MAX_TEXT: usize = 8_192;
+
+/// Control characters but newline and tab, and the marks that override or isolate the direction of writing (Unicode TR 9), line and
+/// paragraph separators, and what is invisible and joins nothing.
+fn is_unsafe(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200b}' | '\u{2060}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{e0000}'..='\u{e007f}')
+}
+
+/// Whether a text may be sent.
+pub fn is_clean(text: &str) -> bool {
+    !text.chars().any(is_unsafe)
+}
+
+/// A text as it is shown: U+FFFD in the place of everything that may not be sent, and of bytes that are no UTF-8.
+pub fn clean_text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// A name as it is shown: one line of at most 64 bytes, never empty.
+pub fn clean_name(name: &str) -> String {
+    let shown = name.trim().chars().map(|c| if is_unsafe(c) || matches!(c, '\n' | '\t') { '\u{fffd}' } else { c });
+    let mut clean = String::new();
+    for c in shown {
+        if clean.len() + c.len_utf8() > MAX_NAME {
+            break;
+        }
+        clean.push(c);
+    }
+    if clean.is_empty() { "somebody".to_owned() } else { clean }
+}
+
+/// Whether a name may be chosen.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_NAME && clean_name(name) == name && !name.contains(char::is_whitespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn escapes_and_overrides_are_not_clean_and_are_shown_as_replacement() {
+        for bad in ["\u{1b}[2J", "a\u{202e}b", "\u{9b}31m", "a\rb", "\u{2066}", "\u{7f}", "a\0b", "\u{200b}"] {
+            assert!(!is_clean(bad), "{bad:?}");
+            let shown = clean_text(bad.as_bytes());
+            assert!(is_clean(&shown) && shown.contains('\u{fffd}'), "{bad:?}");
+        }
+        for good in ["", "two\nlines\tand a tab", "žluťoučký", "日本語", "👩‍👩‍👧"] {
+            assert!(is_clean(good), "{good:?}");
+            assert_eq!(clean_text(good.as_bytes()), good);
+        }
+        assert_eq!(clean_text(&[0xff, b'a']), "\u{fffd}a");
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_one_clean_short_line_whatever_came(name in any::<String>()) {
+            let clean = clean_name(&name);
+            prop_assert!(!clean.is_empty() && clean.len() <= MAX_NAME && is_clean(&clean) && !clean.contains(['\n', '\t']));
+            prop_assert_eq!(clean_name(&clean), clean);
+        }
+    }
+}

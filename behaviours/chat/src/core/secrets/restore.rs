@@ -1,0 +1,108 @@
+//! A device as its rows say it was.
+
+use std::collections::BTreeMap;
+
+use fog_base::{MessageId, NetworkId};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use vodozemac::olm::Account;
+use zeroize::Zeroizing;
+
+use super::{
+    bundle::DeviceId,
+    device::{Device, Output, SavedAccount, conversation},
+    frame::Kind,
+    key::SecretKey,
+    peer::{Known, Peer, Pending},
+    seen::Entry,
+    sessions::Slot,
+    vault::{Opened, ROW_KEY, RowKind, Vault, VaultError},
+};
+
+/// Rows of one conversation, until its peer is known.
+#[derive(Default)]
+struct Parts {
+    peer: Option<Peer>,
+    slots: Vec<Slot>,
+    pending: Vec<Pending>,
+    seen: Vec<Entry>,
+    inbox: Vec<(MessageId, Kind, Zeroizing<Vec<u8>>)>,
+}
+
+impl Device {
+    /// The device of these rows, and the rows of groups and histories. Delivers again what was not taken. What is
+    /// [`Self::pending`] is for the caller to send again.
+    /// The rows must be those of the last batch that was persisted: a backup is not restored, but begins as a new device.
+    pub fn restore(
+        network: NetworkId,
+        signing: [u8; 32],
+        master: SecretKey,
+        seed: [u8; 32],
+        rows: &[([u8; ROW_KEY], Vec<u8>)],
+    ) -> Result<(Self, Vec<Opened>), VaultError> {
+        let mut vault = Vault::new(master, ChaCha20Rng::from_seed(seed));
+        let mut account = None;
+        let mut parts: BTreeMap<Vec<u8>, Parts> = BTreeMap::new();
+        let mut others = Vec::new();
+        for row in vault.open(rows)? {
+            let bytes = row.value.as_slice();
+            match row.kind {
+                RowKind::ConversationKey => {}
+                RowKind::Account => account = serde_json::from_slice::<SavedAccount>(bytes).ok(),
+                RowKind::GroupSender | RowKind::GroupReceiver | RowKind::History => others.push(row),
+                _ => parts.entry(row.conversation).or_default().take(row.kind, bytes).ok_or(VaultError::Unreadable)?,
+            }
+        }
+        let saved = account.ok_or(VaultError::Unreadable)?;
+        let account = Account::from_pickle(saved.account);
+        let kept = Some((saved.fallback, saved.rotate_at, saved.next_seq));
+        let mut device = Self::with(network, signing, vault, account, kept);
+        if device.id != saved.fallback.device {
+            return Err(VaultError::Unreadable);
+        }
+        for (name, parts) in parts {
+            // A conversation without its peer was cut off before its first batch: nothing of it left.
+            let Some((id, peer, outputs)) = parts.assemble() else { continue };
+            if conversation(id) == name {
+                device.peers.insert(id, peer);
+                device.commit(Vec::new(), outputs);
+            }
+        }
+        Ok((device, others))
+    }
+}
+
+impl Parts {
+    fn take(&mut self, kind: RowKind, bytes: &[u8]) -> Option<()> {
+        match kind {
+            RowKind::Peer => self.peer = Some(Peer::restore(serde_json::from_slice::<Known>(bytes).ok()?)),
+            RowKind::Session => self.slots.push(Slot::restore(bytes)?),
+            RowKind::Outbox => self.pending.push(Pending::restore(bytes)?),
+            RowKind::Seen => self.seen.push(Entry::parse(bytes)?),
+            RowKind::Inbox => {
+                let (id, rest) = bytes.split_first_chunk::<16>()?;
+                let (kind, body) = rest.split_first()?;
+                let kind = Kind::of(*kind)?;
+                self.inbox.push((MessageId(*id), kind, Zeroizing::new(body.to_vec())));
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn assemble(mut self) -> Option<(DeviceId, Peer, Vec<Output>)> {
+        let mut peer = self.peer?;
+        let id = peer.device();
+        for slot in self.slots {
+            peer.sessions.add(slot);
+        }
+        peer.seen.restore(self.seen);
+        self.pending.sort_by_key(|pending| pending.number);
+        peer.next_number = self.pending.last().map_or(0, |last| last.number + 1);
+        let deliver =
+            self.inbox.into_iter().map(|(message, kind, body)| Output::Deliver { from: id, id: message, kind, body });
+        let outputs = deliver.collect();
+        peer.pending = self.pending;
+        Some((id, peer, outputs))
+    }
+}
