@@ -43,6 +43,7 @@ keys! {
     SEND_PER_SECOND "send_per_second" "a number from 0.1 to 10000"
     COVER "cover" "none, loops or full"
     LOOPS_PER_SECOND "loops_per_second" "a number from 0.001 to 1000"
+    NAME "name" "1 to 64 bytes without control characters"
     MIX_WORKERS "mix_workers" "a number from 1 to 256"
     PROBE_ROOT "probe_root" "a directory that has `sys` and `proc`"
     SEAL_KEYS "seal_keys" "true or false"
@@ -178,6 +179,8 @@ pub struct Config {
     pub bootstrap: Vec<Multiaddr>,
     /// Whether peers are looked for on the local network.
     pub mdns: bool,
+    /// How this person is called in chat; `None` for a name that says nothing.
+    pub chat_name: Option<String>,
     /// What the node offers once it is reachable.
     pub roles: Roles,
     /// Where the local API listens; always loopback.
@@ -260,6 +263,7 @@ impl Config {
             listen: addresses(key::LISTEN)?.unwrap_or_else(default_listen),
             bootstrap: addresses(key::BOOTSTRAP)?.unwrap_or_default(),
             mdns: !truth(key::NO_MDNS)?.unwrap_or(false),
+            chat_name: layers.parse(key::NAME, chat_name)?,
             roles: layers.parse(key::ROLES, |text| text.parse().ok())?.unwrap_or_else(default_roles),
             api: api.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             socks: socket(key::SOCKS)?,
@@ -311,6 +315,11 @@ pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
 /// The platform's data folder for this program.
 pub fn default_data_dir() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "fog").map(|dirs| dirs.data_dir().to_owned())
+}
+
+/// A name as others will see it.
+fn chat_name(text: &str) -> Option<String> {
+    (fog_chat::core::engine::clean_name(text) == text).then(|| text.to_owned())
 }
 
 fn data_dir(layers: &Layers) -> Result<PathBuf, ConfigError> {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Json, Router,
     extract::{Query, State, rejection::QueryRejection},
     response::Response,
+    routing::{get, post},
 };
 use futures::stream;
 use serde::{Deserialize, Serialize};
@@ -19,9 +20,7 @@ use super::{
     mix::{DEFAULT_TIMEOUT_S, timeout},
     ndjson,
 };
-use crate::node::chat::report::{
-    ChatStatus, Contact, Conversation, Destroyed, Line, Member, News, Sent, Target, Why,
-};
+use crate::node::chat::report::{ChatStatus, Contact, Conversation, Destroyed, Line, Member, News, Sent, Target, Why};
 
 /// A message.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -137,6 +136,30 @@ pub(super) struct Which {
     id: String,
 }
 
+/// All of them.
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/chat/status", get(status))
+        .route("/v1/chat/conversations", get(conversations))
+        .route("/v1/chat/messages", post(send))
+        .route("/v1/chat/history", get(history))
+        .route("/v1/chat/events", get(events))
+        .route("/v1/chat/rooms", post(join))
+        .route("/v1/chat/leave", post(leave))
+        .route("/v1/chat/read", post(read))
+        .route("/v1/chat/groups", post(create))
+        .route("/v1/chat/groups/invite", post(invite))
+        .route("/v1/chat/groups/remove", post(remove))
+        .route("/v1/chat/groups/role", post(role))
+        .route("/v1/chat/members", get(members))
+        .route("/v1/chat/contacts", get(contacts).post(add_contact))
+        .route("/v1/chat/contacts/verify", post(verify))
+        .route("/v1/chat/contacts/policy", post(policy))
+        .route("/v1/chat/contacts/block", post(block))
+        .route("/v1/chat/why", get(why))
+        .route("/v1/chat/panic", post(panic))
+}
+
 fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     query
         .map(|Query(value)| value)
@@ -217,21 +240,30 @@ pub(super) async fn join(State(api): State<Api>, Body(room): Body<Room>) -> Resu
 /// Leaves a room or a group.
 #[utoipa::path(post, path = "/v1/chat/leave", tag = "chat", request_body = Whither, responses(
     (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn leave(State(api): State<Api>, Body(Whither { to }): Body<Whither>) -> Result<Json<Target>, ApiError> {
+pub(super) async fn leave(
+    State(api): State<Api>,
+    Body(Whither { to }): Body<Whither>,
+) -> Result<Json<Target>, ApiError> {
     answer(api.node.chat(move |desk| desk.leave(&to))).await
 }
 
 /// Marks a conversation read.
 #[utoipa::path(post, path = "/v1/chat/read", tag = "chat", request_body = Whither, responses(
     (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn read(State(api): State<Api>, Body(Whither { to }): Body<Whither>) -> Result<Json<Target>, ApiError> {
+pub(super) async fn read(
+    State(api): State<Api>,
+    Body(Whither { to }): Body<Whither>,
+) -> Result<Json<Target>, ApiError> {
     answer(api.node.chat(move |desk| desk.read(&to))).await
 }
 
 /// Creates a group.
 #[utoipa::path(post, path = "/v1/chat/groups", tag = "chat", request_body = Named, responses(
     (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn create(State(api): State<Api>, Body(Named { name }): Body<Named>) -> Result<Json<Target>, ApiError> {
+pub(super) async fn create(
+    State(api): State<Api>,
+    Body(Named { name }): Body<Named>,
+) -> Result<Json<Target>, ApiError> {
     answer(api.node.chat(move |desk| desk.create_group(&name))).await
 }
 
@@ -291,14 +323,20 @@ pub(super) async fn add_contact(
 /// Shows the safety words of a contact, and notes whether they agree.
 #[utoipa::path(post, path = "/v1/chat/contacts/verify", tag = "chat", request_body = ContactChange, responses(
     (status = 200, body = Contact), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn verify(State(api): State<Api>, Body(change): Body<ContactChange>) -> Result<Json<Contact>, ApiError> {
+pub(super) async fn verify(
+    State(api): State<Api>,
+    Body(change): Body<ContactChange>,
+) -> Result<Json<Contact>, ApiError> {
     answer(api.node.chat(move |desk| desk.verify(&change.name, change.verified))).await
 }
 
 /// Sets which ways messages to a contact may take.
 #[utoipa::path(post, path = "/v1/chat/contacts/policy", tag = "chat", request_body = ContactChange, responses(
     (status = 200, body = Contact), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn policy(State(api): State<Api>, Body(change): Body<ContactChange>) -> Result<Json<Contact>, ApiError> {
+pub(super) async fn policy(
+    State(api): State<Api>,
+    Body(change): Body<ContactChange>,
+) -> Result<Json<Contact>, ApiError> {
     let policy = change.policy.ok_or_else(|| ApiError::usage("no policy is named", "it is `auto` or `mix`"))?;
     answer(api.node.chat(move |desk| desk.set_policy(&change.name, &policy))).await
 }
@@ -306,7 +344,10 @@ pub(super) async fn policy(State(api): State<Api>, Body(change): Body<ContactCha
 /// Blocks a contact, or takes that back.
 #[utoipa::path(post, path = "/v1/chat/contacts/block", tag = "chat", request_body = ContactChange, responses(
     (status = 200, body = Contact), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
-pub(super) async fn block(State(api): State<Api>, Body(change): Body<ContactChange>) -> Result<Json<Contact>, ApiError> {
+pub(super) async fn block(
+    State(api): State<Api>,
+    Body(change): Body<ContactChange>,
+) -> Result<Json<Contact>, ApiError> {
     answer(api.node.chat(move |desk| desk.set_blocked(&change.name, change.blocked.unwrap_or(true)))).await
 }
 

@@ -4,6 +4,7 @@
 //! is ours (against DNS rebinding), and no foreign `Origin` (against other pages); `guard` does this before any handler. One file
 //! per resource; each handler asks the [`NodeHandle`] and serves the values of `node::report`.
 
+mod chat;
 mod error;
 mod extract;
 mod guard;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::listener::Bounded;
 pub use self::{
+    chat::{ChatMessage, ContactChange, Introduction, Membership, Named, Room, Whither},
     error::ErrorBody,
     mix::{MAX_MESSAGE, MAX_PINGS, PingRequest, ReceiveRequest, SendRequest},
     node_file::{NodeFile, NodeFileGuard},
@@ -118,6 +120,7 @@ fn router(api: Api) -> Router {
         .route("/v1/relays/snapshot", get(relays::snapshot))
         .route("/v1/relays/{peer}/seat", get(relays::seat))
         .route("/v1/reputation", get(reputation::reputation))
+        .merge(chat::routes())
         .route("/v1/mix/send", post(mix::send))
         .route("/v1/mix/ping", post(mix::ping))
         .route("/v1/mix/recv", post(mix::receive))

@@ -9,14 +9,16 @@ use utoipa::{
     },
 };
 
-use super::{error, health, metrics, mix, peers, relays, reputation, status};
+use super::{chat, error, health, metrics, mix, peers, relays, reputation, status};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "fog", description = "The local API of a Fog node. The address and the token stand in node.json."),
     paths(
         health::alive, health::ready, metrics::guarded, serve, status::status, status::identity, peers::peers, peers::connect,
-        relays::relays, relays::snapshot, relays::seat, reputation::reputation, mix::send, mix::ping, mix::receive
+        relays::relays, relays::snapshot, relays::seat, reputation::reputation, mix::send, mix::ping, mix::receive,
+        chat::status, chat::conversations, chat::send, chat::history, chat::events, chat::join, chat::leave, chat::read, chat::create, chat::invite,
+        chat::remove, chat::role, chat::members, chat::contacts, chat::add_contact, chat::verify, chat::policy, chat::block, chat::why, chat::panic
     ),
     components(schemas(error::ErrorBody)),
     modifiers(&Bearer),

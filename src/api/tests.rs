@@ -6,8 +6,9 @@ use axum::{
     body::{Body, to_bytes},
     http::{Method, Request, Response, StatusCode, header},
 };
+use fog_base::NetworkId;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tower::ServiceExt;
 
 use super::*;
@@ -37,7 +38,7 @@ fn node(script: impl Fn(Command) + Send + Sync + 'static) -> Fixture {
     });
     let stopping = CancellationToken::new();
     let api = Api {
-        node: NodeHandle::new(commands, state_seen, inbox_seen),
+        node: NodeHandle::new(commands, state_seen, (inbox_seen, broadcast::channel(8).0), NetworkId([7; 32])),
         guard: guard::Guard::new("token", 80),
         stopping: stopping.clone(),
     };
@@ -247,7 +248,11 @@ async fn over_a_socket_it_serves_with_the_token_and_ends_when_told() {
     let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = server.address();
     let stopping = CancellationToken::new();
-    let serving = tokio::spawn(server.serve(NodeHandle::new(commands, state, inbox), "t".into(), stopping.clone()));
+    let serving = tokio::spawn(server.serve(
+        NodeHandle::new(commands, state, (inbox, broadcast::channel(8).0), NetworkId([7; 32])),
+        "t".into(),
+        stopping.clone(),
+    ));
     let get = move |path: &'static str, token: &'static str| {
         tokio::task::spawn_blocking(move || {
             let request = ureq::get(format!("http://{address}{path}")).config().http_status_as_error(false).build();

@@ -93,12 +93,19 @@ impl Client {
         path: &str,
         body: &B,
         timeout: Option<Duration>,
-        mut each: impl FnMut(Value) -> Result<(), CliError>,
+        each: impl FnMut(Value) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
         let request = self.agent.post(self.url(path)).header("Authorization", self.bearer());
         let limit = timeout.map(|timeout| timeout + MARGIN);
         let answer = request.config().timeout_global(limit).build().send_json(body);
-        let response = self.accepted(answer)?;
+        self.lines(self.accepted(answer)?, each)
+    }
+
+    fn lines(
+        &self,
+        response: Response<Body>,
+        mut each: impl FnMut(Value) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
         // Each line is bounded by the node; the stream as a whole is not.
         let lines = BufReader::new(response.into_body().into_with_config().limit(u64::MAX).reader()).lines();
         for line in lines {
@@ -111,6 +118,12 @@ impl Client {
             each(value)?;
         }
         Ok(())
+    }
+
+    /// Reads a stream that begins with its first line and lasts as long as the node sends.
+    pub(super) fn follow(&self, path: &str, each: impl FnMut(Value) -> Result<(), CliError>) -> Result<(), CliError> {
+        let answer = self.agent.get(self.url(path)).header("Authorization", self.bearer()).call();
+        self.lines(self.accepted(answer)?, each)
     }
 
     fn value<T: DeserializeOwned>(&self, answer: Result<Response<Body>, Error>) -> Result<T, CliError> {

@@ -6,6 +6,7 @@
 
 mod archive;
 mod backup;
+mod chat;
 mod client;
 mod completions;
 mod connect;
@@ -91,6 +92,8 @@ enum Command {
     /// Messages through the mixnet
     #[command(subcommand)]
     Mix(mix::Command),
+    /// Rooms, groups and direct messages; without a subcommand the terminal interface
+    Chat(chat::Arguments),
     /// The relays that the running node knows
     Relays(relays::Arguments),
     /// What the running node thinks of its peers, by evidence
@@ -157,6 +160,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Peers => peers::run(&context),
         Command::Connect(arguments) => connect::run(&context, arguments),
         Command::Mix(command) => mix::run(&context, command),
+        Command::Chat(arguments) => chat::run(&context, arguments),
         Command::Relays(arguments) => relays::run(&context, &arguments),
         Command::Reputation(arguments) => reputation::run(&context, &arguments),
         Command::Doctor(_) => doctor::run(&context),

@@ -35,6 +35,9 @@ pub(super) struct Flags {
     /// Do not look for peers on the local network
     #[arg(long)]
     no_mdns: bool,
+    /// How you are called in chat [default: fog- and the end of the peer id]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     /// What to offer: mix, guard, exit, mailbox, directory, worker; or none [default: all but exit]
     #[arg(long, value_name = "ROLES")]
     roles: Option<String>,
@@ -70,8 +73,9 @@ pub(super) struct Flags {
 impl Flags {
     /// Adds what was given to the strongest layer.
     pub(super) fn add_to(&self, layers: &mut Layers) {
-        let texts: [(Key, &Option<String>); 11] = [
+        let texts: [(Key, &Option<String>); 12] = [
             (key::NETWORK, &self.network),
+            (key::NAME, &self.name),
             (key::ROLES, &self.roles),
             (key::API, &self.api),
             (key::SOCKS, &self.socks),

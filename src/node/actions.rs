@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use fog_base::{Epoch, Now};
+use fog_chat::core::engine::Validation;
 use fog_directory::{Acceptance, core::standing::MIN_LOOPS};
 use fog_mix::core::loops::measuring_rate;
 use libp2p::{
@@ -71,10 +72,13 @@ impl EventLoop {
             Action::Snapshots => self.refresh_snapshots(now),
             Action::Announce(address) => self.announce(address),
             Action::Mix(event) => self.on_mix(event),
+            Action::Chat(event) => self.on_chat(event),
+            Action::Meet { peer, is_lan } => self.meet(&peer, is_lan),
+            Action::Part(peer) => self.part(&peer),
         }
     }
 
-    fn dial(&mut self, dial: Dial) {
+    pub(super) fn dial(&mut self, dial: Dial) {
         let opts = match dial.peer {
             Some(peer) => DialOpts::peer_id(peer)
                 .condition(PeerCondition::DisconnectedAndNotDialing)
@@ -140,6 +144,11 @@ impl EventLoop {
                 Heard::Accept => Acceptance::Accept,
                 Heard::Ignore => Acceptance::Ignore,
                 Heard::Reject => Acceptance::Reject,
+            },
+            Topic::Chat(_) => match behaviour.chat.handle_gossip(&from, bytes) {
+                Validation::Accept => Acceptance::Accept,
+                Validation::Ignore => Acceptance::Ignore,
+                Validation::Reject => Acceptance::Reject,
             },
         };
         // An invalid report counts against its sender in fog-reputation itself.

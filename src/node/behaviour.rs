@@ -42,6 +42,8 @@ pub(super) struct Behaviour {
     pub(super) directory: fog_directory::Behaviour,
     /// What peers proved about each other.
     pub(super) reputation: fog_reputation::Behaviour,
+    /// Rooms, groups and direct messages.
+    pub(super) chat: fog_chat::Behaviour,
     /// Messages through relays.
     pub(super) mix: fog_mix::Behaviour,
 }

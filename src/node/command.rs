@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::report;
+use super::{chat::Desk, report};
 
 /// Why a command failed: one line, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +88,15 @@ pub struct MixPing {
     pub timeout: Duration,
 }
 
+/// Something to do with chat; it answers whoever asked itself.
+pub struct ChatJob(pub(super) Box<dyn FnOnce(&mut Desk<'_>) + Send>);
+
+impl std::fmt::Debug for ChatJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ChatJob")
+    }
+}
+
 /// A question or an order to the node.
 #[derive(Debug)]
 pub enum Command {
@@ -106,6 +115,10 @@ pub enum Command {
         /// The answer.
         reply: Reply<report::Connected>,
     },
+    /// `fog chat …`
+    Chat(ChatJob),
+    /// `fog chat panic`
+    ChatPanic(Reply<super::chat::report::Destroyed>),
     /// `fog relays`
     Relays(Reply<Vec<report::Relay>>),
     /// `fog relays snapshot`

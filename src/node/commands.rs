@@ -23,6 +23,8 @@ impl EventLoop {
             Command::Peers(reply) => drop(reply.send(Ok(self.peers()))),
             Command::Identity(reply) => drop(reply.send(self.identity())),
             Command::Connect { target, timeout, reply } => self.connect(target, timeout, reply),
+            Command::Chat(job) => (job.0)(&mut self.desk()),
+            Command::ChatPanic(reply) => self.chat_panic(reply),
             Command::Relays(reply) => drop(reply.send(Ok(self.relays()))),
             Command::Snapshot(reply) => drop(reply.send(Ok(self.snapshot()))),
             Command::VerifySeat { relay, reply } => drop(reply.send(self.verify_seat(&relay))),

@@ -71,6 +71,8 @@ pub(super) enum Event {
     Kad(fog_directory::KadEvent),
     /// The mixnet tells something.
     Mix(fog_mix::Event),
+    /// Chat wants something.
+    Chat(fog_chat::Event),
 }
 
 impl Event {
@@ -145,6 +147,7 @@ impl Event {
             BehaviourEvent::Directory(event) => Self::Directory(event),
             BehaviourEvent::Reputation(event) => Self::Reputation(event),
             BehaviourEvent::Mix(event) => Self::Mix(event),
+            BehaviourEvent::Chat(event) => Self::Chat(event),
             BehaviourEvent::Kad(event) => Self::Kad(event),
             BehaviourEvent::AutonatClient(event) => return ignore_probe(&event),
             BehaviourEvent::Upnp(event) => return ignore_mapping(&event),

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     behaviour::{Behaviour, BehaviourEvent, node_id},
+    chat::ChatState,
     clock,
     command::Command,
     connect::Connects,
@@ -46,6 +47,7 @@ pub(super) struct EventLoop {
     pub(super) lifecycle: mpsc::Sender<Lifecycle>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) mixnet: Mixnet,
+    pub(super) chat: ChatState,
     pub(super) stored: mpsc::Receiver<Stored>,
     pub(super) shutdown: CancellationToken,
 }
@@ -92,6 +94,7 @@ impl EventLoop {
         self.wiring.peers.set_penalties(penalty);
         let actions = self.wiring.tick(now);
         self.perform(actions, now);
+        self.chat_tick();
         self.connects.settle(&self.wiring.peers, now.mono);
     }
 

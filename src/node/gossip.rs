@@ -1,6 +1,7 @@
 //! The topics of gossip.
 
 use fog_base::NetworkId;
+use fog_chat::core::tag::BUCKETS;
 use libp2p::gossipsub::{IdentTopic, TopicHash};
 
 /// What a gossip message is about: who judges it.
@@ -12,23 +13,28 @@ pub(super) enum Topic {
     Certificates,
     /// What peers proved about each other.
     Reputation,
+    /// Chat, in one of its buckets (fog-chat README).
+    Chat(u8),
 }
 
 impl Topic {
+    /// Those that every node listens to.
     pub(super) const ALL: [Self; 3] = [Self::Descriptors, Self::Certificates, Self::Reputation];
 
-    fn protocol(self) -> (&'static str, u32) {
-        match self {
-            Self::Descriptors => ("directory", 1),
-            Self::Certificates => ("certificate", 1),
-            Self::Reputation => ("reputation", 1),
-        }
+    fn protocol(self) -> (String, u32) {
+        let name = match self {
+            Self::Descriptors => "directory".to_owned(),
+            Self::Certificates => "certificate".to_owned(),
+            Self::Reputation => "reputation".to_owned(),
+            Self::Chat(bucket) => format!("chat/{bucket:02x}"),
+        };
+        (name, 1)
     }
 
     /// Its name in a network.
     pub(super) fn ident(self, network: &NetworkId) -> IdentTopic {
         let (protocol, version) = self.protocol();
-        IdentTopic::new(network.protocol(protocol, version))
+        IdentTopic::new(network.protocol(&protocol, version))
     }
 
     /// Which one a message came by.
@@ -37,7 +43,7 @@ impl Topic {
             let (protocol, version) = topic.protocol();
             hash.as_str().ends_with(&format!("/{protocol}/{version}"))
         };
-        Self::ALL.into_iter().find(ends_so)
+        Self::ALL.into_iter().chain((0..BUCKETS).map(Self::Chat)).find(ends_so)
     }
 }
 
@@ -48,7 +54,7 @@ mod tests {
     #[test]
     fn a_topic_is_known_by_its_name() {
         let network = NetworkId([7; 32]);
-        for topic in Topic::ALL {
+        for topic in Topic::ALL.into_iter().chain([0, 9, 63].map(Topic::Chat)) {
             assert_eq!(Topic::of(&topic.ident(&network).hash()), Some(topic));
         }
         assert_eq!(Topic::of(&TopicHash::from_raw("/fog/directory/2")), None);

@@ -1,9 +1,16 @@
 //! A cloneable handle on a running node: what the API calls.
 
-use tokio::sync::{mpsc, oneshot, watch};
+use fog_base::NetworkId;
+use fog_chat::core::engine::RoomKey;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use zeroize::Zeroizing;
 
 use super::{
-    command::{Command, Failure, MixPing, MixSend, MixSendEvent, Reply},
+    chat::{
+        Desk,
+        report::{Destroyed, News, Target},
+    },
+    command::{ChatJob, Command, Failure, MixPing, MixSend, MixSendEvent, Reply},
     report,
 };
 
@@ -18,16 +25,20 @@ pub struct NodeHandle {
     commands: mpsc::Sender<Command>,
     state: watch::Receiver<report::State>,
     inbox: watch::Receiver<u64>,
+    chat: broadcast::Sender<News>,
+    network: NetworkId,
 }
 
 impl NodeHandle {
-    /// A handle whose commands go to `commands`; `state` follows the node's state, `inbox` grows with each message received.
+    /// A handle whose commands go to `commands`; `state` follows the node's state, `inbox` grows with each message received, `chat` tells
+    /// what happens there.
     pub fn new(
         commands: mpsc::Sender<Command>,
         state: watch::Receiver<report::State>,
-        inbox: watch::Receiver<u64>,
+        (inbox, chat): (watch::Receiver<u64>, broadcast::Sender<News>),
+        network: NetworkId,
     ) -> Self {
-        Self { commands, state, inbox }
+        Self { commands, state, inbox, chat, network }
     }
 
     /// The node's state now.
@@ -64,6 +75,41 @@ impl NodeHandle {
     /// `fog connect`
     pub async fn connect(&self, target: String, timeout: std::time::Duration) -> Result<report::Connected, Failure> {
         self.ask(|reply| Command::Connect { target, timeout, reply }).await
+    }
+
+    /// `fog chat …`: `job` runs in the event loop, between two events.
+    pub(crate) async fn chat<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Desk<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.ask(|reply| Command::Chat(ChatJob(Box::new(move |desk| drop(reply.send(job(desk))))))).await
+    }
+
+    /// `fog chat join`: the key of a password takes a while, which is not the event loop's.
+    pub(crate) async fn chat_join(&self, name: String, password: Option<String>) -> Result<Target, Failure> {
+        let (network, room) = (self.network, name.strip_prefix('#').unwrap_or(&name).to_owned());
+        let derived = room.clone();
+        let key = match password.map(Zeroizing::new) {
+            None => None,
+            Some(password) => {
+                let derive = move || RoomKey::derive(&network, &derived, &password);
+                let key = tokio::task::spawn_blocking(derive)
+                    .await
+                    .map_err(|error| Failure::failed(error.to_string(), ""))?;
+                Some(key.map_err(|error| Failure::usage(error.to_string(), "choose another"))?)
+            }
+        };
+        self.chat(move |desk| desk.join(&room, key)).await
+    }
+
+    /// `fog chat panic`
+    pub(crate) async fn chat_panic(&self) -> Result<Destroyed, Failure> {
+        self.ask(Command::ChatPanic).await
+    }
+
+    /// What happens in chat from now on.
+    pub(crate) fn chat_news(&self) -> broadcast::Receiver<News> {
+        self.chat.subscribe()
     }
 
     /// `fog relays`

@@ -58,6 +58,8 @@ pub(super) enum Stored {
     Entries(u64, bool),
     /// The record of what this node signs.
     Record(bool),
+    /// A batch of chat.
+    Chat(u64, bool),
 }
 
 /// What the mixnet needs of the node while it runs.
@@ -193,9 +195,12 @@ impl EventLoop {
     pub(super) fn on_mix(&mut self, event: fog_mix::Event) {
         let now = clock::now();
         match event {
+            fog_mix::Event::Deliver(delivery) if delivery.is_chat => self.on_chat_delivery(delivery),
             fog_mix::Event::Deliver(delivery) => self.store_message(delivery),
             fog_mix::Event::Persist(token, writes) => self.store_entries(token, writes),
+            fog_mix::Event::Sent(news) if self.on_chat_mixed(&news) => {}
             fog_mix::Event::Sent(news) => self.mixnet.traffic.handle_sent(news, now.mono),
+            fog_mix::Event::SendRefused(message, _) if self.on_chat_unmixable(message) => {}
             fog_mix::Event::SendRefused(message, why) => self.mixnet.traffic.handle_send_refused(&message, &why),
             fog_mix::Event::Pong(ping, rtt) => self.mixnet.traffic.handle_pong(ping, rtt),
             fog_mix::Event::PingRefused(ping, why) => self.mixnet.traffic.handle_ping_refused(ping, &why),
@@ -218,6 +223,7 @@ impl EventLoop {
             }
             Stored::Entries(token, ok) => behaviour.mix.persisted(token, ok),
             Stored::Record(ok) => behaviour.directory.recorded(ok),
+            Stored::Chat(number, ok) => self.on_chat_stored(number, ok),
         }
     }
 

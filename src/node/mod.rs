@@ -10,12 +10,14 @@
 //! | `reputation.rs` | what happens, as evidence about peers, and what follows from their reputation |
 //! | `handle.rs`, `command.rs`, `commands.rs`, `connect.rs` | questions to a running node, and their answers |
 //! | `gossip.rs`, `chain.rs` | the topics; the certified sets in the store |
+//! | `chat/` | chat: its events, what people do with it, its rows and its key |
 //! | `mixnet.rs`, `traffic.rs`, `inbox.rs` | the mixnet's events and commands, who waits for what, messages that arrived |
 //! | `report.rs`, `status.rs`, `relays.rs`, `metrics.rs` | what it tells of itself |
 
 mod actions;
 mod behaviour;
 mod chain;
+pub mod chat;
 mod clock;
 pub mod command;
 mod commands;
@@ -95,6 +97,7 @@ pub fn start(
     network: Network,
     shutdown: CancellationToken,
 ) -> anyhow::Result<RunningNode> {
+    let network_id = network.id;
     let x25519 = fog_x25519::Backend::from_env()?;
     tracing::info!(backend = x25519.name(), "X25519");
     let keys = Arc::new(keys);
@@ -102,8 +105,10 @@ pub fn start(
     let inbox = mixnet::open_inbox(&config, &store, &writer)?;
     let inbox_seen = inbox.watch();
     let mix = mixnet::start(&config, &keys, &network, &*store, &inbox)?;
+    let (chat, chat_state) = chat::open(&config, &keys, &network, &store)?;
+    let chat_news = chat_state.news.clone();
     let council = council(&config, &keys, &network, &store)?;
-    let mut swarm = transport::build(&config, &keys, &network, council, mix)?;
+    let mut swarm = transport::build(&config, &keys, &network, council, (mix, chat))?;
     let mut expired = load_descriptors(&mut swarm, &*store)?;
     expired.append(load_reputation(&mut swarm, &*store)?);
     transport::listen(&mut swarm, &config.listen)?;
@@ -123,6 +128,7 @@ pub fn start(
         snapshots: Default::default(),
         loops: None,
         mixnet,
+        chat: chat_state,
         stored,
         store: writer,
         started: now,
@@ -136,7 +142,7 @@ pub fn start(
         shutdown,
     };
     let join = tokio::spawn(run(node, flushed));
-    Ok(RunningNode { handle: NodeHandle::new(commands, state_seen, inbox_seen), events, join })
+    Ok(RunningNode { handle: NodeHandle::new(commands, state_seen, (inbox_seen, chat_news), network_id), events, join })
 }
 
 async fn run(node: EventLoop, flushed: thread::JoinHandle<()>) -> anyhow::Result<()> {

@@ -182,6 +182,11 @@ impl Peers {
         self.entries.get(peer).is_some_and(|entry| entry.is_identified)
     }
 
+    /// Whether its best path is on this host or the local network.
+    pub(super) fn is_lan(&self, peer: &PeerId) -> bool {
+        self.entries.get(peer).and_then(Entry::best).is_some_and(|(_, path)| path == PathKind::Lan)
+    }
+
     /// Whether it is banned.
     pub(super) fn is_banned(&self, peer: &PeerId) -> bool {
         self.bans.contains_key(peer)

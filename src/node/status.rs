@@ -59,7 +59,7 @@ impl EventLoop {
         }
     }
 
-    fn peer_counts(&self) -> report::PeerCounts {
+    pub(super) fn peer_counts(&self) -> report::PeerCounts {
         let views = self.wiring.peers.views(clock::now().mono);
         let count = |path| views.iter().filter(|view| view.path == path).count();
         report::PeerCounts {
@@ -141,15 +141,23 @@ impl EventLoop {
         views.into_iter().map(peer).collect()
     }
 
-    pub(super) fn identity(&self) -> Result<report::Identity, Failure> {
+    pub(super) fn identity(&mut self) -> Result<report::Identity, Failure> {
         let advertised = self.wiring.reachability.advertised();
         let known = if advertised.is_empty() { self.wiring.reachability.listening() } else { advertised };
         let mut addresses: Vec<_> = known.into_iter().filter_map(multiaddr).collect();
         addresses.truncate(invite::MAX_ADDRESSES);
-        let now = clock::now().unix;
-        let invite =
-            Invite::create(&self.keys, &self.network, &addresses, &self.invite_mailboxes(), now, invite::LIFETIME)
-                .map_err(|error| Failure::failed(error.to_string(), ""))?;
+        let (time, card) = (clock::now(), self.swarm.behaviour_mut().chat.chat_mut());
+        let (now, card) = (time.unix, card.card(time).to_bytes());
+        let invite = Invite::create(
+            &self.keys,
+            &self.network,
+            &addresses,
+            &self.invite_mailboxes(),
+            &card,
+            now,
+            invite::LIFETIME,
+        )
+        .map_err(|error| Failure::failed(error.to_string(), ""))?;
         let me = *self.swarm.local_peer_id();
         Ok(report::Identity {
             peer_id: me.to_string(),

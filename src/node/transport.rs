@@ -57,10 +57,10 @@ pub(super) fn build(
     keys: &Keys,
     network: &Network,
     council: Option<Council>,
-    mix: fog_mix::Behaviour,
+    (mix, chat): (fog_mix::Behaviour, fog_chat::Behaviour),
 ) -> anyhow::Result<Swarm<Behaviour>> {
     let ours =
-        Ours { directory: directory(config, keys, network, council), reputation: reputation(keys, network), mix };
+        Ours { directory: directory(config, keys, network, council), reputation: reputation(keys, network), mix, chat };
     let keypair = keypair(keys)?;
     let base = || -> anyhow::Result<_> {
         Ok(SwarmBuilder::with_existing_identity(keypair.clone())
@@ -103,6 +103,7 @@ struct Ours {
     directory: fog_directory::Behaviour,
     reputation: fog_reputation::Behaviour,
     mix: fog_mix::Behaviour,
+    chat: fog_chat::Behaviour,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -142,6 +143,7 @@ fn behaviour(
         directory: ours.directory,
         reputation: ours.reputation,
         mix: ours.mix,
+        chat: ours.chat,
     })
 }
 

@@ -90,6 +90,12 @@ pub(super) enum Action {
     Announce(Multiaddr),
     /// What the mixnet tells those who use it.
     Mix(fog_mix::Event),
+    /// Do what chat wants.
+    Chat(fog_chat::Event),
+    /// Tell chat that a peer of our network is connected.
+    Meet { peer: PeerId, is_lan: bool },
+    /// Tell chat that it is gone.
+    Part(PeerId),
 }
 
 /// What does not change while the node runs.
@@ -241,6 +247,7 @@ impl Wiring {
                 vec![reputation::handle_loop(&end.hops, end.returned), Action::CountLoop(end)]
             }
             Event::Mix(event) => vec![Action::Mix(event)],
+            Event::Chat(event) => vec![Action::Chat(event)],
         }
     }
 
@@ -297,7 +304,8 @@ impl Wiring {
         if let Some(node) = node_id(&peer) {
             self.clocks.handle_disconnected(&node);
         }
-        let mut actions: Vec<_> = self.note_loss(&peer, now).into_iter().collect();
+        let mut actions = vec![Action::Part(peer)];
+        actions.extend(self.note_loss(&peer, now));
         actions.extend(self.refresh(now));
         actions
     }
@@ -327,11 +335,9 @@ impl Wiring {
         {
             self.relays.insert(peer, address.clone());
         }
-        if protocols.contains(&self.identity.kad) && !addresses.is_empty() {
-            vec![Action::Route { peer, addresses }]
-        } else {
-            vec![Action::Unroute(peer)]
-        }
+        let serves_kad = protocols.contains(&self.identity.kad) && !addresses.is_empty();
+        let route = if serves_kad { Action::Route { peer, addresses } } else { Action::Unroute(peer) };
+        vec![Action::Meet { peer, is_lan: self.peers.is_lan(&peer) }, route]
     }
 
     fn handle_directory(&mut self, event: fog_directory::Event, now: Now) -> Vec<Action> {

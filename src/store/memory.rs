@@ -47,4 +47,8 @@ impl Store for MemoryStore {
         }
         Ok(())
     }
+
+    fn compact(&self, _: Table) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

@@ -47,11 +47,13 @@ pub enum Table {
     Certificates = 7,
     /// What this node knows of others by experience, proof and hearsay. Private.
     Reputation = 8,
+    /// Chat: its rows are sealed by chat itself, under a key that it can destroy.
+    Chat = 9,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Descriptors,
         Self::Outbox,
@@ -61,6 +63,7 @@ impl Table {
         Self::Contacts,
         Self::Certificates,
         Self::Reputation,
+        Self::Chat,
     ];
 
     /// Its name: of the column family, and in errors.
@@ -75,6 +78,7 @@ impl Table {
             Self::Contacts => "contacts",
             Self::Certificates => "certificates",
             Self::Reputation => "reputation",
+            Self::Chat => "chat",
         }
     }
 
@@ -213,6 +217,9 @@ pub trait Store: Send + Sync {
 
     /// Makes all changes of a batch, or none.
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError>;
+
+    /// Rewrites a table's files without what was deleted from it.
+    fn compact(&self, table: Table) -> Result<(), StoreError>;
 }
 
 const DIRECTORY: &str = "store";

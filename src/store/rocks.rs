@@ -166,6 +166,15 @@ impl Store for RocksStore {
         }
         outcome
     }
+
+    fn compact(&self, table: Table) -> Result<(), StoreError> {
+        let database = self.database();
+        let db = database.open()?;
+        let column = column(db, table)?;
+        db.flush_cf(column).map_err(store_error)?;
+        db.compact_range_cf(column, None::<&[u8]>, None::<&[u8]>);
+        Ok(())
+    }
 }
 
 fn write(db: &DB, batch: &Batch, durability: Durability) -> Result<(), StoreError> {

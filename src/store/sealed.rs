@@ -67,6 +67,10 @@ impl<S: Store> Store for Sealed<S> {
         }
         self.inner.commit(sealed, durability)
     }
+
+    fn compact(&self, table: Table) -> Result<(), StoreError> {
+        self.inner.compact(table)
+    }
 }
 
 fn context(table: Table, key: &[u8]) -> Vec<u8> {

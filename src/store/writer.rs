@@ -125,6 +125,9 @@ mod tests {
             }
             self.rows.commit(batch, durability)
         }
+        fn compact(&self, table: Table) -> Result<(), StoreError> {
+            self.rows.compact(table)
+        }
     }
 
     fn batch(key: u8) -> Batch {

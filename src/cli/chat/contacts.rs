@@ -67,7 +67,11 @@ pub(super) fn run(context: &Context, client: &Client, command: Command) -> Resul
     context.out.value(&vec![contact], |contacts| {
         let words: Vec<_> = contacts.iter().flat_map(|contact| contact.words.chunks(6)).collect();
         let words: String = words.iter().map(|line| format!("  {}\n", line.join(" "))).collect();
-        if words.is_empty() { list(contacts) } else { list(contacts) + "both see these words, if nobody is between:\n" + &words }
+        if words.is_empty() {
+            list(contacts)
+        } else {
+            list(contacts) + "both see these words, if nobody is between:\n" + &words
+        }
     })
 }
 
@@ -75,15 +79,7 @@ fn list(contacts: &[Contact]) -> String {
     let yes = |is| if is { "yes" } else { "no" }.to_owned();
     let rows: Vec<_> = contacts
         .iter()
-        .map(|one| {
-            [
-                printable(&one.name),
-                one.policy.clone(),
-                yes(one.verified),
-                yes(one.blocked),
-                one.peer_id.clone(),
-            ]
-        })
+        .map(|one| [printable(&one.name), one.policy.clone(), yes(one.verified), yes(one.blocked), one.peer_id.clone()])
         .collect();
     table(["NAME", "POLICY", "VERIFIED", "BLOCKED", "PEER"], &rows)
 }

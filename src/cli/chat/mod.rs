@@ -3,10 +3,7 @@
 mod contacts;
 mod groups;
 
-use std::{
-    io::{self, Read},
-    path::PathBuf,
-};
+use std::io::{self, Read};
 
 use clap::{Args, Subcommand};
 

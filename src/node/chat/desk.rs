@@ -1,0 +1,366 @@
+//! What a person does with chat: names and texts on one side, the engine on the other.
+
+use std::collections::BTreeMap;
+
+use fog_base::{Network, NodeId, Now, codec};
+use fog_chat::{
+    Chat, ConversationId, DeviceId, MessageId,
+    core::{
+        dag::Standing,
+        engine::{self, Card, Event, Kind, Policy, Refusal, Via},
+    },
+};
+use libp2p::Multiaddr;
+
+use super::report::{ChatStatus, Contact, Conversation, Line, Member, News, Predecessor, Sent, Target, Why};
+use crate::{
+    invite::Invite,
+    node::{command::Failure, inbox::rfc3339},
+    store::{Batch, Durability, Store, Table, Writer},
+};
+
+/// Texts of addresses of one contact.
+const MAX_ADDRESSES: usize = 4096;
+
+/// The engine and what is around it, for as long as one command takes.
+pub(crate) struct Desk<'a> {
+    pub(super) chat: &'a mut Chat,
+    pub(super) store: &'a dyn Store,
+    pub(super) writer: &'a Writer,
+    pub(super) network: &'a Network,
+    pub(super) now: Now,
+    /// How this person is called.
+    pub(super) name: String,
+    pub(super) lan: u64,
+    pub(super) net: u64,
+    pub(super) mix_ready: bool,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let (message, hint) = (refusal.to_string(), refusal.hint());
+        match refusal {
+            Refusal::Unknown(_) | Refusal::BadName | Refusal::BadText | Refusal::TooLong(_) | Refusal::WrongKind => {
+                Self::usage(message, hint)
+            }
+            _ => Self::failed(message, hint),
+        }
+    }
+}
+
+fn via(text: Option<&str>) -> Result<Via, Failure> {
+    match text {
+        None | Some("auto") => Ok(Via::Auto),
+        Some("lan") => Ok(Via::Lan),
+        Some("direct") => Ok(Via::Direct),
+        Some("mix") => Ok(Via::Mix),
+        Some(_) => Err(Failure::usage("`via` is `auto`, `lan`, `direct` or `mix`", "leave it out for `auto`")),
+    }
+}
+
+fn message_id(text: &str) -> Result<MessageId, Failure> {
+    text.parse()
+        .map_err(|_| Failure::usage("a message's id has 64 hexadecimal digits", "`fog chat history --json` shows ids"))
+}
+
+fn clock(clock: BTreeMap<DeviceId, u32>) -> BTreeMap<String, u32> {
+    clock.into_iter().map(|(author, seq)| (author.to_string(), seq)).collect()
+}
+
+impl Desk<'_> {
+    pub(crate) fn status(&self) -> ChatStatus {
+        let counts = self.chat.counts();
+        ChatStatus {
+            device: self.chat.device().to_string(),
+            name: self.name.clone(),
+            lan: self.lan,
+            net: self.net,
+            mix: self.mix_ready,
+            queued: counts.queued as u64,
+            carried: counts.carried_for_others as u64,
+        }
+    }
+
+    pub(crate) fn conversations(&self) -> Vec<Conversation> {
+        let of = |one: engine::Conversation| Conversation {
+            to: one.to,
+            kind: one.kind.name().to_owned(),
+            unread: one.unread,
+            members: one.members,
+            last_at: one.last_at.map(rfc3339),
+        };
+        self.chat.conversations().into_iter().map(of).collect()
+    }
+
+    pub(crate) fn send(&mut self, to: &str, text: &str, way: Option<&str>) -> Result<Sent, Failure> {
+        let to = self.chat.resolve(to)?;
+        let id = self.chat.send(to, Kind::TEXT, text.as_bytes(), via(way)?, self.now)?;
+        Ok(self.sent(&id))
+    }
+
+    /// How far a message is.
+    pub(crate) fn state(&self, id: &str) -> Result<Sent, Failure> {
+        Ok(self.sent(&message_id(id)?))
+    }
+
+    fn sent(&self, id: &MessageId) -> Sent {
+        let shown = self.chat.shown(id);
+        Sent {
+            id: id.to_string(),
+            state: shown.as_ref().map_or("queued", |shown| shown.state.name()).to_owned(),
+            via: shown.as_ref().and_then(|shown| shown.via).map(|via| via.name().to_owned()),
+            reason: shown.and_then(|shown| shown.reason).map(|reason| reason.name().to_owned()),
+        }
+    }
+
+    pub(crate) fn history(&self, to: &str, limit: Option<usize>) -> Result<Vec<Line>, Failure> {
+        let conversation = self.chat.resolve(to)?;
+        let shown = self.chat.history(conversation, limit)?;
+        let to = self.name_of(&conversation);
+        Ok(shown.into_iter().map(|shown| line(shown, &to)).collect())
+    }
+
+    fn name_of(&self, conversation: &ConversationId) -> String {
+        let all = self.chat.conversations();
+        all.into_iter().find(|one| one.id == *conversation).map_or_else(|| conversation.to_string(), |one| one.to)
+    }
+
+    fn target(&self, conversation: &ConversationId) -> Target {
+        Target { to: self.name_of(conversation) }
+    }
+
+    pub(crate) fn join(&mut self, name: &str, key: Option<engine::RoomKey>) -> Result<Target, Failure> {
+        let room = self.chat.join_room(name, key, self.now)?;
+        Ok(self.target(&room))
+    }
+
+    pub(crate) fn leave(&mut self, to: &str) -> Result<Target, Failure> {
+        let conversation = self.chat.resolve(to)?;
+        let target = self.target(&conversation);
+        self.chat.leave(conversation, self.now)?;
+        Ok(target)
+    }
+
+    pub(crate) fn read(&mut self, to: &str) -> Result<Target, Failure> {
+        let conversation = self.chat.resolve(to)?;
+        self.chat.mark_read(conversation, self.now);
+        Ok(self.target(&conversation))
+    }
+
+    pub(crate) fn create_group(&mut self, name: &str) -> Result<Target, Failure> {
+        let group = self.chat.create_group(name.strip_prefix('&').unwrap_or(name), self.now)?;
+        Ok(self.target(&group))
+    }
+
+    pub(crate) fn invite(&mut self, group: &str, who: &str) -> Result<Target, Failure> {
+        let group = self.chat.resolve(group)?;
+        self.chat.invite(group, bare(who), self.now)?;
+        Ok(self.target(&group))
+    }
+
+    pub(crate) fn remove(&mut self, group: &str, who: &str) -> Result<Target, Failure> {
+        let group = self.chat.resolve(group)?;
+        self.chat.remove(group, bare(who), self.now)?;
+        Ok(self.target(&group))
+    }
+
+    pub(crate) fn set_role(&mut self, group: &str, who: &str, is_admin: bool) -> Result<Target, Failure> {
+        let group = self.chat.resolve(group)?;
+        self.chat.set_role(group, bare(who), is_admin, self.now)?;
+        Ok(self.target(&group))
+    }
+
+    pub(crate) fn members(&self, to: &str) -> Result<Vec<Member>, Failure> {
+        let of = |member: engine::Member| Member {
+            peer_id: member.node.map_or_else(|| member.device.to_string(), |node| node.to_string()),
+            device: member.device.to_string(),
+            name: member.name,
+            role: member.role.name().to_owned(),
+        };
+        Ok(self.chat.members(self.chat.resolve(to)?)?.into_iter().map(of).collect())
+    }
+
+    pub(crate) fn contacts(&self) -> Vec<Contact> {
+        self.chat.contacts().into_iter().map(contact).collect()
+    }
+
+    fn contact(&self, name: &str) -> Result<Contact, Failure> {
+        let name = bare(name);
+        let found = self.chat.contacts().into_iter().find(|one| one.name == name || one.node.to_string() == name);
+        found.map(contact).ok_or_else(|| Refusal::Unknown(format!("a contact `{name}`")).into())
+    }
+
+    pub(crate) fn add_contact(&mut self, invite: &str, name: Option<&str>) -> Result<Contact, Failure> {
+        let hint = "ask for a new invite: the `fog id` of a running node prints one";
+        let invite = Invite::parse(invite, self.network, self.now.unix)
+            .map_err(|error| Failure::usage(error.to_string(), hint))?;
+        if invite.card.is_empty() {
+            return Err(Failure::usage(
+                "the invite was made while its node did not run: it names no chat device",
+                hint,
+            ));
+        }
+        let card = Card::from_bytes(&self.network.id, &invite.card, self.now.unix)
+            .map_err(|error| Failure::usage(format!("the invite's card is refused: {error}"), hint))?;
+        if card.node != invite.node {
+            return Err(Failure::usage("the invite holds the card of another node", hint));
+        }
+        let node = invite.node;
+        self.keep_addresses(node, &invite.addresses);
+        let added = self.chat.add_contact(card, name.map(bare), self.now)?;
+        Ok(contact(added))
+    }
+
+    /// For dialling later. They are asked for again with the next invite if this is lost.
+    fn keep_addresses(&self, node: NodeId, addresses: &[Multiaddr]) {
+        let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        if let Ok(bytes) = codec::encode(&texts, MAX_ADDRESSES) {
+            let mut batch = Batch::new();
+            batch.put(Table::Contacts, node.0, bytes);
+            let _queued = self.writer.submit(batch, Durability::Synced);
+        }
+    }
+
+    pub(crate) fn verify(&mut self, name: &str, verified: Option<bool>) -> Result<Contact, Failure> {
+        let name = self.contact(name)?.name;
+        let words = self.chat.safety_words(&name)?.concat();
+        if let Some(verified) = verified {
+            self.chat.set_verified(&name, verified, self.now)?;
+        }
+        Ok(Contact { words, ..self.contact(&name)? })
+    }
+
+    pub(crate) fn set_policy(&mut self, name: &str, policy: &str) -> Result<Contact, Failure> {
+        let policy = match policy {
+            "auto" => Policy::Auto,
+            "mix" => Policy::Mix,
+            _ => return Err(Failure::usage("a policy is `auto` or `mix`", "name one of them")),
+        };
+        let name = self.contact(name)?.name;
+        self.chat.set_policy(&name, policy, self.now)?;
+        self.contact(&name)
+    }
+
+    pub(crate) fn set_blocked(&mut self, name: &str, blocked: bool) -> Result<Contact, Failure> {
+        let name = self.contact(name)?.name;
+        self.chat.set_blocked(&name, blocked, self.now)?;
+        self.contact(&name)
+    }
+
+    pub(crate) fn why(&self, id: &str) -> Result<Why, Failure> {
+        let id = message_id(id)?;
+        let why = self.chat.why(&id).ok_or_else(|| {
+            Failure::failed(format!("no message {id} is here"), "`fog chat history --json` shows ids")
+        })?;
+        let standing = match why.order.standing {
+            Standing::Complete => "complete",
+            Standing::Disputed | Standing::Aside => "disputed",
+            Standing::Unproved | Standing::Waiting | Standing::Missing => "gap",
+        };
+        let predecessor = |(id, standing): (MessageId, Standing)| Predecessor {
+            id: id.to_string(),
+            known: standing != Standing::Missing,
+        };
+        Ok(Why {
+            id: id.to_string(),
+            to: self.name_of(&why.conversation),
+            author: why.order.author.to_string(),
+            seq: why.order.seq,
+            lamport: why.order.lamport,
+            standing: standing.to_owned(),
+            clock: clock(why.order.clock),
+            predecessors: why.order.predecessors.into_iter().map(predecessor).collect(),
+        })
+    }
+
+    /// What a reader of events is told.
+    pub(super) fn news(&self, event: &Event) -> Option<News> {
+        let notice =
+            |to: Option<&ConversationId>, text: String| News::Notice { to: to.map(|to| self.name_of(to)), text };
+        Some(match event {
+            Event::Message(id) => {
+                let shown = self.chat.shown(id)?;
+                let to = self.name_of(&shown.conversation);
+                News::Message(line(shown, &to))
+            }
+            Event::Retracted(id) => News::Retracted { id: id.to_string() },
+            Event::State(id) => News::State(self.sent(id)),
+            Event::Members(conversation) => News::Members { to: self.name_of(conversation) },
+            Event::Invited { group, by } => notice(
+                Some(group),
+                format!("the device {by} invites you into a group: `fog chat contact add` it, or leave the group"),
+            ),
+            Event::Forked { conversation, author } => notice(
+                Some(conversation),
+                format!("{author} told different members different things; what it writes counts no more"),
+            ),
+            Event::Desynced(device) => {
+                notice(None, format!("messages of {device} cannot be read: a new session is on its way"))
+            }
+            Event::Healed(device) => notice(None, format!("messages of {device} can be read again")),
+            Event::NeedsInvite(device) => {
+                notice(None, format!("a new invite of {device} is needed: nothing can be sealed for it"))
+            }
+        })
+    }
+}
+
+/// A name without what tells its kind.
+fn bare(name: &str) -> &str {
+    name.strip_prefix('@').unwrap_or(name)
+}
+
+fn contact(contact: engine::Contact) -> Contact {
+    Contact {
+        name: contact.name,
+        peer_id: contact.node.to_string(),
+        device: contact.device.to_string(),
+        verified: contact.verified,
+        policy: match contact.policy {
+            Policy::Auto => "auto",
+            Policy::Mix => "mix",
+        }
+        .to_owned(),
+        blocked: contact.blocked,
+        words: Vec::new(),
+    }
+}
+
+fn line(shown: engine::Shown, to: &str) -> Line {
+    let kind = match shown.kind {
+        Kind::TEXT => "text",
+        Kind::MEMBERSHIP => "membership",
+        Kind::FILE => "file",
+        _ => "other",
+    };
+    let text = match shown.kind {
+        Kind::TEXT => String::from_utf8_lossy(&shown.body).into_owned(),
+        Kind::MEMBERSHIP => "changed who is in the group".to_owned(),
+        Kind::FILE => "sent a file".to_owned(),
+        _ => String::new(),
+    };
+    Line {
+        id: shown.id.to_string(),
+        to: to.to_owned(),
+        author: shown.author.to_string(),
+        name: shown.name,
+        seq: shown.seq,
+        clock: clock(shown.clock),
+        parents: shown.parents.iter().map(ToString::to_string).collect(),
+        text,
+        kind: kind.to_owned(),
+        state: shown.state.name().to_owned(),
+        via: shown.via.map(|via| via.name().to_owned()),
+        reason: shown.reason.map(|reason| reason.name().to_owned()),
+        sent_at: rfc3339(shown.sent_at),
+        gap_before: shown.gap_before,
+        warning: shown.warning,
+    }
+}
+
+/// Where a contact's invite said that its node is.
+pub(super) fn invite_addresses(store: &dyn Store, node: NodeId) -> Vec<Multiaddr> {
+    let bytes = store.get(Table::Contacts, &node.0).ok().flatten();
+    let texts: Vec<String> = bytes.and_then(|bytes| codec::decode(&bytes, MAX_ADDRESSES).ok()).unwrap_or_default();
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
