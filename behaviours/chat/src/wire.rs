@@ -1,5 +1,7 @@
 //! Bytes <-> types, with every length checked; layouts are in the README. Nothing here is believed yet: `core` verifies.
 
+pub mod request;
+
 use crate::core::{
     id::{ConversationId, DeviceId, MessageId},
     reconcile::{Fingerprint, Hello, HelloEntry, Lists, Messages, Range, Ranges, ShortName, Want},

@@ -67,6 +67,19 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All reasons, in their order.
+    pub const ALL: [Self; 9] = [
+        Self::NotStored,
+        Self::Window,
+        Self::NoRoute,
+        Self::Retry,
+        Self::Expired,
+        Self::QueueFull,
+        Self::Blocked,
+        Self::ForbiddenByPolicy,
+        Self::Unsealable,
+    ];
+
     /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -173,6 +186,11 @@ pub enum Via {
     Direct,
     /// The mixnet alone.
     Mix,
+}
+
+impl Via {
+    /// All, in their order.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Lan, Self::Direct, Self::Mix];
 }
 
 /// The transports that a message may ever use; none is an error at once, and never another transport instead.

@@ -198,6 +198,11 @@ impl Message {
         Ok(Verified(self))
     }
 
+    /// The same without its body: what the order needs.
+    pub(crate) fn without_body(self) -> Self {
+        Self { body: Vec::new(), ..self }
+    }
+
     /// From this node's own store, where only verified messages are.
     pub fn trusted(self) -> Verified {
         Verified(self)

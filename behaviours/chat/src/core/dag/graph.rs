@@ -108,6 +108,15 @@ impl Graph {
         self.authors.get(slot as usize).map(|author| author.id)
     }
 
+    pub(super) fn authors(&self) -> impl Iterator<Item = DeviceId> + '_ {
+        self.authors.iter().map(|author| author.id)
+    }
+
+    pub(super) fn seen_seq(&self, id: &MessageId, author: &DeviceId) -> u32 {
+        let slot = self.slots.get(author).copied();
+        self.index(id).zip(slot).map_or(0, |(at, slot)| self.clock(at).get(slot))
+    }
+
     pub(super) fn latest(&self, author: &DeviceId) -> Option<&Node> {
         let slot = *self.slots.get(author)?;
         self.node(self.authors.get(slot as usize)?.latest?)

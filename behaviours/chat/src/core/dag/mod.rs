@@ -212,6 +212,26 @@ impl Dag {
         self.graph.index(id).map(|at| self.graph.named_clock(at))
     }
 
+    /// Up to which number a complete message's author had seen the messages of `author`.
+    pub fn seen_seq(&self, id: &MessageId, author: &DeviceId) -> u32 {
+        self.graph.seen_seq(id, author)
+    }
+
+    /// The authors of complete messages.
+    pub fn authors(&self) -> impl Iterator<Item = DeviceId> + '_ {
+        self.graph.authors()
+    }
+
+    /// The latest number of an author's complete messages; 0 without any.
+    pub fn latest_seq(&self, author: &DeviceId) -> u32 {
+        self.graph.latest(author).map_or(0, |node| node.seq)
+    }
+
+    /// The first complete message with this author and number.
+    pub fn at(&self, author: &DeviceId, seq: u32) -> Option<MessageId> {
+        self.graph.at(author, seq)
+    }
+
     /// Whether `earlier` is in the past of `later`; `None` unless both are complete.
     pub fn precedes(&self, earlier: &MessageId, later: &MessageId) -> Option<bool> {
         self.graph.precedes(earlier, later)

@@ -1,11 +1,41 @@
 //! The engine: all conversations, secrets, order and delivery of one device, as one state machine.
 //!
 //! Everything that a person does, that the network brings and that the store says comes in by a method; everything that follows comes
-//! out of [`Chat::poll_output`]. No IO, no clock, no libp2p.
+//! out of [`Chat::poll_output`]. No IO, no clock, no libp2p. Each call ends with [`Chat::settle`], which takes out of the ratchets what
+//! they have to say, so that what belongs together is in one batch.
 
 mod card;
+mod deliver;
+mod direct;
+mod disk;
+mod gossip;
+mod groups;
+mod ingest;
+mod links;
+mod meet;
+mod open;
+mod pack;
+mod people;
+mod rooms;
+mod show;
+mod talk;
 mod text;
 mod types;
+
+#[cfg(test)]
+mod engine_tests;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use ed25519_dalek::SigningKey;
+use fog_base::{DropReason, MessageId as FrameId, NodeId, Now};
+use rand::Rng;
+use rand_chacha::ChaCha20Rng;
 
 pub use self::{
     card::{Card, MAX_CARD, MAX_MAILBOXES, MAX_NAME},
@@ -15,6 +45,22 @@ pub use self::{
         Output, Refusal, Role, RoomKey, Row, Rows, Shown, Validation, Why,
     },
 };
+use self::{
+    direct::{Flight, Frame},
+    disk::Disk,
+    links::{Asked, Link},
+    people::Person,
+    talk::Talk,
+};
+use crate::core::{
+    carrier::Carrier,
+    envelope::Envelope,
+    limits::{Limits, Rates},
+    message::KeyCache,
+    secrets::{Device, device::Output as Secret, device::Report},
+    seen::Seen,
+    tag::TagBook,
+};
 pub use crate::core::{
     delivery::{Policy, Reason, State, Transport, Via},
     id::{ConversationId, DeviceId, MessageId},
@@ -22,128 +68,223 @@ pub use crate::core::{
     reject::Reject,
 };
 
-use std::time::Instant;
+/// The most conversations.
+pub const MAX_CONVERSATIONS: usize = 1_024;
+/// The most envelopes that wait for the key of a group session.
+const MAX_PARKED: usize = 256;
+/// Envelopes of conversations that are not ours, per second and at once, that are forwarded for one peer.
+const FORWARD_RATE: (f64, f64) = (200.0, 2_000.0);
+/// How often what has no timer of its own is looked at.
+const TICK: Duration = Duration::from_secs(600);
 
-use fog_base::{NodeId, Now};
-use zeroize::Zeroizing;
+/// What is due at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// The next transport or attempt of a frame.
+    Flight(DeviceId, FrameId),
+    /// Gossip is given a message again.
+    Publish(ConversationId, MessageId),
+    /// A connected peer is asked again.
+    Meet(NodeId),
+    /// Expiry of what is rarely looked at.
+    Tick,
+}
 
 /// One device.
 #[derive(Debug)]
 pub struct Chat {
+    config: Config,
+    signing: SigningKey,
     device: DeviceId,
     card: Card,
+    mailboxes: Vec<(NodeId, [u8; 32])>,
+    rng: ChaCha20Rng,
+    secrets: Device,
+    disk: Disk,
+    people: BTreeMap<DeviceId, Person>,
+    talks: BTreeMap<ConversationId, Talk>,
+    book: TagBook,
+    inbox: ConversationId,
+    seen: Seen,
+    limits: Limits,
+    forwards: Rates<NodeId>,
+    keys: KeyCache,
+    links: BTreeMap<NodeId, Link>,
+    buckets: BTreeSet<u8>,
+    is_mix_ready: bool,
+    carrier: Carrier,
+    requests: BTreeMap<u64, (NodeId, Asked)>,
+    flights: BTreeMap<(DeviceId, FrameId), Flight>,
+    /// Frames for which a peer's window has no room.
+    waiting: BTreeMap<DeviceId, VecDeque<Frame>>,
+    mixing: BTreeMap<u64, (DeviceId, FrameId)>,
+    publishing: BTreeMap<u64, (ConversationId, MessageId)>,
+    parked: VecDeque<(ConversationId, NodeId, Envelope)>,
+    /// From which node and by which way a device's last frame came.
+    sources: BTreeMap<DeviceId, (NodeId, Transport)>,
+    timers: BTreeSet<(Instant, Timer)>,
+    numbers: u64,
+    drops: BTreeMap<DropReason, u64>,
+    desynced: u64,
+    healed: u64,
 }
 
-/// A stub's answer until the engine is built.
-fn unbuilt<T>() -> Result<T, Refusal> {
-    Err(Refusal::Unknown("not built yet".to_owned()))
-}
-
-#[allow(missing_docs, unused_variables, clippy::needless_pass_by_value, clippy::unused_self)]
 impl Chat {
-    pub fn open(
-        config: Config,
-        master: Zeroizing<[u8; 32]>,
-        rows: Box<dyn Rows + Send>,
-        seed: [u8; 32],
-        now: Now,
-    ) -> Result<Self, OpenError> {
-        Err(OpenError::Unreadable)
-    }
+    /// The own device.
     pub fn device(&self) -> DeviceId {
         self.device
     }
+
+    /// What others must know to write to this device; its fallback key is replaced when it is due.
     pub fn card(&mut self, now: Now) -> Card {
+        self.secrets.handle_timeout(now);
+        self.renew_card(now);
+        self.settle(now);
         self.card.clone()
     }
-    pub fn set_mailboxes(&mut self, mailboxes: Vec<(NodeId, [u8; 32])>) {}
-    pub fn resolve(&self, to: &str) -> Result<ConversationId, Refusal> {
-        unbuilt()
+
+    /// The node's mailboxes: relay and slot.
+    pub fn set_mailboxes(&mut self, mailboxes: Vec<(NodeId, [u8; 32])>) {
+        self.mailboxes = mailboxes;
     }
-    pub fn send(
-        &mut self,
-        to: ConversationId,
-        kind: Kind,
-        body: &[u8],
-        via: Via,
-        now: Now,
-    ) -> Result<MessageId, Refusal> {
-        unbuilt()
+
+    /// Batch `number` is on disk, or the store failed: then nothing comes out any more.
+    pub fn handle_persisted(&mut self, number: u64, ok: bool, _now: Now) {
+        self.disk.handle_persisted(number, ok);
+        if self.disk.has_failed() {
+            self.secrets.handle_store_failed();
+        }
     }
-    pub fn join_room(&mut self, name: &str, key: Option<RoomKey>, now: Now) -> Result<ConversationId, Refusal> {
-        unbuilt()
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while self.timers.first().is_some_and(|(at, _)| *at <= now.mono) {
+            let Some((_, timer)) = self.timers.pop_first() else { break };
+            match timer {
+                Timer::Flight(to, id) => self.run_flight(to, id, now),
+                Timer::Publish(conversation, id) => self.publish(conversation, id, now),
+                Timer::Meet(node) => self.meet_again(node, now),
+                Timer::Tick => self.tick(now),
+            }
+        }
+        self.secrets.handle_timeout(now);
+        let is_due = |talk: &Talk| talk.dag.poll_timeout().is_some_and(|at| at <= now.mono);
+        let due: Vec<_> = self.talks.iter().filter(|(_, talk)| is_due(talk)).map(|(id, _)| *id).collect();
+        for id in due {
+            if let Some(talk) = self.talks.get_mut(&id) {
+                talk.dag.handle_timeout(now.mono);
+            }
+            self.drain_dag(id, now);
+        }
+        self.settle(now);
     }
-    pub fn leave(&mut self, conversation: ConversationId, now: Now) -> Result<(), Refusal> {
-        unbuilt()
-    }
-    pub fn create_group(&mut self, name: &str, now: Now) -> Result<ConversationId, Refusal> {
-        unbuilt()
-    }
-    pub fn invite(&mut self, group: ConversationId, who: &str, now: Now) -> Result<(), Refusal> {
-        unbuilt()
-    }
-    pub fn remove(&mut self, group: ConversationId, who: &str, now: Now) -> Result<(), Refusal> {
-        unbuilt()
-    }
-    pub fn set_role(&mut self, group: ConversationId, who: &str, admin: bool, now: Now) -> Result<(), Refusal> {
-        unbuilt()
-    }
-    pub fn members(&self, conversation: ConversationId) -> Result<Vec<Member>, Refusal> {
-        unbuilt()
-    }
-    pub fn add_contact(&mut self, card: Card, name: Option<&str>, now: Now) -> Result<Contact, Refusal> {
-        unbuilt()
-    }
-    pub fn contacts(&self) -> Vec<Contact> {
-        Vec::new()
-    }
-    pub fn safety_words(&self, name: &str) -> Result<[Vec<String>; 2], Refusal> {
-        unbuilt()
-    }
-    pub fn set_verified(&mut self, name: &str, verified: bool, now: Now) -> Result<(), Refusal> {
-        unbuilt()
-    }
-    pub fn set_policy(&mut self, name: &str, policy: Policy, now: Now) -> Result<(), Refusal> {
-        unbuilt()
-    }
-    pub fn set_blocked(&mut self, name: &str, blocked: bool, now: Now) -> Result<(), Refusal> {
-        unbuilt()
-    }
-    pub fn conversations(&self) -> Vec<Conversation> {
-        Vec::new()
-    }
-    pub fn history(&self, conversation: ConversationId, limit: Option<usize>) -> Result<Vec<Shown>, Refusal> {
-        unbuilt()
-    }
-    pub fn shown(&self, id: &MessageId) -> Option<Shown> {
-        None
-    }
-    pub fn why(&self, id: &MessageId) -> Option<Why> {
-        None
-    }
-    pub fn mark_read(&mut self, conversation: ConversationId, now: Now) {}
-    pub fn counts(&self) -> Counts {
-        Counts::default()
-    }
-    pub fn handle_connected(&mut self, node: NodeId, is_lan: bool, now: Now) {}
-    pub fn handle_disconnected(&mut self, node: NodeId, now: Now) {}
-    pub fn handle_mix_ready(&mut self, is_ready: bool, now: Now) {}
-    pub fn handle_gossip(&mut self, from: NodeId, bytes: &[u8], now: Now) -> Validation {
-        Validation::Ignore
-    }
-    pub fn handle_request(&mut self, from: NodeId, bytes: &[u8], now: Now) -> Result<Vec<u8>, Reject> {
-        Err(Reject::Unknown)
-    }
-    pub fn handle_response(&mut self, from: NodeId, request: u64, response: Result<&[u8], ()>, now: Now) {}
-    pub fn handle_published(&mut self, handle: u64, ok: bool, now: Now) {}
-    pub fn handle_mix(&mut self, bytes: &[u8], now: Now) {}
-    pub fn handle_mix_progress(&mut self, handle: u64, progress: MixProgress, now: Now) {}
-    pub fn handle_persisted(&mut self, number: u64, ok: bool, now: Now) {}
-    pub fn handle_timeout(&mut self, now: Now) {}
+
+    /// When [`Chat::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let timers = self.timers.first().map(|(at, _)| *at);
+        let dags = self.talks.values().filter_map(|talk| talk.dag.poll_timeout()).min();
+        timers.into_iter().chain(dags).chain(self.secrets.poll_timeout()).min()
     }
+
+    /// What is to be done next.
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
+        self.disk.poll()
+    }
+
+    /// What was counted.
+    pub fn counts(&self) -> Counts {
+        let waits = |talk: &Talk| {
+            let queued = talk.deliveries.values().filter(|delivery| delivery.state() == State::Queued).count();
+            queued + talk.unpublished.len()
+        };
+        let mut drops = self.drops.clone();
+        if self.disk.refused() > 0 {
+            *drops.entry(DropReason::QueueFull).or_default() += self.disk.refused();
+        }
+        Counts {
+            queued: self.talks.values().map(waits).sum(),
+            carried_for_others: self.carrier.load().0,
+            conversations: self.talks.values().filter(|talk| talk.is_listed()).count(),
+            drops,
+            desynced: self.desynced,
+            healed: self.healed,
+        }
+    }
+
+    /// Takes out of the ratchets what they have to say, until there is no more.
+    fn settle(&mut self, now: Now) {
+        while let Some(output) = self.secrets.poll_output() {
+            match output {
+                Secret::Persist { batch, rows } => {
+                    self.disk.write(rows, true);
+                    self.secrets.handle_persisted(batch);
+                }
+                Secret::Send { to, id, bytes } => self.handle_sealed(to, id, &bytes, now),
+                Secret::Deliver { from, id, kind, body } => {
+                    self.take_frame(from, kind, &body, now);
+                    // The row goes in the batch in which its content came.
+                    let _known = self.secrets.handle_taken(from, id);
+                }
+                Secret::Acknowledged { to, id } => self.handle_acknowledged(to, id, now),
+                Secret::Report(report) => self.report(report),
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        let event = match report {
+            Report::NewPeer(_) => return,
+            Report::Desynced(device) => {
+                self.desynced += 1;
+                Event::Desynced(device)
+            }
+            Report::Healed(device) => {
+                self.healed += 1;
+                Event::Healed(device)
+            }
+            Report::NeedsInvite(device) => Event::NeedsInvite(device),
+        };
+        self.tell(event);
+    }
+
+    fn tick(&mut self, now: Now) {
+        self.parked.retain(|(_, _, envelope)| envelope.expires_at() > now.unix);
+        self.renew_card(now);
+        self.at(now.mono + TICK, Timer::Tick);
+    }
+
+    fn at(&mut self, at: Instant, timer: Timer) {
+        self.timers.insert((at, timer));
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.disk.hold(Output::Event(event));
+    }
+
+    fn count(&mut self, reject: Reject) {
+        *self.drops.entry(reject.drop_reason()).or_default() += 1;
+    }
+
+    /// Counts what a peer sent, and has it blamed if nobody honest sends that.
+    fn refuse(&mut self, node: Option<NodeId>, reject: Reject) {
+        self.count(reject);
+        if let Some(node) = node.filter(|_| reject.is_misbehaviour()) {
+            self.disk.push(Output::Blame { node, reject });
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn random<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    fn check_store(&self) -> Result<(), Refusal> {
+        if self.disk.has_failed() { Err(Refusal::StoreFailed) } else { Ok(()) }
     }
 }

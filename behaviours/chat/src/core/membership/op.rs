@@ -37,6 +37,12 @@ impl std::fmt::Debug for OpId {
     }
 }
 
+impl From<crate::core::id::ConversationId> for OpId {
+    fn from(id: crate::core::id::ConversationId) -> Self {
+        Self(id.0)
+    }
+}
+
 /// The id of a group: that of the operation that created it.
 pub type GroupId = OpId;
 

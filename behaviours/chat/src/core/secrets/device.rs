@@ -139,7 +139,11 @@ pub struct Device {
 impl Device {
     /// A new device with the Ed25519 key of `signing`, whose rows are sealed under `master`. Its account is the first batch.
     pub fn new(network: NetworkId, signing: [u8; 32], master: SecretKey, seed: [u8; 32], now: Now) -> Self {
-        let vault = Vault::new(master, ChaCha20Rng::from_seed(seed));
+        Self::begin_in(network, signing, Vault::new(master, ChaCha20Rng::from_seed(seed)), now)
+    }
+
+    /// The same, with a vault that others write to as well.
+    pub fn begin_in(network: NetworkId, signing: [u8; 32], vault: Vault, now: Now) -> Self {
         let mut device = Self::with(network, signing, vault, Account::new(), None);
         device.rotate_fallback(now);
         device
@@ -246,6 +250,21 @@ impl Device {
     /// Where rows are sealed: for the cores of groups.
     pub fn vault(&mut self) -> &mut Vault {
         &mut self.vault
+    }
+
+    /// The same, to read.
+    pub fn vault_ref(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// The peers that are known.
+    pub fn peers(&self) -> impl Iterator<Item = DeviceId> + '_ {
+        self.peers.keys().copied()
+    }
+
+    /// Whether the peer's keys are known.
+    pub fn knows(&self, peer: &DeviceId) -> bool {
+        self.peers.contains_key(peer)
     }
 
     /// Seals a message and stores it; it is sent when the batch is on disk. [`Reject::Full`] while 32 messages wait for acknowledgement.

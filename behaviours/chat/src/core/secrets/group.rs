@@ -255,6 +255,17 @@ impl GroupKeys {
         Ok(read)
     }
 
+    /// Whose session a body was written in, if its key has come.
+    pub fn author_of(&self, body: &[u8]) -> Option<DeviceId> {
+        let id = body.get(1..33)?;
+        self.receivers.keys().find(|(_, known)| known == id).map(|(author, _)| *author)
+    }
+
+    /// Writes with the present session no more: the next message needs [`Self::begin`].
+    pub fn forget_sender(&mut self) {
+        self.sender = None;
+    }
+
     /// Destroys the keys of sessions that began longer ago than anything travels.
     pub fn expire(&mut self, vault: &Vault, rows: &mut Vec<Row>, now: UnixMillis) {
         let conversation = conversation(self.group);

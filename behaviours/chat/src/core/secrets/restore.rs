@@ -41,16 +41,31 @@ impl Device {
         rows: &[([u8; ROW_KEY], Vec<u8>)],
     ) -> Result<(Self, Vec<Opened>), VaultError> {
         let mut vault = Vault::new(master, ChaCha20Rng::from_seed(seed));
+        let opened = vault.open(rows)?;
+        let (device, others, damaged) = Self::assemble(network, signing, vault, opened)?;
+        if damaged == 0 { Ok((device, others)) } else { Err(VaultError::Unreadable) }
+    }
+
+    /// The same of rows that the vault opened; what of peers does not read back is left out and counted.
+    pub fn assemble(
+        network: NetworkId,
+        signing: [u8; 32],
+        vault: Vault,
+        opened: Vec<Opened>,
+    ) -> Result<(Self, Vec<Opened>, u64), VaultError> {
         let mut account = None;
         let mut parts: BTreeMap<Vec<u8>, Parts> = BTreeMap::new();
-        let mut others = Vec::new();
-        for row in vault.open(rows)? {
+        let (mut others, mut damaged) = (Vec::new(), 0);
+        for row in opened {
             let bytes = row.value.as_slice();
             match row.kind {
                 RowKind::ConversationKey => {}
                 RowKind::Account => account = serde_json::from_slice::<SavedAccount>(bytes).ok(),
-                RowKind::GroupSender | RowKind::GroupReceiver | RowKind::History => others.push(row),
-                _ => parts.entry(row.conversation).or_default().take(row.kind, bytes).ok_or(VaultError::Unreadable)?,
+                RowKind::Peer | RowKind::Session | RowKind::Outbox | RowKind::Inbox | RowKind::Seen => {
+                    let taken = parts.entry(row.conversation).or_default().take(row.kind, bytes);
+                    damaged += u64::from(taken.is_none());
+                }
+                _ => others.push(row),
             }
         }
         let saved = account.ok_or(VaultError::Unreadable)?;
@@ -68,7 +83,7 @@ impl Device {
                 device.commit(Vec::new(), outputs);
             }
         }
-        Ok((device, others))
+        Ok((device, others, damaged))
     }
 }
 

@@ -103,6 +103,11 @@ impl Room {
         &self.tag
     }
 
+    /// The key of a password room.
+    pub fn key(&self) -> Option<&SecretKey> {
+        self.key.as_ref()
+    }
+
     /// How bodies are sealed here.
     pub fn mode(&self) -> Mode {
         if self.key.is_some() { Mode::Password } else { Mode::Open }

@@ -42,13 +42,42 @@ pub enum RowKind {
     GroupReceiver = 8,
     /// What the history and the outbox of the conversation hold; their owners say what that is.
     History = 9,
+    /// The device's signing key.
+    Identity = 10,
+    /// What a conversation is.
+    Conversation = 11,
+    /// What is known of somebody.
+    Person = 12,
+    /// How far an own message is.
+    Delivery = 13,
+    /// A fork proof.
+    Proof = 14,
 }
 
 impl RowKind {
-    fn of(row_key: &[u8]) -> Option<Self> {
+    const ALL: [Self; 15] = {
         use RowKind::*;
-        let kinds = [ConversationKey, Account, Peer, Session, Outbox, Inbox, Seen, GroupSender, GroupReceiver, History];
-        kinds.into_iter().find(|kind| row_key.first() == Some(&(*kind as u8)))
+        [
+            ConversationKey,
+            Account,
+            Peer,
+            Session,
+            Outbox,
+            Inbox,
+            Seen,
+            GroupSender,
+            GroupReceiver,
+            History,
+            Identity,
+            Conversation,
+            Person,
+            Delivery,
+            Proof,
+        ]
+    };
+
+    fn of(row_key: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| row_key.first() == Some(&(*kind as u8)))
     }
 }
 
@@ -91,6 +120,8 @@ pub struct Vault {
     wrap: SecretKey,
     names: SecretKey,
     keys: BTreeMap<Vec<u8>, SecretKey>,
+    /// The conversations of the keys, by their tags.
+    conversations: BTreeMap<[u8; 16], Vec<u8>>,
     rng: ChaCha20Rng,
 }
 
@@ -98,7 +129,7 @@ impl Vault {
     /// An empty vault under the master key of the key file. `rng` gives keys and nonces.
     pub fn new(master: SecretKey, rng: ChaCha20Rng) -> Self {
         let (wrap, names) = (master.derive(WRAP, &[]), master.derive(NAMES, &[]));
-        Self { wrap, names, keys: BTreeMap::new(), rng }
+        Self { wrap, names, keys: BTreeMap::new(), conversations: BTreeMap::new(), rng }
     }
 
     /// A sealed row, preceded in `batch` by the key of its conversation if that is new.
@@ -135,24 +166,41 @@ impl Vault {
 
     /// Takes the keys out of `rows` and opens all others. Rows of destroyed conversations are left out.
     pub fn open(&mut self, rows: &[([u8; ROW_KEY], Vec<u8>)]) -> Result<Vec<Opened>, VaultError> {
-        let mut names = BTreeMap::new();
         for (key, value) in rows.iter().filter(|(key, _)| RowKind::of(key) == Some(RowKind::ConversationKey)) {
-            let text = self.wrap.open(&aad(key), value).ok_or(VaultError::Unreadable)?;
-            let (secret, name) = text.split_first_chunk::<32>().ok_or(VaultError::Unreadable)?;
-            self.keys.insert(name.to_vec(), SecretKey::new(*secret));
-            names.insert(self.tag(name), name.to_vec());
+            self.take_key(key, value)?;
         }
         let mut opened = Vec::new();
         for (key, value) in rows {
             let kind = RowKind::of(key).ok_or(VaultError::Unreadable)?;
-            let name = key.get(1..17).and_then(|tag| names.get(tag));
-            let (Some(name), true) = (name, kind != RowKind::ConversationKey) else { continue };
-            let secret = self.keys.get(name).ok_or(VaultError::Unreadable)?;
-            let value = secret.open(&aad(key), value).ok_or(VaultError::Unreadable)?;
-            opened.push(Opened { kind, conversation: name.clone(), value });
+            if kind != RowKind::ConversationKey
+                && let Some(row) = self.open_row(key, value)?
+            {
+                opened.push(row);
+            }
         }
         opened.sort_by_key(|row| row.kind);
         Ok(opened)
+    }
+
+    /// Takes a row of kind [`RowKind::ConversationKey`].
+    pub fn take_key(&mut self, key: &[u8], value: &[u8]) -> Result<(), VaultError> {
+        let key = key.first_chunk::<ROW_KEY>().ok_or(VaultError::Unreadable)?;
+        let text = self.wrap.open(&aad(key), value).ok_or(VaultError::Unreadable)?;
+        let (secret, name) = text.split_first_chunk::<32>().ok_or(VaultError::Unreadable)?;
+        self.keys.insert(name.to_vec(), SecretKey::new(*secret));
+        self.conversations.insert(self.tag(name), name.to_vec());
+        Ok(())
+    }
+
+    /// Opens any other row; `None` if its conversation was destroyed.
+    pub fn open_row(&self, key: &[u8], value: &[u8]) -> Result<Option<Opened>, VaultError> {
+        let key = key.first_chunk::<ROW_KEY>().ok_or(VaultError::Unreadable)?;
+        let kind = RowKind::of(key).ok_or(VaultError::Unreadable)?;
+        let name = key.get(1..17).and_then(|tag| self.conversations.get(tag));
+        let Some(name) = name else { return Ok(None) };
+        let secret = self.keys.get(name).ok_or(VaultError::Unreadable)?;
+        let value = secret.open(&aad(key), value).ok_or(VaultError::Unreadable)?;
+        Ok(Some(Opened { kind, conversation: name.clone(), value }))
     }
 
     /// Random bytes, for ids.
@@ -170,6 +218,7 @@ impl Vault {
             let nonce = self.nonce();
             batch.push(Row { key, value: self.wrap.seal(&nonce, &aad(&key), &text) });
             self.keys.insert(conversation.to_vec(), secret);
+            self.conversations.insert(self.tag(conversation), conversation.to_vec());
         }
         self.keys.get(conversation).unwrap_or(&self.wrap)
     }
@@ -184,7 +233,8 @@ impl Vault {
         hash.as_bytes().first_chunk().copied().unwrap_or_default()
     }
 
-    fn row_key(&self, kind: RowKind, conversation: &[u8], item: &[u8]) -> [u8; ROW_KEY] {
+    /// The key of a row in the store: `kind ‖ tag of the conversation ‖ tag of the item`.
+    pub fn row_key(&self, kind: RowKind, conversation: &[u8], item: &[u8]) -> [u8; ROW_KEY] {
         let tag = self.tag(conversation);
         let item = self.tag(&[tag.as_slice(), item].concat());
         let mut bytes = std::iter::once(kind as u8).chain(tag).chain(item);

@@ -1,0 +1,411 @@
+//! Frames between two devices: what they carry, the window, attempts and their repetition.
+//!
+//! Olm keeps a frame until it is acknowledged ([`crate::core::secrets::Device`]); here stands by which transports it is tried and when
+//! again. A frame waits outside while 32 are under way to its device.
+
+use std::time::{Duration, Instant};
+
+use fog_base::{MessageId as FrameId, NodeId, Now, UnixMillis};
+use zeroize::Zeroizing;
+
+use super::{
+    Chat, Event, Timer,
+    gossip::pack,
+    pack::{direct_id, direct_tag_key, envelope_key, inbox, mode},
+    talk::Delivery,
+};
+use crate::core::{
+    delivery::{Policy, Reason, State, Transport, Via},
+    envelope::{self, Envelope, Priority},
+    id::{ConversationId, DeviceId, MessageId},
+    message::Message,
+    secrets::{Kind, Reject as SecretReject},
+};
+
+/// How long a direct message is tried.
+pub(super) const LIFETIME: Duration = envelope::LIFETIME;
+/// The first byte of a data frame's body: a message, a card, a part of an invite, up to where messages were read.
+pub(super) const FRAME_MESSAGE: u8 = 0;
+pub(super) const FRAME_CARD: u8 = 1;
+pub(super) const FRAME_INVITE: u8 = 2;
+pub(super) const FRAME_READ: u8 = 3;
+/// The first repetition of a frame; then doubled, up to the last; ± 20 %.
+const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+/// Frames to one device that wait for its window.
+const MAX_WAITING: usize = 1_024;
+
+/// A frame that waits for the window.
+#[derive(Debug)]
+pub(super) struct Frame {
+    id: FrameId,
+    kind: Kind,
+    body: Zeroizing<Vec<u8>>,
+    message: Option<MessageId>,
+    via: Via,
+    expires: UnixMillis,
+}
+
+/// A frame under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) message: Option<MessageId>,
+    pub(super) via: Via,
+    expires: UnixMillis,
+    pub(super) envelope: Option<Envelope>,
+    attempts: u32,
+    /// Of this attempt: what has not begun.
+    pub(super) starts: Vec<(Instant, Transport)>,
+    next: Instant,
+}
+
+/// The id of the frame that carries a message.
+pub(super) fn frame_id(id: &MessageId) -> FrameId {
+    FrameId(id.0.first_chunk().copied().unwrap_or_default())
+}
+
+impl Chat {
+    /// Has an own message brought to its peer.
+    pub(super) fn queue_message(&mut self, to: DeviceId, id: MessageId, delivery: &Delivery, now: Now) {
+        let conversation = direct_id(&self.config.network, self.device, to);
+        let Some(talk) = self.talks.get(&conversation) else { return };
+        let Some(stored) = self.load(talk, &id) else { return };
+        let body = Zeroizing::new([&[FRAME_MESSAGE], &stored.message.trusted().encode()[..]].concat());
+        let (via, expires) = (delivery.asked(), delivery.expires);
+        self.queue(to, Frame { id: frame_id(&id), kind: Kind::Data, body, message: Some(id), via, expires }, now);
+    }
+
+    /// Has anything else brought to a device.
+    pub(super) fn queue_frame(
+        &mut self,
+        to: DeviceId,
+        kind: Kind,
+        body: &[u8],
+        via: Via,
+        expires: UnixMillis,
+        now: Now,
+    ) {
+        let id = FrameId(self.random());
+        let body = Zeroizing::new(body.to_vec());
+        self.queue(to, Frame { id, kind, body, message: None, via, expires }, now);
+    }
+
+    fn queue(&mut self, to: DeviceId, frame: Frame, now: Now) {
+        if !self.secrets.knows(&to) {
+            self.tell(Event::NeedsInvite(to));
+            return;
+        }
+        let queue = self.waiting.entry(to).or_default();
+        if queue.len() >= MAX_WAITING {
+            if let Some(message) = frame.message {
+                self.fail(to, message, Reason::QueueFull);
+            }
+            return;
+        }
+        queue.push_back(frame);
+        self.fill_window(to, now);
+    }
+
+    /// Seals as many waiting frames as may be under way at once, in order.
+    fn fill_window(&mut self, to: DeviceId, now: Now) {
+        while let Some(frame) = self.waiting.get_mut(&to).and_then(std::collections::VecDeque::pop_front) {
+            if frame.expires <= now.unix {
+                if let Some(message) = frame.message {
+                    self.fail(to, message, Reason::Expired);
+                }
+                continue;
+            }
+            let outcome = self.secrets.handle_send(to, frame.id, frame.kind, &frame.body);
+            match outcome {
+                Ok(()) => {
+                    let flight = Flight {
+                        message: frame.message,
+                        via: frame.via,
+                        expires: frame.expires,
+                        envelope: None,
+                        attempts: 0,
+                        starts: Vec::new(),
+                        next: now.mono,
+                    };
+                    self.flights.insert((to, frame.id), flight);
+                    self.mark_sealed(to, frame.message);
+                }
+                Err(SecretReject::Full) => {
+                    let message = frame.message;
+                    self.waiting.entry(to).or_default().push_front(frame);
+                    self.wait_for(to, message, Reason::Window);
+                    return;
+                }
+                Err(SecretReject::Duplicate) => {}
+                Err(reject) => {
+                    self.count(reject.into());
+                    if let Some(message) = frame.message {
+                        self.fail(to, message, Reason::Unsealable);
+                    }
+                }
+            }
+        }
+        self.waiting.remove(&to);
+    }
+
+    /// In one batch with the sealed frame: after a crash Olm is asked whether it was acknowledged.
+    fn mark_sealed(&mut self, to: DeviceId, message: Option<MessageId>) {
+        let Some(message) = message else { return };
+        let conversation = direct_id(&self.config.network, self.device, to);
+        let delivery = self.talks.get_mut(&conversation).and_then(|talk| talk.deliveries.get_mut(&message));
+        if let Some(delivery) = delivery {
+            delivery.is_sealed = true;
+            self.save_delivery(conversation, &message, true);
+        }
+    }
+
+    pub(super) fn wait_for(&mut self, to: DeviceId, message: Option<MessageId>, reason: Reason) {
+        let Some(message) = message else { return };
+        let conversation = direct_id(&self.config.network, self.device, to);
+        let delivery = self.talks.get_mut(&conversation).and_then(|talk| talk.deliveries.get_mut(&message));
+        if delivery.is_some_and(|delivery| delivery.wait_for(reason)) {
+            self.tell(Event::State(message));
+        }
+    }
+
+    /// A frame of a device that was open when the node stopped.
+    pub(super) fn resume_flight(&mut self, to: DeviceId, id: FrameId, now: Now) {
+        let conversation = direct_id(&self.config.network, self.device, to);
+        let deliveries = self.talks.get(&conversation).map(|talk| &talk.deliveries);
+        let of_frame = |(message, _): &(&MessageId, &Delivery)| frame_id(message) == id;
+        let known = deliveries.and_then(|deliveries| deliveries.iter().find(of_frame));
+        let message = known.map(|(message, _)| *message);
+        let via = known.map_or(Via::Auto, |(_, delivery)| delivery.asked());
+        let expires = known.map_or(now.unix.plus(LIFETIME), |(_, delivery)| delivery.expires);
+        let flight = Flight { message, via, expires, envelope: None, attempts: 0, starts: Vec::new(), next: now.mono };
+        self.flights.insert((to, id), flight);
+        self.at(now.mono, Timer::Flight(to, id));
+    }
+
+    /// Olm sealed a frame, for the first time or anew: an attempt begins. Without an id it is an acknowledgement, tried once.
+    pub(super) fn handle_sealed(&mut self, to: DeviceId, id: Option<FrameId>, olm: &[u8], now: Now) {
+        let expires = id.and_then(|id| self.flights.get(&(to, id))).map(|flight| flight.expires);
+        let lifetime = expires.map_or(LIFETIME, |expires| expires.since(now.unix));
+        let Some(envelope) = self.pack_direct(to, olm, id.is_some(), lifetime, now) else { return };
+        let Some(id) = id else {
+            self.send_once(to, &envelope);
+            return;
+        };
+        let flight = self.flights.entry((to, id)).or_insert_with(|| Flight {
+            message: None,
+            via: Via::Auto,
+            expires: now.unix.plus(LIFETIME),
+            envelope: None,
+            attempts: 0,
+            starts: Vec::new(),
+            next: now.mono,
+        });
+        flight.envelope = Some(envelope);
+        self.begin_attempt(to, id, now);
+    }
+
+    fn begin_attempt(&mut self, to: DeviceId, id: FrameId, now: Now) {
+        let via = self.flights.get(&(to, id)).map_or(Via::Auto, |flight| flight.via);
+        let plan = self.plan_for(to, via);
+        let [spread] = self.random();
+        let Some(flight) = self.flights.get_mut(&(to, id)) else { return };
+        let wait = RETRY.0.saturating_mul(1 << flight.attempts.min(7)).min(RETRY.1);
+        flight.attempts = flight.attempts.saturating_add(1);
+        flight.next = now.mono + wait.mul_f64(0.8 + 0.4 * f64::from(spread) / 255.0);
+        flight.starts = plan.iter().map(|(transport, after)| (now.mono + *after, *transport)).collect();
+        let message = flight.message;
+        let reason = if flight.starts.is_empty() { Reason::NoRoute } else { Reason::Retry };
+        self.wait_for(to, message, reason);
+        if self.is_dial_wanted(to, via) {
+            self.dial(to);
+        }
+        self.run_flight(to, id, now);
+    }
+
+    /// Begins the transports that are due, then the next attempt.
+    pub(super) fn run_flight(&mut self, to: DeviceId, id: FrameId, now: Now) {
+        let Some(flight) = self.flights.get_mut(&(to, id)) else { return };
+        if flight.expires <= now.unix {
+            self.end_flight(to, id, Some(Reason::Expired), now);
+            return;
+        }
+        let due = flight.starts.iter().take_while(|(at, _)| *at <= now.mono).count();
+        let begun: Vec<_> = flight.starts.drain(..due).map(|(_, transport)| transport).collect();
+        let (envelope, via) = (flight.envelope.clone(), flight.via);
+        if let Some(envelope) = envelope {
+            for transport in begun {
+                // Once more: the policy may be another one than when the attempt began.
+                if self.plan_for(to, via).iter().any(|(allowed, _)| *allowed == transport) {
+                    self.transmit(to, id, transport, &envelope);
+                }
+            }
+        }
+        let Some(flight) = self.flights.get(&(to, id)) else { return };
+        if flight.next <= now.mono {
+            // Its outcome is a frame that is sealed again: `handle_sealed` begins the attempt.
+            if self.secrets.handle_resend(to, id).is_err() {
+                self.flights.remove(&(to, id));
+            }
+            return;
+        }
+        let at = flight.starts.first().map_or(flight.next, |(at, _)| (*at).min(flight.next));
+        self.at(at, Timer::Flight(to, id));
+    }
+
+    /// A transport failed: the next one of the attempt begins now.
+    pub(super) fn hasten(&mut self, to: DeviceId, id: FrameId, now: Now) {
+        if let Some(flight) = self.flights.get_mut(&(to, id)) {
+            if let Some((at, _)) = flight.starts.first_mut() {
+                *at = (*at).min(now.mono);
+            }
+            self.run_flight(to, id, now);
+        }
+    }
+
+    /// Everything under way to a device is tried anew, at once.
+    pub(super) fn restart_flights(&mut self, to: DeviceId, now: Now) {
+        let of = (to, FrameId([0; 16]))..=(to, FrameId([0xff; 16]));
+        let mut ids = Vec::new();
+        for ((_, id), flight) in self.flights.range_mut(of) {
+            flight.attempts = 0;
+            flight.next = now.mono;
+            ids.push(*id);
+        }
+        // In the order in which they were sealed.
+        let order = self.secrets.pending(&to);
+        ids.sort_by_key(|id| order.iter().position(|pending| pending == id));
+        for id in ids {
+            self.run_flight(to, id, now);
+        }
+    }
+
+    /// A node is connected: what waits for its devices goes.
+    pub(super) fn handle_reachable(&mut self, node: NodeId, now: Now) {
+        let devices: Vec<_> =
+            self.people.values().filter(|person| person.card.node == node).map(|person| person.card.device).collect();
+        for device in devices {
+            if self.terms(device).0 == Policy::Auto {
+                self.restart_flights(device, now);
+            }
+        }
+    }
+
+    /// The policy of a contact is another one.
+    pub(super) fn replan(&mut self, to: DeviceId, now: Now) {
+        self.restart_flights(to, now);
+    }
+
+    pub(super) fn handle_acknowledged(&mut self, to: DeviceId, id: FrameId, now: Now) {
+        if let Some(flight) = self.flights.remove(&(to, id))
+            && let Some(message) = flight.message
+        {
+            let conversation = direct_id(&self.config.network, self.device, to);
+            self.advance(conversation, message, State::Delivered, None, None);
+        }
+        self.fill_window(to, now);
+    }
+
+    fn end_flight(&mut self, to: DeviceId, id: FrameId, reason: Option<Reason>, now: Now) {
+        let _known = self.secrets.handle_give_up(to, id);
+        if let Some(flight) = self.flights.remove(&(to, id))
+            && let Some((message, reason)) = flight.message.zip(reason)
+        {
+            self.fail(to, message, reason);
+        }
+        self.fill_window(to, now);
+    }
+
+    /// Everything for a device is given up.
+    pub(super) fn give_up(&mut self, to: DeviceId, reason: Reason, now: Now) {
+        for frame in self.waiting.remove(&to).unwrap_or_default() {
+            if let Some(message) = frame.message {
+                self.fail(to, message, reason);
+            }
+        }
+        let of = (to, FrameId([0; 16]))..=(to, FrameId([0xff; 16]));
+        let ids: Vec<_> = self.flights.range(of).map(|((_, id), _)| *id).collect();
+        for id in ids {
+            self.end_flight(to, id, Some(reason), now);
+        }
+    }
+
+    /// The envelope of an Olm message: under the key of the two, or, while the other one may not know this device, under that of its
+    /// inbox.
+    fn pack_direct(
+        &mut self,
+        to: DeviceId,
+        olm: &[u8],
+        is_data: bool,
+        lifetime: Duration,
+        now: Now,
+    ) -> Option<Envelope> {
+        let is_met = self.people.get(&to).is_some_and(|person| person.is_met);
+        let nonce = self.random();
+        let (tag_key, body) = if is_met {
+            (direct_tag_key(&self.signing, to)?, [&[mode::DIRECT], olm].concat())
+        } else {
+            (inbox(&self.config.network, to).1, [&[mode::FIRST], &self.device.0[..], olm].concat())
+        };
+        let priority = if is_data { Priority::Message } else { Priority::Receipt };
+        pack(&envelope_key(&tag_key), &tag_key, &body, priority, lifetime, nonce, now)
+    }
+
+    /// Takes what a frame carried.
+    pub(super) fn take_frame(&mut self, from: DeviceId, kind: Kind, body: &[u8], now: Now) {
+        if let Some(person) = self.people.get_mut(&from).filter(|person| !person.is_met) {
+            person.is_met = true;
+            self.save_person(from);
+        }
+        let outcome = match (kind, body.split_first()) {
+            (Kind::GroupKey, _) => self.take_share(from, body, now),
+            (Kind::Data, Some((&FRAME_MESSAGE, message))) => self.take_direct(from, message, now),
+            (Kind::Data, Some((&FRAME_CARD, card))) => self.take_told_card(from, card, now),
+            (Kind::Data, Some((&FRAME_INVITE, invite))) => self.take_invite(from, invite, now),
+            (Kind::Data, Some((&FRAME_READ, seq))) => {
+                if let Some(seq) = seq.first_chunk() {
+                    self.take_read(from, u32::from_be_bytes(*seq));
+                }
+                Ok(())
+            }
+            _ => Err(super::Reject::Malformed),
+        };
+        if let Err(reject) = outcome {
+            self.count(reject);
+        }
+    }
+
+    fn take_direct(&mut self, from: DeviceId, bytes: &[u8], now: Now) -> Result<(), super::Reject> {
+        let id = self.begin_direct_with(from, now).map_err(|_| super::Reject::Full)?;
+        let message = Message::parse(bytes, &self.config.network)?.verify(&id, &mut self.keys)?;
+        if message.header().author != from {
+            return Err(super::Reject::BadSignature);
+        }
+        // A talk that was left is heard again when the other one writes.
+        if let Some(talk) = self.talks.get_mut(&id).filter(|talk| talk.record.is_left) {
+            talk.record.is_left = false;
+            self.save_record(id, false);
+        }
+        let via = self.sources.get(&from).map_or(Transport::Mix, |(_, via)| *via);
+        self.take_message(id, &message, None, via, now)
+    }
+
+    /// A card inside a frame: the device says it of itself; the node does not.
+    fn take_told_card(&mut self, from: DeviceId, card: &[u8], now: Now) -> Result<(), super::Reject> {
+        let card = super::Card::from_bytes(&self.config.network, card, now.unix)?;
+        if card.device != from {
+            return Err(super::Reject::BadSignature);
+        }
+        // Over the link of the node that it names, the node stands for it.
+        let came = self.sources.get(&from).copied();
+        let is_proved = came.is_some_and(|(node, via)| node == card.node && via < Transport::Mix);
+        self.take_card(&card, is_proved, now)?;
+        if let Some(person) = self.people.get_mut(&from).filter(|person| !person.is_met) {
+            person.is_met = true;
+            self.save_person(from);
+        }
+        Ok(())
+    }
+
+    pub(super) fn conversation_with(&self, peer: DeviceId) -> ConversationId {
+        direct_id(&self.config.network, self.device, peer)
+    }
+}

@@ -1,0 +1,269 @@
+//! Reconciliation with connected peers: hellos, ranges, lists, pushes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use fog_base::{NodeId, Now};
+
+use super::{
+    Chat, ConversationKind, Timer, Transport,
+    links::{Asked, Link},
+    talk::Talk,
+};
+use crate::{
+    core::{
+        id::{ConversationId, MessageId},
+        message::Message,
+        reconcile::{self, Hello, Lists, MAX_ANSWER_BYTES, Messages, Session},
+        reject::Reject,
+        tag::Tag,
+    },
+    wire::{
+        RangesAnswer,
+        request::{MAX_FETCH, Request},
+    },
+};
+
+/// How long after a hello the next one may follow if something changed.
+const AGAIN: Duration = Duration::from_secs(30);
+/// How long after one a hello may follow at once.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+impl Chat {
+    /// Whether a conversation may be reconciled with a node: rooms with whoever knows their key; groups with the nodes of members, for one
+    /// who was removed still knows the key.
+    fn may_meet(&self, talk: &Talk, node: NodeId) -> bool {
+        match (&talk.club, talk.kind) {
+            _ if !talk.is_listed() => false,
+            (_, ConversationKind::Direct) => false,
+            (Some(club), _) => {
+                let at_node = |device: &&crate::core::id::DeviceId| self.node_of(**device) == Some(node);
+                club.group.members().contains_key(&self.device)
+                    && club.group.members().keys().any(|device| at_node(&device))
+            }
+            (None, _) => true,
+        }
+    }
+
+    /// Asks a connected peer what it has.
+    pub(super) fn meet(&mut self, node: NodeId, now: Now) {
+        let salt = self.random();
+        let own = self.config.node;
+        let talks = self.talks.values().filter(|talk| self.may_meet(talk, node));
+        // What is beyond the bound of one hello waits for the next: those that changed last come first.
+        let talks: Vec<_> = talks.take(crate::wire::MAX_HELLO).collect();
+        let hello = reconcile::hello(salt, own, node, talks.iter().map(|talk| (&talk.tag_key, &talk.dag)));
+        let tokens = hello.entries.iter().zip(&talks).map(|(entry, talk)| (entry.token, talk.record.id)).collect();
+        if let Some(link) = self.links.get_mut(&node) {
+            link.is_dirty = false;
+            link.asked_at = Some(now.mono);
+        }
+        self.at(now.mono + AGAIN, Timer::Meet(node));
+        if !hello.entries.is_empty() {
+            self.ask(node, &Request::Hello(hello), Asked::Hello { salt, tokens });
+        }
+    }
+
+    /// Asks again if something changed.
+    pub(super) fn meet_again(&mut self, node: NodeId, now: Now) {
+        let Some(link) = self.links.get(&node) else { return };
+        let is_due = link.asked_at.is_none_or(|at| now.mono.saturating_duration_since(at) >= AGAIN);
+        if link.is_dirty && is_due {
+            self.meet(node, now);
+        } else if is_due {
+            self.at(now.mono + AGAIN, Timer::Meet(node));
+        }
+    }
+
+    /// Asks all peers soon: a conversation is new, or something is missing that nobody here has shown to have.
+    pub(super) fn meet_all(&mut self, now: Now) {
+        let is_ready = |link: &Link| link.asked_at.is_none_or(|at| now.mono.saturating_duration_since(at) >= AT_ONCE);
+        let ready: Vec<_> = self.links.iter().filter(|(_, link)| is_ready(link)).map(|(node, _)| *node).collect();
+        for link in self.links.values_mut() {
+            link.is_dirty = true;
+        }
+        for node in ready {
+            self.meet(node, now);
+        }
+    }
+
+    pub(super) fn mark_all_dirty(&mut self, id: ConversationId) {
+        for link in self.links.values_mut().filter(|link| link.shares.contains(&id) || link.shares.is_empty()) {
+            link.is_dirty = true;
+        }
+    }
+
+    /// The conversation that a peer names by a token.
+    fn named(&self, from: NodeId, salt: &[u8; 32], token: &Tag) -> Option<&Talk> {
+        let own = self.config.node;
+        self.talks.values().find(|talk| talk.tag_key.token(salt, from, own) == *token && self.may_meet(talk, from))
+    }
+
+    pub(super) fn answer_hello(&mut self, from: NodeId, hello: &Hello, now: Now) -> Result<RangesAnswer, Reject> {
+        self.limits.hellos.take(from, now.mono)?;
+        let own = self.config.node;
+        let tokens: BTreeMap<Tag, &Talk> = self
+            .talks
+            .values()
+            .filter(|talk| self.may_meet(talk, from))
+            .map(|talk| (talk.tag_key.token(&hello.salt, from, own), talk))
+            .collect();
+        let mut answer = RangesAnswer::default();
+        let mut shares = BTreeSet::new();
+        for entry in &hello.entries {
+            let Some(talk) = tokens.get(&entry.token) else { continue };
+            shares.insert(talk.record.id);
+            if reconcile::summary(&talk.dag, &entry.token) != entry.summary {
+                answer.0.push((entry.token, reconcile::ranges(&talk.dag, &hello.salt)));
+            }
+        }
+        let has_shares = !shares.is_empty();
+        if let Some(link) = self.links.get_mut(&from) {
+            link.shares = shares;
+        }
+        if has_shares {
+            self.ask_card(from);
+        }
+        Ok(answer)
+    }
+
+    pub(super) fn answer_lists(&mut self, from: NodeId, lists: &Lists, now: Now) -> Result<Messages, Reject> {
+        self.limits.lists.take(from, now.mono)?;
+        let talk = self.named(from, &lists.salt, &lists.token).ok_or(Reject::Unknown)?;
+        Ok(reconcile::answer(&talk.dag, lists, |id| self.load_stored(talk, id)))
+    }
+
+    pub(super) fn answer_fetch(
+        &mut self,
+        from: NodeId,
+        salt: &[u8; 32],
+        token: Tag,
+        ids: &[MessageId],
+        now: Now,
+    ) -> Result<Messages, Reject> {
+        self.limits.lists.take(from, now.mono)?;
+        let talk = self.named(from, salt, &token).ok_or(Reject::Unknown)?;
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        for message in ids.iter().filter_map(|id| self.load_stored(talk, id)) {
+            bytes += message.len() + 2;
+            if bytes > MAX_ANSWER_BYTES {
+                break;
+            }
+            messages.push(message);
+        }
+        Ok(Messages { token, complete_to: 0, messages, wanted: Vec::new() })
+    }
+
+    /// Takes what this node said in an answer that it lacks.
+    pub(super) fn take_push(
+        &mut self,
+        from: NodeId,
+        salt: &[u8; 32],
+        messages: &Messages,
+        now: Now,
+    ) -> Result<u16, Reject> {
+        self.limits.lists.take(from, now.mono)?;
+        let id = self.named(from, salt, &messages.token).ok_or(Reject::Unknown)?.record.id;
+        let taken = self.take_brought(from, id, &messages.messages, now)?;
+        Ok(u16::try_from(taken).unwrap_or(u16::MAX))
+    }
+
+    pub(super) fn take_ranges(
+        &mut self,
+        from: NodeId,
+        salt: [u8; 32],
+        tokens: &BTreeMap<Tag, ConversationId>,
+        answer: &RangesAnswer,
+        now: Now,
+    ) -> Result<(), Reject> {
+        for (token, ranges) in &answer.0 {
+            let id = *tokens.get(token).ok_or(Reject::Unasked)?;
+            if let Some(link) = self.links.get_mut(&from) {
+                link.shares.insert(id);
+            }
+            for proof in &ranges.proofs {
+                self.take_proof(id, proof, Some(from));
+            }
+            self.drain_dag(id, now);
+            let Some(talk) = self.talks.get(&id) else { continue };
+            let (session, lists) = Session::start(salt, *token, &talk.dag, ranges);
+            if let Some(lists) = lists {
+                self.ask(from, &Request::Lists(lists), Asked::Lists { conversation: id, salt, session });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_lists(
+        &mut self,
+        from: NodeId,
+        id: ConversationId,
+        salt: [u8; 32],
+        mut session: Session,
+        answer: &Messages,
+        now: Now,
+    ) -> Result<(), Reject> {
+        let taken = self.take_brought(from, id, &answer.messages, now)?;
+        let Some(talk) = self.talks.get(&id) else { return Ok(()) };
+        let step = session.handle_messages(answer, taken, &talk.dag)?;
+        if let Some(lists) = step.ask {
+            self.ask(from, &Request::Lists(lists), Asked::Lists { conversation: id, salt, session });
+        }
+        self.push_messages(from, id, &step.push);
+        Ok(())
+    }
+
+    /// Sends what the other side said that it lacks, in portions, predecessors first.
+    fn push_messages(&mut self, to: NodeId, id: ConversationId, ids: &[MessageId]) {
+        let mut portion = Vec::new();
+        let mut bytes = 0;
+        for message in ids.iter().take(16 * MAX_FETCH) {
+            let Some(loaded) = self.talks.get(&id).and_then(|talk| self.load_stored(talk, message)) else { continue };
+            if bytes + loaded.len() > MAX_ANSWER_BYTES {
+                self.push_portion(to, id, std::mem::take(&mut portion));
+                bytes = 0;
+            }
+            bytes += loaded.len() + 2;
+            portion.push(loaded);
+        }
+        if !portion.is_empty() {
+            self.push_portion(to, id, portion);
+        }
+    }
+
+    fn push_portion(&mut self, to: NodeId, id: ConversationId, messages: Vec<Vec<u8>>) {
+        let salt = self.random();
+        let Some(talk) = self.talks.get(&id) else { return };
+        let token = talk.tag_key.token(&salt, self.config.node, to);
+        let messages = Messages { token, complete_to: 0, messages, wanted: Vec::new() };
+        self.ask(to, &Request::Push { salt, messages }, Asked::Push);
+    }
+
+    /// Takes messages that a peer brought; how many were new. An error is what nobody honest brings.
+    pub(super) fn take_brought(
+        &mut self,
+        from: NodeId,
+        id: ConversationId,
+        messages: &[Vec<u8>],
+        now: Now,
+    ) -> Result<usize, Reject> {
+        let is_lan = self.links.get(&from).is_some_and(|link| link.is_lan);
+        let via = if is_lan { Transport::Lan } else { Transport::Direct };
+        let mut taken = 0;
+        for bytes in messages {
+            let message = Message::parse(bytes, &self.config.network)?;
+            if self.talks.get(&id).is_some_and(|talk| talk.dag.contains(&message.id())) {
+                continue;
+            }
+            let message = message.verify(&id, &mut self.keys)?;
+            match self.take_message(id, &message, Some(from), via, now) {
+                Ok(()) => taken += 1,
+                Err(reject) if reject.is_misbehaviour() => return Err(reject),
+                Err(reject) => self.count(reject),
+            }
+        }
+        Ok(taken)
+    }
+}

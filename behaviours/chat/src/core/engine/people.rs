@@ -1,0 +1,388 @@
+//! Who is known: cards, contacts, names, policies, blocks, safety words.
+
+use fog_base::{NetworkId, NodeId, Now, UnixMillis};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{
+    Chat, Contact, Event, Refusal,
+    card::{Card, Claims},
+    direct::{FRAME_CARD, LIFETIME},
+    links::Asked,
+    pack::{direct_id, direct_tag_key},
+    talk::Record,
+    text::{clean_name, is_name},
+    types::ConversationKind,
+};
+use crate::{
+    core::{
+        delivery::{Policy, Reason, State, Via},
+        id::{ConversationId, DeviceId},
+        reject::Reject,
+        secrets::{self, safety_words},
+    },
+    wire::request::Request,
+};
+
+/// The most devices whose cards are kept.
+const MAX_PEOPLE: usize = 4_096;
+
+/// Somebody whose card is known.
+#[derive(Debug, Clone)]
+pub(super) struct Person {
+    pub(super) card: Card,
+    /// Unique here.
+    pub(super) name: String,
+    /// The card came over the node's own link, or in an invite that a person added.
+    pub(super) is_proved: bool,
+    pub(super) is_contact: bool,
+    pub(super) is_verified: bool,
+    is_mixed: bool,
+    pub(super) is_blocked: bool,
+    /// A frame of it came: it knows this device.
+    pub(super) is_met: bool,
+    /// What of the own card it was told.
+    pub(super) told: Option<[u8; 32]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    card: Vec<u8>,
+    name: String,
+    flags: [bool; 6],
+    told: Option<[u8; 32]>,
+}
+
+impl Person {
+    pub(super) fn policy(&self) -> Policy {
+        if self.is_mixed { Policy::Mix } else { Policy::Auto }
+    }
+
+    pub(super) fn save(&self) -> Zeroizing<Vec<u8>> {
+        let flags = [self.is_proved, self.is_contact, self.is_verified, self.is_mixed, self.is_blocked, self.is_met];
+        let saved = Saved { card: self.card.to_bytes(), name: self.name.clone(), flags, told: self.told };
+        Zeroizing::new(serde_json::to_vec(&saved).unwrap_or_default())
+    }
+
+    pub(super) fn restore(network: &NetworkId, text: &[u8]) -> Option<Self> {
+        let saved: Saved = serde_json::from_slice(text).ok()?;
+        // Its fallback key may be over; its node is still known.
+        let card = Card::from_bytes(network, &saved.card, UnixMillis(0)).ok()?;
+        let [is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met] = saved.flags;
+        let (name, told) = (saved.name, saved.told);
+        Some(Self { card, name, is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met, told })
+    }
+}
+
+impl Chat {
+    /// Adds somebody by the card of an invite, or renames a contact.
+    pub fn add_contact(&mut self, card: Card, name: Option<&str>, now: Now) -> Result<Contact, Refusal> {
+        self.check_store()?;
+        let device = card.device;
+        if device == self.device {
+            return Err(Refusal::Oneself);
+        }
+        if let Some(name) = name {
+            if !is_name(name) {
+                return Err(Refusal::BadName);
+            }
+            let is_taken = self.people.values().any(|other| other.name == name && other.card.device != device);
+            if is_taken {
+                return Err(Refusal::NameTaken(name.to_owned()));
+            }
+        }
+        self.take_card(&card, true, now).map_err(Refusal::BadCard)?;
+        let person = self.people.get_mut(&device).ok_or(Refusal::Full("contacts"))?;
+        person.is_contact = true;
+        if let Some(name) = name {
+            name.clone_into(&mut person.name);
+        }
+        self.save_person(device);
+        self.begin_direct_with(device, now)?;
+        self.ask_card(card.node);
+        self.settle(now);
+        self.contact(device).ok_or(Refusal::Full("contacts"))
+    }
+
+    /// All contacts, by name.
+    pub fn contacts(&self) -> Vec<Contact> {
+        let contacts = self.people.values().filter(|person| person.is_contact || person.is_blocked);
+        let mut contacts: Vec<_> = contacts.filter_map(|person| self.contact(person.card.device)).collect();
+        contacts.sort_by(|a, b| a.name.cmp(&b.name));
+        contacts
+    }
+
+    /// The words to compare, of the lower device id first.
+    pub fn safety_words(&self, name: &str) -> Result<[Vec<String>; 2], Refusal> {
+        let device = self.find_person(name)?;
+        let own = self.secrets.fingerprinted(None);
+        let peer = self.secrets.fingerprinted(Some(&device));
+        let (own, peer) = own.zip(peer).ok_or_else(|| Refusal::NoCard(name.to_owned()))?;
+        let words = safety_words(&self.config.network, own, peer);
+        let (first, second) = words.split_at(words.len() / 2);
+        Ok([first.to_vec(), second.to_vec()])
+    }
+
+    /// Whether the words were compared and are the same.
+    pub fn set_verified(&mut self, name: &str, is_verified: bool, now: Now) -> Result<(), Refusal> {
+        self.change(name, now, |person| person.is_verified = is_verified).map(drop)
+    }
+
+    /// By what transports a contact is written to from now on.
+    pub fn set_policy(&mut self, name: &str, policy: Policy, now: Now) -> Result<(), Refusal> {
+        let device = self.change(name, now, |person| person.is_mixed = policy == Policy::Mix)?;
+        self.replan(device, now);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Whether somebody is not heard. What waits for it is given up.
+    pub fn set_blocked(&mut self, name: &str, is_blocked: bool, now: Now) -> Result<(), Refusal> {
+        let device = self.change(name, now, |person| person.is_blocked = is_blocked)?;
+        let list = self.secrets.block_list();
+        if !is_blocked {
+            list.unblock(&device);
+        } else if list.block(device) {
+            self.give_up(device, Reason::Blocked, now);
+        } else {
+            return Err(Refusal::Full("blocks"));
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    fn change(&mut self, name: &str, _now: Now, change: impl FnOnce(&mut Person)) -> Result<DeviceId, Refusal> {
+        self.check_store()?;
+        let device = self.find_person(name)?;
+        if let Some(person) = self.people.get_mut(&device) {
+            change(person);
+        }
+        self.save_person(device);
+        Ok(device)
+    }
+
+    pub(super) fn contact(&self, device: DeviceId) -> Option<Contact> {
+        let person = self.people.get(&device)?;
+        Some(Contact {
+            name: person.name.clone(),
+            device,
+            node: person.card.node,
+            verified: person.is_verified,
+            policy: person.policy(),
+            blocked: person.is_blocked,
+        })
+    }
+
+    /// The name of a device as a person sees it.
+    pub(super) fn name_of(&self, device: DeviceId) -> String {
+        if device == self.device {
+            return clean_name(&self.config.name);
+        }
+        self.people
+            .get(&device)
+            .map_or_else(|| device.to_string().chars().take(8).collect(), |person| person.name.clone())
+    }
+
+    /// By name, by node (only where the node itself brought the card), or by device.
+    pub(super) fn find_person(&self, who: &str) -> Result<DeviceId, Refusal> {
+        let who = who.strip_prefix('@').unwrap_or(who);
+        let by_name = self.people.values().find(|person| person.name == who);
+        if let Some(person) = by_name {
+            return Ok(person.card.device);
+        }
+        if let Ok(node) = who.parse::<NodeId>() {
+            let at_node = self.people.values().find(|person| person.is_proved && person.card.node == node);
+            return at_node.map(|person| person.card.device).ok_or_else(|| Refusal::NoCard(who.to_owned()));
+        }
+        let device = who.parse::<DeviceId>().ok().filter(|device| self.people.contains_key(device));
+        device.ok_or_else(|| Refusal::Unknown(who.to_owned()))
+    }
+
+    /// Takes a card whose signatures hold. `is_proved`: the node itself stands for it.
+    pub(super) fn take_card(&mut self, card: &Card, is_proved: bool, now: Now) -> Result<(), Reject> {
+        let device = card.device;
+        if device == self.device {
+            return Ok(());
+        }
+        self.secrets.handle_bundle(card.bundle_bytes(), now).map_err(Reject::from)?;
+        if let Some(person) = self.people.get_mut(&device) {
+            let is_newer = card.bundle.seq >= person.card.bundle.seq;
+            // A proved place is given up only for another proved one.
+            if is_newer && (is_proved || !person.is_proved || person.card.node == card.node) {
+                let is_news = person.card != *card || person.is_proved != (person.is_proved || is_proved);
+                person.card = card.clone();
+                person.is_proved |= is_proved;
+                if is_news {
+                    self.save_person(device);
+                }
+            }
+            return Ok(());
+        }
+        if self.people.len() >= MAX_PEOPLE {
+            return Err(Reject::Full);
+        }
+        let name = self.free_name(&card.name, device);
+        let person = Person {
+            card: card.clone(),
+            name,
+            is_proved,
+            is_contact: false,
+            is_verified: false,
+            is_mixed: false,
+            is_blocked: false,
+            is_met: false,
+            told: None,
+        };
+        self.people.insert(device, person);
+        self.save_person(device);
+        // What it sends under the key of the two is heard from now on.
+        let _room = self.begin_direct_with(device, now);
+        Ok(())
+    }
+
+    fn free_name(&self, wanted: &str, device: DeviceId) -> String {
+        let base: String = wanted.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect();
+        let is_free = |name: &str| self.people.values().all(|other| other.name != name);
+        if is_free(&base) {
+            return base;
+        }
+        let hex = device.to_string();
+        let short: String = base.chars().take(12).collect();
+        (4..=64)
+            .map(|n| format!("{short}-{}", hex.get(..n).unwrap_or_default()))
+            .find(|name| is_free(name))
+            .unwrap_or(hex)
+    }
+
+    /// The direct conversation with a device whose card is known; in the list once something is said in it.
+    pub(super) fn begin_direct_with(&mut self, device: DeviceId, now: Now) -> Result<ConversationId, Refusal> {
+        let id = direct_id(&self.config.network, self.device, device);
+        if self.talks.contains_key(&id) {
+            return Ok(id);
+        }
+        let key = direct_tag_key(&self.signing, device).ok_or_else(|| Refusal::NoCard(device.to_string()))?;
+        let mut record = Record::new(id, ConversationKind::Direct, "", key.0);
+        record.peer = Some(device);
+        self.add_talk(record, now)?;
+        Ok(id)
+    }
+
+    /// The direct conversation of this id, with whomever it is.
+    pub(super) fn begin_direct(&mut self, id: ConversationId, now: Now) -> Result<(), Refusal> {
+        let (network, own) = (self.config.network, self.device);
+        let peer = self.people.keys().copied().find(|peer| direct_id(&network, own, *peer) == id);
+        let peer = peer.ok_or_else(|| super::rooms::unknown(id))?;
+        self.begin_direct_with(peer, now).map(drop)
+    }
+
+    /// Whoever is written to is a contact.
+    pub(super) fn become_contact(&mut self, device: DeviceId) {
+        if let Some(person) = self.people.get_mut(&device).filter(|person| !person.is_contact) {
+            person.is_contact = true;
+            self.save_person(device);
+        }
+    }
+
+    /// Signs a card anew if what it says has changed.
+    pub(super) fn renew_card(&mut self, now: Now) {
+        let bundle = self.secrets.bundle();
+        let is_same = self.card.bundle_bytes() == bundle && self.card.mailboxes == self.mailboxes;
+        if is_same {
+            return;
+        }
+        let Self { config, mailboxes, .. } = self;
+        let claims =
+            Claims { bundle: &bundle, node: config.node, name: &config.name, seal_key: config.seal_key, mailboxes };
+        if let Ok(card) = Card::sign(&config.network, &self.signing, &claims, now.unix) {
+            self.card = card;
+        }
+    }
+
+    /// Sends the own card to a device that does not have it as it is. The bundle goes with frames anyway.
+    pub(super) fn introduce(&mut self, to: DeviceId, now: Now) {
+        self.renew_card(now);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.card.node.0).update(&self.card.seal_key).update(self.card.name.as_bytes());
+        for (relay, slot) in &self.card.mailboxes {
+            hasher.update(&relay.0).update(slot);
+        }
+        let hash = *hasher.finalize().as_bytes();
+        let Some(person) = self.people.get_mut(&to).filter(|person| person.told != Some(hash)) else { return };
+        person.told = Some(hash);
+        self.save_person(to);
+        let body = [&[FRAME_CARD], &self.card.to_bytes()[..]].concat();
+        self.queue_frame(to, secrets::Kind::Data, &body, Via::Auto, now.unix.plus(LIFETIME), now);
+    }
+
+    /// Whether cards are exchanged with a node: in the local network, with contacts, and where a conversation is shared. Nobody else
+    /// learns which device is at this node.
+    fn may_introduce(&self, node: NodeId) -> bool {
+        let is_near = self.links.get(&node).is_some_and(|link| link.is_lan || !link.shares.is_empty());
+        is_near || self.people.values().any(|person| person.is_contact && person.card.node == node && !person.is_mixed)
+    }
+
+    /// Whether a person at the node is written to through the mixnet alone: then nothing of this device goes over the link.
+    fn is_hidden_from(&self, node: NodeId) -> bool {
+        self.people.values().any(|person| person.is_mixed && person.card.node == node)
+    }
+
+    pub(super) fn ask_card(&mut self, node: NodeId) {
+        if !self.may_introduce(node) || self.is_hidden_from(node) {
+            return;
+        }
+        let Some(link) = self.links.get_mut(&node).filter(|link| !link.is_card_asked) else { return };
+        link.is_card_asked = true;
+        let card = self.card.to_bytes();
+        self.ask_held(node, &Request::Card(card), Asked::Card);
+    }
+
+    pub(super) fn answer_card(&mut self, from: NodeId, card: &[u8], now: Now) -> Result<Vec<u8>, Reject> {
+        self.limits.hellos.take(from, now.mono)?;
+        self.take_card_of(from, card, now)?;
+        let may = self.may_introduce(from) && !self.is_hidden_from(from);
+        if may { Ok(self.card.to_bytes()) } else { Err(Reject::Unknown) }
+    }
+
+    /// A card that came over a node's own link.
+    pub(super) fn take_card_of(&mut self, from: NodeId, card: &[u8], now: Now) -> Result<(), Reject> {
+        let card = Card::from_bytes(&self.config.network, card, now.unix)?;
+        if card.node != from {
+            return Err(Reject::Malformed);
+        }
+        self.take_card(&card, true, now)?;
+        self.handle_reachable(from, now);
+        // Groups can be reconciled with it now.
+        let device = card.device;
+        let is_mate = |talk: &super::talk::Talk| {
+            talk.club.as_ref().is_some_and(|club| club.group.members().contains_key(&device))
+        };
+        if self.links.contains_key(&from) && self.talks.values().any(is_mate) {
+            self.meet(from, now);
+        }
+        Ok(())
+    }
+
+    /// An own message is given up.
+    pub(super) fn fail(&mut self, peer: DeviceId, message: super::MessageId, reason: Reason) {
+        let id = direct_id(&self.config.network, self.device, peer);
+        self.advance(id, message, State::Failed, None, Some(reason));
+    }
+
+    /// The peer has read up to this number.
+    pub(super) fn take_read(&mut self, from: DeviceId, seq: u32) {
+        let id = direct_id(&self.config.network, self.device, from);
+        let own = self.device;
+        let Some(talk) = self.talks.get_mut(&id) else { return };
+        let before = talk.record.peer_read;
+        let seq = seq.min(talk.dag.latest_seq(&own));
+        if seq <= before {
+            return;
+        }
+        talk.record.peer_read = seq;
+        let read: Vec<_> = (before + 1..=seq).filter_map(|seq| talk.dag.at(&own, seq)).collect();
+        self.save_record(id, false);
+        for message in read {
+            self.tell(Event::State(message));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! One conversation.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use fog_base::{NetworkId, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use super::{pack::envelope_key, types::ConversationKind};
+use crate::core::{
+    dag::Dag,
+    delivery::{Reason, State, Transport, Via},
+    id::{ConversationId, DeviceId, MessageId},
+    membership::{Group, GroupId, OpId},
+    secrets::{GroupKeys, SecretKey},
+    tag::TagKey,
+};
+
+/// What of a conversation is stored besides its messages.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) id: ConversationId,
+    kind: u8,
+    pub(super) name: String,
+    pub(super) tag_key: [u8; 32],
+    /// Of password rooms.
+    pub(super) room_key: Option<[u8; 32]>,
+    pub(super) peer: Option<DeviceId>,
+    pub(super) is_left: bool,
+    /// An invitation that was not accepted.
+    pub(super) is_offer: bool,
+    pub(super) read_to: (u64, MessageId),
+    /// The highest number of the peer's that was told as read, and of the own ones that the peer read.
+    pub(super) told_read: u32,
+    pub(super) peer_read: u32,
+}
+
+/// How far an own message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Delivery {
+    state: u8,
+    via: Option<u8>,
+    reason: Option<u8>,
+    asked: u8,
+    pub(super) expires: UnixMillis,
+    /// Olm has it: it is pending there until it is acknowledged.
+    pub(super) is_sealed: bool,
+}
+
+impl Delivery {
+    pub(super) fn new(asked: Via, expires: UnixMillis) -> Self {
+        let asked = Via::ALL.iter().position(|via| *via == asked).unwrap_or_default() as u8;
+        let reason = Some(Reason::NotStored as u8);
+        Self { state: State::Queued as u8, via: None, reason, asked, expires, is_sealed: false }
+    }
+
+    pub(super) fn state(&self) -> State {
+        State::ALL.get(usize::from(self.state)).copied().unwrap_or(State::Failed)
+    }
+
+    pub(super) fn via(&self) -> Option<Transport> {
+        self.via.and_then(|via| Transport::ALL.get(usize::from(via)).copied())
+    }
+
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.reason.and_then(|reason| Reason::ALL.get(usize::from(reason)).copied())
+    }
+
+    pub(super) fn asked(&self) -> Via {
+        Via::ALL.get(usize::from(self.asked)).copied().unwrap_or(Via::Mix)
+    }
+
+    /// Goes to `state` if that is further; whether it did.
+    pub(super) fn advance(&mut self, to: State, via: Option<Transport>, reason: Option<Reason>) -> bool {
+        let mut state = self.state();
+        let is_further = state.advance(to);
+        if is_further {
+            self.state = state as u8;
+            self.via = via.map(|via| via as u8).or(self.via);
+            self.reason = reason.map(|reason| reason as u8);
+        }
+        is_further
+    }
+
+    /// Says what a queued message waits for; whether that is new.
+    pub(super) fn wait_for(&mut self, reason: Reason) -> bool {
+        let is_new = self.state() == State::Queued && self.reason() != Some(reason);
+        if is_new {
+            self.reason = Some(reason as u8);
+        }
+        is_new
+    }
+}
+
+/// An own message that gossip has not taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unpublished {
+    pub(super) attempts: u32,
+    pub(super) next: Instant,
+}
+
+/// What a group has besides.
+#[derive(Debug)]
+pub(super) struct Club {
+    pub(super) group: Group,
+    pub(super) keys: GroupKeys,
+    /// In which message an operation came.
+    pub(super) ops: BTreeMap<OpId, MessageId>,
+}
+
+/// A conversation.
+pub(super) struct Talk {
+    pub(super) record: Record,
+    pub(super) kind: ConversationKind,
+    pub(super) tag_key: TagKey,
+    pub(super) seal: SecretKey,
+    pub(super) dag: Dag,
+    pub(super) club: Option<Club>,
+    pub(super) unread: BTreeSet<MessageId>,
+    pub(super) deliveries: BTreeMap<MessageId, Delivery>,
+    pub(super) unpublished: BTreeMap<MessageId, Unpublished>,
+    /// Up to which number another member has shown to have the own messages.
+    pub(super) delivered_to: u32,
+    pub(super) last_at: Option<UnixMillis>,
+}
+
+impl Record {
+    pub(super) fn new(id: ConversationId, kind: ConversationKind, name: &str, tag_key: [u8; 32]) -> Self {
+        Self {
+            id,
+            kind: kind as u8,
+            name: name.to_owned(),
+            tag_key,
+            room_key: None,
+            peer: None,
+            is_left: false,
+            is_offer: false,
+            read_to: (0, MessageId([0; 32])),
+            told_read: 0,
+            peer_read: 0,
+        }
+    }
+
+    pub(super) fn kind(&self) -> ConversationKind {
+        match self.kind {
+            0 => ConversationKind::Open,
+            1 => ConversationKind::Password,
+            2 => ConversationKind::Group,
+            _ => ConversationKind::Direct,
+        }
+    }
+
+    /// The conversation's name in the vault.
+    pub(super) fn vault_name(&self) -> Vec<u8> {
+        match (self.kind(), self.peer) {
+            (ConversationKind::Group, _) => [b"group ".as_slice(), &self.id.0].concat(),
+            (ConversationKind::Direct, Some(peer)) => [b"direct ".as_slice(), &peer.0].concat(),
+            _ => [b"room ".as_slice(), &self.id.0].concat(),
+        }
+    }
+}
+
+impl Talk {
+    pub(super) fn new(record: Record, network: NetworkId) -> Self {
+        let kind = record.kind();
+        let tag_key = TagKey(record.tag_key);
+        let seal = record.room_key.map_or_else(|| envelope_key(&tag_key), SecretKey::new);
+        let id = record.id;
+        let club = (kind == ConversationKind::Group).then(|| Club {
+            group: Group::new(network, GroupId::from(id)),
+            keys: GroupKeys::new(id.0),
+            ops: BTreeMap::new(),
+        });
+        Self {
+            dag: Dag::new(id, network),
+            record,
+            kind,
+            tag_key,
+            seal,
+            club,
+            unread: BTreeSet::new(),
+            deliveries: BTreeMap::new(),
+            unpublished: BTreeMap::new(),
+            delivered_to: 0,
+            last_at: None,
+        }
+    }
+
+    /// Whether messages travel by gossip and reconciliation.
+    pub(super) fn is_shared(&self) -> bool {
+        self.kind != ConversationKind::Direct
+    }
+
+    /// Whether a person sees it in the list.
+    pub(super) fn is_listed(&self) -> bool {
+        !self.record.is_left
+    }
+}
+
+impl std::fmt::Debug for Talk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Talk").field("id", &self.record.id).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
