@@ -31,7 +31,8 @@ const ANNOUNCED: (usize, usize) = (1, 2);
 /// Descriptors are many, and what gossip loses the exchange brings: each travels to two peers, not to six (`gossip-ways` of the
 /// simulator: 2.7 instead of 8.8 times the set's bytes).
 const DESCRIPTOR_MESH: usize = 2;
-/// How often a neighbour is looked for, after the first, faster queries; a query of anybody's counts for all.
+/// How often a neighbour is asked for, after the first, faster queries. libp2p's mDNS cannot change it while it runs; the beacon is
+/// the fast way.
 const MDNS_INTERVAL: Duration = Duration::from_secs(10);
 const MDNS_TTL: Duration = Duration::from_secs(120);
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -59,8 +60,12 @@ pub(super) fn build(
     council: Option<Council>,
     mix: fog_mix::Behaviour,
 ) -> anyhow::Result<Swarm<Behaviour>> {
-    let ours =
-        Ours { directory: directory(config, keys, network, council), reputation: reputation(keys, network), mix };
+    let ours = Ours {
+        directory: directory(config, keys, network, council),
+        reputation: reputation(keys, network),
+        lan: config.lan_beacon.then(|| lan(keys, network)),
+        mix,
+    };
     let keypair = keypair(keys)?;
     let base = || -> anyhow::Result<_> {
         Ok(SwarmBuilder::with_existing_identity(keypair.clone())
@@ -102,6 +107,7 @@ fn keypair(keys: &Keys) -> anyhow::Result<identity::Keypair> {
 struct Ours {
     directory: fog_directory::Behaviour,
     reputation: fog_reputation::Behaviour,
+    lan: Option<fog_lan::Behaviour>,
     mix: fog_mix::Behaviour,
 }
 
@@ -128,7 +134,9 @@ fn behaviour(
                 .with_hide_listen_addrs(true),
         ),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
-        mdns: mdns(config, me).into(),
+        mdns_v4: mdns(config, me, false).into(),
+        mdns_v6: mdns(config, me, true).into(),
+        lan: ours.lan.into(),
         gossip,
         autonat_client: autonat::v2::client::Behaviour::new(
             rand::make_rng::<rand::rngs::StdRng>(),
@@ -208,8 +216,12 @@ fn gossip(network: &Network) -> Result<gossipsub::Behaviour, BoxError> {
     Ok(gossip)
 }
 
-fn mdns(config: &Config, me: PeerId) -> Option<mdns::tokio::Behaviour> {
-    let settings = mdns::Config { ttl: MDNS_TTL, query_interval: MDNS_INTERVAL, enable_ipv6: false };
+fn lan(keys: &Keys, network: &Network) -> fog_lan::Behaviour {
+    fog_lan::Behaviour::new(fog_lan::Config::new(network.id), Arc::new(keys.identity().clone()), random_seed())
+}
+
+fn mdns(config: &Config, me: PeerId, enable_ipv6: bool) -> Option<mdns::tokio::Behaviour> {
+    let settings = mdns::Config { ttl: MDNS_TTL, query_interval: MDNS_INTERVAL, enable_ipv6 };
     let made = config.mdns.then(|| mdns::tokio::Behaviour::new(settings, me))?;
     made.inspect_err(
         |error: &io::Error| tracing::warn!(%error, "mDNS is off: the system does not tell of its interfaces"),
