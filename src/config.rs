@@ -36,6 +36,7 @@ keys! {
     LISTEN "listen" "multiaddresses, such as /ip4/0.0.0.0/tcp/4001 or /ip4/0.0.0.0/udp/4001/quic-v1"
     BOOTSTRAP "bootstrap" "multiaddresses, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…"
     NO_MDNS "no_mdns" "true or false"
+    LAN_BEACON "lan_beacon" "true or false"
     ROLES "roles" "roles separated by commas (mix, guard, exit, mailbox, directory, worker), or none alone"
     API "api" "a loopback address and port, such as 127.0.0.1:0"
     SOCKS "socks" "an address and port, such as 127.0.0.1:9050"
@@ -177,10 +178,12 @@ pub struct Config {
     pub listen: Vec<Multiaddr>,
     /// First contacts, besides those of the network file.
     pub bootstrap: Vec<Multiaddr>,
-    /// Whether peers are looked for on the local network.
+    /// Whether peers are looked for on the local network by mDNS.
     pub mdns: bool,
     /// How this person is called in chat; `None` for a name that says nothing.
     pub chat_name: Option<String>,
+    /// Whether this node's beacon is sent there, and others' are heard.
+    pub lan_beacon: bool,
     /// What the node offers once it is reachable.
     pub roles: Roles,
     /// Where the local API listens; always loopback.
@@ -255,6 +258,7 @@ impl Config {
         let format = layers.parse(key::LOG_FORMAT, |text| by_name(&LogFormat::ALL, text))?;
         let api =
             layers.parse(key::API, |text| text.parse::<SocketAddr>().ok().filter(|api| api.ip().is_loopback()))?;
+        let mdns = !truth(key::NO_MDNS)?.unwrap_or(false);
         let workers = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
             data_dir: data_dir(layers)?,
@@ -262,8 +266,9 @@ impl Config {
             network: layers.path(key::NETWORK)?,
             listen: addresses(key::LISTEN)?.unwrap_or_else(default_listen),
             bootstrap: addresses(key::BOOTSTRAP)?.unwrap_or_default(),
-            mdns: !truth(key::NO_MDNS)?.unwrap_or(false),
             chat_name: layers.parse(key::NAME, chat_name)?,
+            mdns,
+            lan_beacon: truth(key::LAN_BEACON)?.unwrap_or(mdns),
             roles: layers.parse(key::ROLES, |text| text.parse().ok())?.unwrap_or_else(default_roles),
             api: api.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             socks: socket(key::SOCKS)?,

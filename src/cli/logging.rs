@@ -5,7 +5,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, LogFormat};
 
 /// Our own crates: a plain level is theirs, and other crates speak one level less.
-const OURS: [&str; 5] = ["fog", "fog_base", "fog_directory", "fog_mix", "fog_sphinx"];
+const OURS: [&str; 6] = ["fog", "fog_base", "fog_directory", "fog_lan", "fog_mix", "fog_sphinx"];
 
 /// Starts logging. A second call changes nothing.
 pub(super) fn init(config: &Config, default: &str) {

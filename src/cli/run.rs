@@ -23,7 +23,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// What `fog run` takes. Values stay text until the configuration reads them, so that flags, variables and file are read alike.
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// The network to join [default: LAN mode, whoever mDNS finds]
+    /// The network to join [default: LAN mode, whoever is on the LAN]
     #[arg(long, value_name = "FILE")]
     network: Option<String>,
     /// Where to listen [default: all interfaces, TCP and QUIC, any port]
@@ -32,12 +32,15 @@ pub(super) struct Flags {
     /// First contacts
     #[arg(long, value_name = "ADDR", num_args = 1..)]
     bootstrap: Vec<String>,
-    /// Do not look for peers on the local network
+    /// Do not look for peers on the local network by mDNS
     #[arg(long)]
     no_mdns: bool,
     /// How you are called in chat [default: fog- and the end of the peer id]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Look for peers on the local network by our own beacon [default: true, or false with --no-mdns]
+    #[arg(long, value_name = "TRUTH", value_parser = ["true", "false"])]
+    lan_beacon: Option<String>,
     /// What to offer: mix, guard, exit, mailbox, directory, worker; or none [default: all but exit]
     #[arg(long, value_name = "ROLES")]
     roles: Option<String>,
@@ -73,9 +76,10 @@ pub(super) struct Flags {
 impl Flags {
     /// Adds what was given to the strongest layer.
     pub(super) fn add_to(&self, layers: &mut Layers) {
-        let texts: [(Key, &Option<String>); 12] = [
+        let texts: [(Key, &Option<String>); 13] = [
             (key::NETWORK, &self.network),
             (key::NAME, &self.name),
+            (key::LAN_BEACON, &self.lan_beacon),
             (key::ROLES, &self.roles),
             (key::API, &self.api),
             (key::SOCKS, &self.socks),

@@ -52,6 +52,8 @@ fn flags_of_run_reach_the_configuration() {
         "--cover",
         "full",
         "--no-mdns",
+        "--lan-beacon",
+        "true",
         "--api",
         "127.0.0.1:7",
         "--socks",
@@ -76,7 +78,7 @@ fn flags_of_run_reach_the_configuration() {
         "/x",
     ]);
     assert_eq!((config.listen.len(), config.bootstrap.len(), config.mdns), (4, 1, false));
-    assert!(config.roles.is_empty() && config.seal_keys && config.json);
+    assert!(config.lan_beacon && config.roles.is_empty() && config.seal_keys && config.json);
     assert_eq!((config.send_per_second, config.mix_workers, config.loops_per_second), (2.5, 3, 1.0));
     assert_eq!((config.api.port(), config.socks.unwrap().port(), config.metrics.unwrap().port()), (7, 8, 9));
     assert_eq!(config.timeout, Some(Duration::from_secs(9)));

@@ -44,7 +44,13 @@ fn defaults_are_those_of_the_interface() {
     assert_eq!((config.socks, config.network.clone(), config.timeout), (None, None, None));
     assert_eq!((config.send_per_second, config.cover, config.loops_per_second), (50.0, Cover::Loops, 0.2));
     assert_eq!(config.listen.len(), 4);
-    assert!(config.mdns && !config.json && !config.faults.any() && config.read_network().unwrap().is_lan());
+    assert!(
+        config.mdns
+            && config.lan_beacon
+            && !config.json
+            && !config.faults.any()
+            && config.read_network().unwrap().is_lan()
+    );
 }
 
 #[test]
@@ -84,6 +90,7 @@ fn a_bad_value_names_its_place_and_what_is_accepted() {
         "send_per_second = nan",
         "timeout = 1.5",
         "no_mdns = \"maybe\"",
+        "lan_beacon = 2",
         "listen = \"127.0.0.1:1\"",
         "listen = [[1]]",
         "log_level = \"fog=loud\"",
@@ -106,6 +113,19 @@ fn lists_come_as_lists_or_with_commas() {
     let variables = [("FOG_LISTEN", "/ip4/127.0.0.1/tcp/1, /ip4/127.0.0.1/tcp/2"), ("FOG_NO_MDNS", "true")];
     let config = resolve(&[(key::DATA_DIR, dir.path().to_str().unwrap())], &variables, None).unwrap();
     assert_eq!((config.listen.len(), config.mdns), (2, false));
+}
+
+#[test]
+fn the_beacon_follows_mdns_unless_it_is_named() {
+    for (text, mdns, beacon) in [
+        ("", true, true),
+        ("no_mdns = true", false, false),
+        ("no_mdns = true\nlan_beacon = true", false, true),
+        ("lan_beacon = false", true, false),
+    ] {
+        let config = with_file(text).unwrap();
+        assert_eq!((config.mdns, config.lan_beacon), (mdns, beacon), "{text}");
+    }
 }
 
 #[test]

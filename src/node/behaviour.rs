@@ -22,8 +22,12 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     /// Round-trip times, and whether a connection still lives.
     pub(super) ping: ping::Behaviour,
-    /// Finds neighbours without any server.
-    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    /// Finds neighbours without any server, on IPv4.
+    pub(super) mdns_v4: Toggle<mdns::tokio::Behaviour>,
+    /// The same on IPv6: libp2p's mDNS speaks one of the two.
+    pub(super) mdns_v6: Toggle<mdns::tokio::Behaviour>,
+    /// Finds neighbours of this network, sooner and on both.
+    pub(super) lan: Toggle<fog_lan::Behaviour>,
     /// Carries descriptors, what is certified of them, reports and proofs.
     pub(super) gossip: gossipsub::Behaviour,
     /// Asks others whether our addresses work.

@@ -1,11 +1,11 @@
-//! Whom to dial, and when: bootstrap peers while there are few others, neighbours that mDNS found, and the relays of the snapshot
+//! Whom to dial, and when: bootstrap peers while there are few others, neighbours that were found, and the relays of the snapshot
 //! while they are few, so that a mix link is there before the first packet needs it.
 //!
 //! Failures wait twice as long each time. Of two nodes that find each other at the same time the one with the larger id waits a
 //! moment, so that usually one connection is made and not two.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -34,9 +34,22 @@ enum Reason {
     Found,
 }
 
+/// What finds neighbours on the local network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Finder {
+    /// mDNS on IPv4: anybody says anything.
+    MdnsV4,
+    /// mDNS on IPv6.
+    MdnsV6,
+    /// Our own beacon: signed, and from the address that it names.
+    Beacon,
+}
+
 #[derive(Debug)]
 struct Contact {
     reason: Reason,
+    /// What finds it now.
+    finders: BTreeSet<Finder>,
     addresses: Vec<Multiaddr>,
     failures: u32,
     next: Instant,
@@ -91,6 +104,7 @@ impl Contacts {
         let courtesy = if reason != Reason::Bootstrap && self.me > peer { COURTESY } else { Duration::ZERO };
         let contact = self.by_peer.entry(peer).or_insert_with(|| Contact {
             reason,
+            finders: BTreeSet::new(),
             addresses: Vec::new(),
             failures: 0,
             next: now + courtesy,
@@ -98,17 +112,33 @@ impl Contacts {
         });
         contact.reason = contact.reason.min(reason);
         for address in addresses {
-            if !contact.addresses.contains(&address) && contact.addresses.len() < MAX_ADDRESSES {
-                contact.addresses.push(address);
+            if contact.addresses.contains(&address) {
+                continue;
             }
+            if contact.addresses.len() >= MAX_ADDRESSES {
+                contact.addresses.remove(0);
+            }
+            contact.addresses.push(address);
         }
     }
 
-    /// mDNS found a neighbour.
-    pub(super) fn handle_found(&mut self, peer: PeerId, address: Multiaddr, now: Instant) {
+    /// A neighbour was found.
+    pub(super) fn handle_found(&mut self, finder: Finder, peer: PeerId, address: Multiaddr, now: Instant) {
         let found = self.by_peer.values().filter(|contact| contact.reason == Reason::Found).count();
         if found < MAX_FOUND || self.by_peer.contains_key(&peer) {
             self.add(peer, vec![split(&address).1], Reason::Found, now);
+        }
+        if let Some(contact) = self.by_peer.get_mut(&peer) {
+            contact.finders.insert(finder);
+        }
+    }
+
+    /// A neighbour is found no more; what nothing else finds, and nothing else needs, is dialled no more.
+    pub(super) fn handle_lost(&mut self, finder: Finder, peer: &PeerId) {
+        let Some(contact) = self.by_peer.get_mut(peer) else { return };
+        contact.finders.remove(&finder);
+        if contact.finders.is_empty() {
+            self.forget_found(peer);
         }
     }
 
@@ -151,7 +181,7 @@ impl Contacts {
         }
     }
 
-    /// A neighbour's mDNS record ended, or it is of another network: it is dialled no more.
+    /// A neighbour is of another network: it is dialled no more.
     pub(super) fn forget_found(&mut self, peer: &PeerId) {
         if self.by_peer.get(peer).is_some_and(|contact| contact.reason == Reason::Found) {
             self.by_peer.remove(peer);
@@ -249,11 +279,27 @@ mod tests {
     fn the_larger_id_waits_for_the_smaller_one() {
         let ((small, large), start) = (ids(), now());
         let (mut a, mut b) = (Contacts::new(small, &[], start), Contacts::new(large, &[], start));
-        a.handle_found(large, address(1), start);
-        b.handle_found(small, address(1), start);
+        a.handle_found(Finder::Beacon, large, address(1), start);
+        b.handle_found(Finder::Beacon, small, address(1), start);
         assert_eq!(a.due(nobody, 0, 9, start).len(), 1);
         assert_eq!(b.due(nobody, 0, 9, start).len(), 0);
         assert_eq!(b.due(nobody, 0, 9, start + COURTESY).len(), 1);
+    }
+
+    #[test]
+    fn a_neighbour_is_dialled_until_nothing_finds_it_and_at_its_newest_addresses() {
+        let ((me, peer), start) = (ids(), now());
+        let mut contacts = Contacts::new(me, &[], start);
+        contacts.handle_found(Finder::MdnsV4, peer, address(1), start);
+        for port in 2..=MAX_ADDRESSES as u16 + 1 {
+            contacts.handle_found(Finder::Beacon, peer, address(port), start);
+        }
+        contacts.handle_lost(Finder::Beacon, &peer);
+        contacts.handle_lost(Finder::MdnsV6, &peer);
+        let addresses = (2..=MAX_ADDRESSES as u16 + 1).map(address).collect();
+        assert_eq!(contacts.due(nobody, 0, 9, start), [Dial { peer: Some(peer), addresses }]);
+        contacts.handle_lost(Finder::MdnsV4, &peer);
+        assert_eq!(contacts.due(nobody, 0, 9, start + LONGEST_DELAY), []);
     }
 
     #[test]
@@ -275,7 +321,7 @@ mod tests {
         let ((me, _), start) = (ids(), now());
         let mut contacts = Contacts::new(me, &[], start);
         for _ in 0..20 {
-            contacts.handle_found(PeerId::random(), address(1), start);
+            contacts.handle_found(Finder::MdnsV4, PeerId::random(), address(1), start);
         }
         let later = start + COURTESY;
         assert_eq!(contacts.due(nobody, 0, 0, later).len(), 0);

@@ -10,7 +10,7 @@ use libp2p::{
     upnp,
 };
 
-use super::{behaviour::BehaviourEvent, gossip::Topic, transport::root_cause};
+use super::{behaviour::BehaviourEvent, contacts::Finder, gossip::Topic, transport::root_cause};
 
 /// Something happened.
 #[derive(Debug)]
@@ -55,10 +55,10 @@ pub(super) enum Event {
     Pinged { peer: PeerId, rtt: Duration },
     /// A connection does not answer.
     Unresponsive(ConnectionId),
-    /// Neighbours.
-    Found(Vec<(PeerId, Multiaddr)>),
-    /// Neighbours whose records ended.
-    Lost(Vec<PeerId>),
+    /// Neighbours, and what found them.
+    Found(Finder, Vec<(PeerId, Multiaddr)>),
+    /// Neighbours that it finds no more.
+    Lost(Finder, Vec<PeerId>),
     /// A gossip message that must be judged before it travels on.
     Gossip { topic: Topic, from: PeerId, id: gossipsub::MessageId, bytes: Vec<u8> },
     /// A peer that reads too slowly.
@@ -135,10 +135,12 @@ impl Event {
                 Self::Unresponsive(connection)
             }
             BehaviourEvent::Ping(_) => return None,
-            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => Self::Found(found),
-            BehaviourEvent::Mdns(mdns::Event::Expired(lost)) => {
-                Self::Lost(lost.into_iter().map(|(peer, _)| peer).collect())
+            BehaviourEvent::MdnsV4(event) => of_mdns(Finder::MdnsV4, event),
+            BehaviourEvent::MdnsV6(event) => of_mdns(Finder::MdnsV6, event),
+            BehaviourEvent::Lan(fog_lan::Event::Found { peer, addresses }) => {
+                Self::Found(Finder::Beacon, addresses.into_iter().map(|address| (peer, address)).collect())
             }
+            BehaviourEvent::Lan(fog_lan::Event::Lost { peer }) => Self::Lost(Finder::Beacon, vec![peer]),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source: from, message_id: id, message }) => {
                 Self::Gossip { topic: Topic::of(&message.topic)?, from, id, bytes: message.data }
             }
@@ -161,6 +163,13 @@ impl Event {
             }
             _ => return None,
         })
+    }
+}
+
+fn of_mdns(finder: Finder, event: mdns::Event) -> Event {
+    match event {
+        mdns::Event::Discovered(found) => Event::Found(finder, found),
+        mdns::Event::Expired(lost) => Event::Lost(finder, lost.into_iter().map(|(peer, _)| peer).collect()),
     }
 }
 

@@ -29,6 +29,7 @@ mod gossip;
 pub mod handle;
 mod inbox;
 mod kad;
+mod link_local;
 mod metrics;
 mod mixnet;
 mod peers;

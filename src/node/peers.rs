@@ -3,7 +3,8 @@
 //! What a peer did, and when that is enough, is fog-reputation's to say: here are its penalties, as they are shown, and its bans.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,9 @@ use super::reachability::ip;
 
 /// Bans that are remembered: as many as fog-reputation knows peers.
 const MAX_BANS: usize = 4_096;
+/// Neighbours whose addresses are remembered: as many as fog-lan knows.
+const MAX_NEIGHBOURS: usize = 256;
+const MAX_NEIGHBOUR_ADDRESSES: usize = 8;
 
 /// How packets get to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +57,7 @@ impl PathKind {
 #[derive(Debug, Clone)]
 struct Connection {
     address: Multiaddr,
+    path: PathKind,
     is_outbound: bool,
     since: Instant,
 }
@@ -77,7 +82,7 @@ struct Entry {
 impl Entry {
     /// The connection with the best path; of several the oldest.
     fn best(&self) -> Option<(&Connection, PathKind)> {
-        let with_path = self.connections.values().map(|connection| (connection, PathKind::of(&connection.address)));
+        let with_path = self.connections.values().map(|connection| (connection, connection.path));
         with_path.min_by_key(|(connection, path)| (*path, connection.since))
     }
 }
@@ -105,6 +110,8 @@ pub(super) struct PeerView {
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     entries: BTreeMap<PeerId, Entry>,
+    /// Addresses on this host's own networks that peers told by beacon, whatever their scope.
+    neighbours: BTreeMap<PeerId, BTreeSet<IpAddr>>,
     bans: BTreeMap<PeerId, Ban>,
 }
 
@@ -117,8 +124,37 @@ impl Peers {
         (address, is_outbound): (Multiaddr, bool),
         now: Instant,
     ) {
+        let on_lan = |ip: IpAddr| self.neighbours.get(&peer).is_some_and(|ips| ips.contains(&ip.to_canonical()));
+        let path = match PathKind::of(&address) {
+            PathKind::Direct if ip(&address).is_some_and(on_lan) => PathKind::Lan,
+            path => path,
+        };
         let entry = self.entries.entry(peer).or_default();
-        entry.connections.insert(connection, Connection { address, is_outbound, since: now });
+        entry.connections.insert(connection, Connection { address, path, is_outbound, since: now });
+    }
+
+    /// A peer's beacon came from this address, which is on one of this host's networks: connections to it there are of the LAN, also
+    /// where each host of the LAN has an address of the internet.
+    pub(super) fn handle_neighbour(&mut self, peer: PeerId, address: &Multiaddr) {
+        let Some(neighbour) = ip(address).map(|ip| ip.to_canonical()) else { return };
+        if self.neighbours.len() < MAX_NEIGHBOURS || self.neighbours.contains_key(&peer) {
+            let addresses = self.neighbours.entry(peer).or_default();
+            if addresses.len() >= MAX_NEIGHBOUR_ADDRESSES {
+                addresses.clear();
+            }
+            addresses.insert(neighbour);
+        }
+        let connections = self.entries.get_mut(&peer).into_iter().flat_map(|entry| entry.connections.values_mut());
+        for connection in connections.filter(|connection| connection.path == PathKind::Direct) {
+            if ip(&connection.address).is_some_and(|ip| ip.to_canonical() == neighbour) {
+                connection.path = PathKind::Lan;
+            }
+        }
+    }
+
+    /// Its beacons are heard no more; connections stay what they are.
+    pub(super) fn forget_neighbour(&mut self, peer: &PeerId) {
+        self.neighbours.remove(peer);
     }
 
     /// A connection is gone.
@@ -232,14 +268,14 @@ impl Peers {
     /// The widest scope of the peers' addresses, relayed ones left out.
     pub(super) fn widest_scope(&self) -> Option<Scope> {
         let connections = self.connected().flat_map(|(_, entry)| entry.connections.values());
-        let direct = connections.filter(|connection| PathKind::of(&connection.address) != PathKind::Relayed);
+        let direct = connections.filter(|connection| connection.path != PathKind::Relayed);
         direct.filter_map(|connection| ip(&connection.address).and_then(scope)).max()
     }
 
     /// The narrowest scope in which a peer is connected directly: addresses of a narrower one mean nothing there.
     pub(super) fn scope(&self, peer: &PeerId) -> Option<Scope> {
         let connections = self.entries.get(peer)?.connections.values();
-        let direct = connections.filter(|connection| PathKind::of(&connection.address) != PathKind::Relayed);
+        let direct = connections.filter(|connection| connection.path != PathKind::Relayed);
         direct.filter_map(|connection| ip(&connection.address).and_then(scope)).min()
     }
 
@@ -295,6 +331,30 @@ mod tests {
             peers.handle_disconnected(peer, ConnectionId::new_unchecked(n));
         }
         assert_eq!((peers.count(), peers.entries.len()), (0, 0), "a peer that left is forgotten");
+    }
+
+    #[test]
+    fn a_neighbour_by_beacon_is_of_the_lan_at_that_address_alone() {
+        let (mut peers, now) = (Peers::default(), now());
+        let path = |peers: &Peers, peer| peers.views(now).iter().find(|view| view.id == peer).map(|view| view.path);
+        let before = connected(&mut peers, 1, "/ip6/2001:db8::1/tcp/1", now);
+        assert_eq!(path(&peers, before), Some(PathKind::Direct));
+        peers.handle_neighbour(before, &"/ip6/2001:db8::1/tcp/9".parse().unwrap());
+        assert_eq!(path(&peers, before), Some(PathKind::Lan));
+        peers.forget_neighbour(&before);
+        assert_eq!(path(&peers, before), Some(PathKind::Lan), "its connection is what it was");
+        let [elsewhere, after] = [(); 2].map(|()| PeerId::random());
+        for (n, peer, address) in
+            [(2, elsewhere, "/ip6/2001:db8:9::1/tcp/1"), (3, after, "/ip6/2001:db8::2/udp/1/quic-v1")]
+        {
+            peers.handle_neighbour(peer, &"/ip6/2001:db8::2/tcp/9".parse().unwrap());
+            peers.handle_connected(peer, ConnectionId::new_unchecked(n), (address.parse().unwrap(), true), now);
+            peers.handle_identified(peer, "fog/1");
+        }
+        assert_eq!((path(&peers, elsewhere), path(&peers, after)), (Some(PathKind::Direct), Some(PathKind::Lan)));
+        (0..2 * MAX_NEIGHBOURS)
+            .for_each(|_| peers.handle_neighbour(PeerId::random(), &"/ip4/10.0.0.1/tcp/1".parse().unwrap()));
+        assert_eq!(peers.neighbours.len(), MAX_NEIGHBOURS);
     }
 
     #[test]

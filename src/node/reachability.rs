@@ -37,9 +37,9 @@ pub(super) fn multiaddr(address: Address) -> Option<Multiaddr> {
     Multiaddr::try_from(address.to_bytes()).ok()
 }
 
-/// The IP address at the start of a multiaddress.
+/// The IP address at the start of a multiaddress, behind its zone if it has one.
 pub(super) fn ip(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
+    match address.iter().find(|part| !matches!(part, Protocol::Ip6zone(_)))? {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(ip.into()),
         _ => None,

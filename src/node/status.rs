@@ -176,6 +176,7 @@ impl EventLoop {
         self.directory_metrics(&mut metrics);
         self.mix_metrics(&mut metrics);
         self.reputation_metrics(&mut metrics);
+        self.lan_metrics(&mut metrics);
         let now = clock::now();
         let uptime = now.mono.saturating_duration_since(self.started.mono);
         metrics.gauge("uptime_seconds", "Seconds since the node started", uptime.as_secs_f64());
@@ -213,6 +214,16 @@ impl EventLoop {
         metrics.counter("bans", "Peers that were banned", counts.bans);
         let ready = *self.state.borrow() == report::State::Ready;
         metrics.gauge("ready", "1 while the node has a peer", f64::from(u8::from(ready)));
+    }
+
+    fn lan_metrics(&self, metrics: &mut Metrics) {
+        let Some(lan) = self.swarm.behaviour().lan.as_ref().map(fog_lan::Behaviour::lan) else { return };
+        let counts = lan.counts();
+        metrics.gauge("lan_neighbours", "Nodes on the LAN whose beacons are heard", lan.neighbours() as f64);
+        metrics.counter("lan_beacons_sent", "Beacons that were sent", counts.sent);
+        metrics.counter("lan_beacons_believed", "Beacons of others that were believed", counts.believed);
+        let refused = fog_lan::Reject::ALL.map(|reason| (reason.name().to_owned(), counts.refused(reason))).to_vec();
+        metrics.counters("lan_packets_refused", "Packets that were no beacon to believe", "reason", refused);
     }
 
     fn mix_metrics(&self, metrics: &mut Metrics) {

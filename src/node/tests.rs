@@ -34,6 +34,7 @@ fn config(listen: &[&str], bootstrap: &[Multiaddr], roles: &str) -> Config {
     config.bootstrap = bootstrap.to_vec();
     config.roles = roles.parse().unwrap();
     config.mdns = false;
+    config.lan_beacon = false;
     config
 }
 

@@ -6,14 +6,15 @@ use anyhow::Context as _;
 use fog_base::Network;
 use fog_directory::{Kad, KadConfig, Signer, core::council::Council};
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, allow_block_list, autonat,
+    Multiaddr, PeerId, Swarm, SwarmBuilder, Transport, allow_block_list, autonat,
     connection_limits::{self, ConnectionLimits},
+    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
     dcutr, dns, gossipsub, identify, identity, mdns, memory_connection_limits, noise, ping, relay, swarm, tcp, upnp,
     yamux,
 };
 use rand::RngExt;
 
-use super::{behaviour::Behaviour, gossip::Topic, reachability};
+use super::{behaviour::Behaviour, gossip::Topic, link_local::Tcp, reachability};
 use crate::{config::Config, keys::Keys};
 
 /// Connections that are being made, each way.
@@ -31,7 +32,8 @@ const ANNOUNCED: (usize, usize) = (1, 2);
 /// Descriptors are many, and what gossip loses the exchange brings: each travels to two peers, not to six (`gossip-ways` of the
 /// simulator: 2.7 instead of 8.8 times the set's bytes).
 const DESCRIPTOR_MESH: usize = 2;
-/// How often a neighbour is looked for, after the first, faster queries; a query of anybody's counts for all.
+/// How often a neighbour is asked for, after the first, faster queries. libp2p's mDNS cannot change it while it runs; the beacon is
+/// the fast way.
 const MDNS_INTERVAL: Duration = Duration::from_secs(10);
 const MDNS_TTL: Duration = Duration::from_secs(120);
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -59,14 +61,16 @@ pub(super) fn build(
     council: Option<Council>,
     (mix, chat): (fog_mix::Behaviour, fog_chat::Behaviour),
 ) -> anyhow::Result<Swarm<Behaviour>> {
-    let ours =
-        Ours { directory: directory(config, keys, network, council), reputation: reputation(keys, network), mix, chat };
+    let ours = Ours {
+        directory: directory(config, keys, network, council),
+        reputation: reputation(keys, network),
+        lan: config.lan_beacon.then(|| lan(keys, network)),
+        mix,
+        chat,
+    };
     let keypair = keypair(keys)?;
     let base = || -> anyhow::Result<_> {
-        Ok(SwarmBuilder::with_existing_identity(keypair.clone())
-            .with_tokio()
-            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
-            .with_quic())
+        Ok(SwarmBuilder::with_existing_identity(keypair.clone()).with_tokio().with_quic().with_other_transport(tcp)?)
     };
     // The two builders have types of their own that cannot be named.
     macro_rules! finish {
@@ -93,6 +97,14 @@ pub(super) fn build(
     Ok(finish!(base()?.with_dns_config(none, dns::ResolverOpts::default())))
 }
 
+fn tcp(keypair: &identity::Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, BoxError> {
+    Ok(Tcp::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keypair)?)
+        .multiplex(yamux::Config::default())
+        .boxed())
+}
+
 fn keypair(keys: &Keys) -> anyhow::Result<identity::Keypair> {
     let mut secret = zeroize::Zeroizing::new(keys.identity().to_bytes());
     identity::Keypair::ed25519_from_bytes(secret.as_mut_slice()).context("the identity key is not an Ed25519 key")
@@ -102,6 +114,7 @@ fn keypair(keys: &Keys) -> anyhow::Result<identity::Keypair> {
 struct Ours {
     directory: fog_directory::Behaviour,
     reputation: fog_reputation::Behaviour,
+    lan: Option<fog_lan::Behaviour>,
     mix: fog_mix::Behaviour,
     chat: fog_chat::Behaviour,
 }
@@ -129,7 +142,9 @@ fn behaviour(
                 .with_hide_listen_addrs(true),
         ),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
-        mdns: mdns(config, me).into(),
+        mdns_v4: mdns(config, me, false).into(),
+        mdns_v6: mdns(config, me, true).into(),
+        lan: ours.lan.into(),
         gossip,
         autonat_client: autonat::v2::client::Behaviour::new(
             rand::make_rng::<rand::rngs::StdRng>(),
@@ -210,8 +225,12 @@ fn gossip(network: &Network) -> Result<gossipsub::Behaviour, BoxError> {
     Ok(gossip)
 }
 
-fn mdns(config: &Config, me: PeerId) -> Option<mdns::tokio::Behaviour> {
-    let settings = mdns::Config { ttl: MDNS_TTL, query_interval: MDNS_INTERVAL, enable_ipv6: false };
+fn lan(keys: &Keys, network: &Network) -> fog_lan::Behaviour {
+    fog_lan::Behaviour::new(fog_lan::Config::new(network.id), Arc::new(keys.identity().clone()), random_seed())
+}
+
+fn mdns(config: &Config, me: PeerId, enable_ipv6: bool) -> Option<mdns::tokio::Behaviour> {
+    let settings = mdns::Config { ttl: MDNS_TTL, query_interval: MDNS_INTERVAL, enable_ipv6 };
     let made = config.mdns.then(|| mdns::tokio::Behaviour::new(settings, me))?;
     made.inspect_err(
         |error: &io::Error| tracing::warn!(%error, "mDNS is off: the system does not tell of its interfaces"),

@@ -15,7 +15,7 @@ use super::{
     behaviour::{node_id, peer_id},
     chain,
     clock::Clocks,
-    contacts::{Contacts, Dial},
+    contacts::{Contacts, Dial, Finder},
     event::Event,
     gossip::Topic,
     peers::{PathKind, Peers},
@@ -220,16 +220,8 @@ impl Wiring {
                 Vec::new()
             }
             Event::Unresponsive(connection) => vec![Action::Close(connection)],
-            Event::Found(found) => {
-                for (peer, address) in found {
-                    self.contacts.handle_found(peer, address, now.mono);
-                }
-                self.dial(now)
-            }
-            Event::Lost(peers) => {
-                peers.iter().for_each(|peer| self.contacts.forget_found(peer));
-                Vec::new()
-            }
+            Event::Found(finder, found) => self.handle_found(finder, found, now),
+            Event::Lost(finder, peers) => self.handle_lost(finder, &peers),
             Event::Gossip { topic, from, id, bytes } => {
                 self.counts.gossip += 1;
                 vec![Action::Judge { topic, from, id, bytes }]
@@ -249,6 +241,26 @@ impl Wiring {
             Event::Mix(event) => vec![Action::Mix(event)],
             Event::Chat(event) => vec![Action::Chat(event)],
         }
+    }
+
+    fn handle_found(&mut self, finder: Finder, found: Vec<(PeerId, Multiaddr)>, now: Now) -> Vec<Action> {
+        for (peer, address) in found {
+            if finder == Finder::Beacon {
+                self.peers.handle_neighbour(peer, &address);
+            }
+            self.contacts.handle_found(finder, peer, address, now.mono);
+        }
+        self.dial(now)
+    }
+
+    fn handle_lost(&mut self, finder: Finder, peers: &[PeerId]) -> Vec<Action> {
+        for peer in peers {
+            if finder == Finder::Beacon {
+                self.peers.forget_neighbour(peer);
+            }
+            self.contacts.handle_lost(finder, peer);
+        }
+        Vec::new()
     }
 
     fn handle_listening(&mut self, address: Multiaddr, now: Now) -> Vec<Action> {
@@ -386,7 +398,7 @@ impl Wiring {
 
     /// The relays of the snapshot, with their addresses.
     pub(super) fn set_relays(&mut self, relays: impl Iterator<Item = (NodeId, Vec<Address>)>, now: Now) -> Vec<Action> {
-        // In a network on the internet only addresses of the internet are dialled; neighbours are found by mDNS.
+        // In a network on the internet only addresses of the internet are dialled; neighbours are found on the LAN.
         let on_internet = self.peers.widest_scope() == Some(Scope::Global);
         let is_useful = |address: &Address| !on_internet || address.scope() == Scope::Global;
         let dialled = relays.filter_map(|(relay, addresses)| {

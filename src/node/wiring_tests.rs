@@ -196,7 +196,7 @@ fn neighbours_are_dialled_when_they_are_found() {
     let mut wiring = wiring(mix());
     let found = (0..4).map(|_| (PeerId::random(), address("/ip4/192.168.1.9/tcp/1"))).collect();
     let dials = |actions: Vec<Action>| actions.iter().filter(|a| matches!(a, Action::Dial(_))).count();
-    let at_once = dials(wiring.handle(Event::Found(found), start()));
+    let at_once = dials(wiring.handle(Event::Found(Finder::MdnsV4, found), start()));
     let later = dials(wiring.tick(start().plus(Duration::from_millis(1600))));
     assert!(at_once + later >= 4, "{at_once} at once, {later} later");
 }
