@@ -93,12 +93,33 @@ impl Client {
         path: &str,
         body: &B,
         timeout: Option<Duration>,
-        mut each: impl FnMut(Value) -> Result<(), CliError>,
+        each: impl FnMut(Value) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
         let request = self.agent.post(self.url(path)).header("Authorization", self.bearer());
         let limit = timeout.map(|timeout| timeout + MARGIN);
         let answer = request.config().timeout_global(limit).build().send_json(body);
         let response = self.accepted(answer)?;
+        self.lines(response, each)
+    }
+
+    /// Follows a stream without end: `opened` once the node sends it, then `each` line.
+    pub(super) fn follow(
+        &self,
+        path: &str,
+        opened: impl FnOnce() -> Result<(), CliError>,
+        each: impl FnMut(Value) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let answer = self.agent.get(self.url(path)).header("Authorization", self.bearer()).call();
+        let response = self.accepted(answer)?;
+        opened()?;
+        self.lines(response, each)
+    }
+
+    fn lines(
+        &self,
+        response: Response<Body>,
+        mut each: impl FnMut(Value) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
         // Each line is bounded by the node; the stream as a whole is not.
         let lines = BufReader::new(response.into_body().into_with_config().limit(u64::MAX).reader()).lines();
         for line in lines {
