@@ -98,7 +98,21 @@ impl Client {
         let request = self.agent.post(self.url(path)).header("Authorization", self.bearer());
         let limit = timeout.map(|timeout| timeout + MARGIN);
         let answer = request.config().timeout_global(limit).build().send_json(body);
-        self.lines(self.accepted(answer)?, each)
+        let response = self.accepted(answer)?;
+        self.lines(response, each)
+    }
+
+    /// Follows a stream without end: `opened` once the node sends it, then `each` line.
+    pub(super) fn follow(
+        &self,
+        path: &str,
+        opened: impl FnOnce() -> Result<(), CliError>,
+        each: impl FnMut(Value) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let answer = self.agent.get(self.url(path)).header("Authorization", self.bearer()).call();
+        let response = self.accepted(answer)?;
+        opened()?;
+        self.lines(response, each)
     }
 
     fn lines(
@@ -118,12 +132,6 @@ impl Client {
             each(value)?;
         }
         Ok(())
-    }
-
-    /// Reads a stream that begins with its first line and lasts as long as the node sends.
-    pub(super) fn follow(&self, path: &str, each: impl FnMut(Value) -> Result<(), CliError>) -> Result<(), CliError> {
-        let answer = self.agent.get(self.url(path)).header("Authorization", self.bearer()).call();
-        self.lines(self.accepted(answer)?, each)
     }
 
     fn value<T: DeserializeOwned>(&self, answer: Result<Response<Body>, Error>) -> Result<T, CliError> {

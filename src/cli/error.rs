@@ -56,6 +56,11 @@ impl CliError {
         self.exit == NO_NODE
     }
 
+    /// What is wrong, and what to do.
+    pub(super) fn parts(&self) -> (&str, &str) {
+        (&self.message, &self.hint)
+    }
+
     /// Writing to standard output failed.
     pub(super) fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {

@@ -2,8 +2,12 @@
 
 mod contacts;
 mod groups;
+mod tui;
 
-use std::io::{self, Read};
+use std::{
+    cell::RefCell,
+    io::{self, Read},
+};
 
 use clap::{Args, Subcommand};
 
@@ -99,9 +103,7 @@ struct Join {
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), CliError> {
     let client = Client::open(&context.config)?;
     let timeout = context.timeout(TIMEOUT);
-    let Some(command) = arguments.command else {
-        return Err(CliError::usage("the terminal interface is not built yet", "`fog chat --help` lists the commands"));
-    };
+    let Some(command) = arguments.command else { return tui::run(&context.config) };
     match command {
         Command::Send(arguments) => send(context, &client, arguments),
         Command::History(arguments) => history(context, &client, &arguments),
@@ -169,7 +171,6 @@ fn history(context: &Context, client: &Client, arguments: &History) -> Result<()
     let limit = arguments.limit.map(|limit| limit.to_string());
     let mut query = vec![("to", arguments.to.as_str())];
     query.extend(limit.iter().map(|limit| ("limit", limit.as_str())));
-    let mut conversation = None;
     let mut shown = std::collections::BTreeSet::new();
     let mut print = |lines: Vec<Line>| -> Result<(), CliError> {
         for line in lines {
@@ -185,17 +186,15 @@ fn history(context: &Context, client: &Client, arguments: &History) -> Result<()
         return print(read()?);
     }
     // The stream is opened first, so that nothing falls between it and what is read.
-    client.follow("/v1/chat/events", |line| {
-        let first = conversation.is_none();
-        if first {
-            let lines = read()?;
-            conversation = Some(lines.last().map(|line| line.to.clone()).unwrap_or_else(|| arguments.to.clone()));
-            print(lines)?;
-        }
-        match serde_json::from_value(line) {
-            Ok(News::Message(line)) if Some(&line.to) == conversation.as_ref() => print(vec![line]),
-            _ => Ok(()),
-        }
+    let (known, print) = (RefCell::new(None), RefCell::new(print));
+    let opened = || {
+        let lines = read()?;
+        *known.borrow_mut() = Some(lines.last().map_or_else(|| arguments.to.clone(), |line| line.to.clone()));
+        (print.borrow_mut())(lines)
+    };
+    client.follow("/v1/chat/events", opened, |line| match serde_json::from_value(line) {
+        Ok(News::Message(line)) if Some(&line.to) == known.borrow().as_ref() => (print.borrow_mut())(vec![line]),
+        _ => Ok(()),
     })
 }
 

@@ -1,0 +1,213 @@
+//! The node behind its local API.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, task};
+
+use super::{
+    model::{Action, Event, File, Node, NodeEvent, Refusal, Reply, What},
+    text::Clean,
+};
+use crate::{
+    cli::{CliError, client::Client},
+    config::Config,
+};
+
+/// How long a question may take: the node answers from memory, and sends later.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Connecting takes as long as the network does; joining derives a key from the password, and a file is hashed before it is offered.
+const LONG: Duration = Duration::from_secs(60);
+/// Between two attempts to follow the events.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Entries of a folder that are looked at and offered.
+const MAX_LOOKED_AT: usize = 5_000;
+const MAX_PATHS: usize = 200;
+
+/// A node reached through its API. Each question has a thread of the runtime's bounded pool.
+pub(super) struct Remote {
+    config: Config,
+    /// A node that was started again has another port and token: then this is another client.
+    client: Arc<Mutex<Arc<Client>>>,
+}
+
+impl Remote {
+    /// The node of the configured data directory.
+    pub(super) fn open(config: &Config) -> Result<Self, CliError> {
+        let client = Arc::new(Client::open(config)?);
+        Ok(Self { config: config.clone(), client: Arc::new(Mutex::new(client)) })
+    }
+}
+
+fn current(client: &Mutex<Arc<Client>>) -> Arc<Client> {
+    Arc::clone(&client.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Node for Remote {
+    async fn ask(&self, what: What, progress: mpsc::Sender<Event>) -> Result<Reply, Refusal> {
+        let client = current(&self.client);
+        let asked = task::spawn_blocking(move || match what {
+            What::Paths { prefix } => Ok(Reply::Paths(paths(&prefix))),
+            what => ask(&client, what, &progress).map_err(|error| refusal(&error)),
+        });
+        asked.await.unwrap_or_else(|error| {
+            Err(Refusal::new(&format!("the question was lost: {error}"), "report this as a bug"))
+        })
+    }
+
+    fn follow(&self, events: mpsc::Sender<Event>) {
+        let (config, shared) = (self.config.clone(), Arc::clone(&self.client));
+        // It waits on a socket for as long as the program runs; a thread of the pool would hold up the end.
+        thread::spawn(move || {
+            while !events.is_closed() {
+                let opened = || offer(&events, Event::Connected);
+                let ended = current(&shared).follow("/v1/chat/events", opened, |line| {
+                    // An event that is not understood is of a newer node.
+                    serde_json::from_value(line).map_or(Ok(()), |event: NodeEvent| offer(&events, Event::Node(event)))
+                });
+                let why = match ended {
+                    Ok(()) => Refusal::new("it ended the stream of events", ""),
+                    Err(error) => refusal(&error),
+                };
+                if offer(&events, Event::Disconnected(why)).is_err() {
+                    return;
+                }
+                thread::sleep(AGAIN);
+                if let Ok(client) = Client::open(&config) {
+                    *shared.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(client);
+                }
+            }
+        });
+    }
+}
+
+/// Hands an event over; an error when nobody listens any more.
+fn offer(events: &mpsc::Sender<Event>, event: Event) -> Result<(), CliError> {
+    events.blocking_send(event).map_err(|_| CliError::reader_gone())
+}
+
+fn refusal(error: &CliError) -> Refusal {
+    let (message, hint) = error.parts();
+    Refusal::new(message, hint)
+}
+
+fn ask(client: &Client, what: What, progress: &mpsc::Sender<Event>) -> Result<Reply, CliError> {
+    Ok(match what {
+        What::Status => Reply::Status(client.get("/v1/chat/status", PATIENCE)?),
+        What::Conversations => Reply::Conversations(client.get("/v1/chat/conversations", PATIENCE)?),
+        What::Contacts { .. } => Reply::Contacts(client.get("/v1/chat/contacts", PATIENCE)?),
+        What::Files => Reply::Files(client.get("/v1/chat/files", PATIENCE)?),
+        What::Peers => Reply::Peers(client.get("/v1/peers", PATIENCE)?),
+        What::Identity => {
+            let identity: Value = client.get("/v1/id", PATIENCE)?;
+            Reply::Identity(Clean::new(identity.get("invite").and_then(Value::as_str).unwrap_or_default()))
+        }
+        What::History { to, limit } => {
+            let limit = limit.to_string();
+            Reply::History(client.get_with("/v1/chat/history", &[("to", &to), ("limit", &limit)], PATIENCE)?)
+        }
+        What::Members { to, .. } => Reply::Members(client.get_with("/v1/chat/members", &[("to", &to)], PATIENCE)?),
+        What::Why { id } => {
+            let proof: Value = client.get_with("/v1/chat/why", &[("id", &id)], PATIENCE)?;
+            Reply::Why(Clean::new(&serde_json::to_string_pretty(&proof).unwrap_or_default()))
+        }
+        What::Send { to, text, via, .. } => {
+            let body = json!({ "to": to, "text": text, "via": via });
+            Reply::Sent(client.post("/v1/chat/messages", &body, PATIENCE)?)
+        }
+        What::Act(action) => {
+            let done: Value = act(client, &here(action))?;
+            // What it did is known; only some answers name more.
+            Reply::Done(serde_json::from_value(done).unwrap_or_default())
+        }
+        What::Get { id, out } => {
+            let out = out.map(|out| absolute(&out));
+            let mut last = File::default();
+            client.stream("/v1/chat/files/get", &json!({ "id": id, "out": out }), None, |line| {
+                last = parse(line)?;
+                // Progress that finds no room is followed by more.
+                let _full = progress.try_send(Event::Progress(last.clone()));
+                Ok(())
+            })?;
+            Reply::Got(last)
+        }
+        What::Paths { .. } | What::Redraw | What::Quit => {
+            return Err(CliError::failed("not a question for the node", "report this as a bug"));
+        }
+    })
+}
+
+fn act<T: DeserializeOwned>(client: &Client, action: &Action) -> Result<T, CliError> {
+    let (path, timeout) = match action {
+        Action::Join { .. } => ("/v1/chat/rooms", LONG),
+        Action::Leave { .. } => ("/v1/chat/leave", PATIENCE),
+        Action::CreateGroup { .. } => ("/v1/chat/groups", PATIENCE),
+        Action::Invite { .. } => ("/v1/chat/groups/invite", PATIENCE),
+        Action::Remove { .. } => ("/v1/chat/groups/remove", PATIENCE),
+        Action::Role { .. } => ("/v1/chat/groups/role", PATIENCE),
+        Action::AddContact { .. } => ("/v1/chat/contacts", PATIENCE),
+        Action::Verify { .. } => ("/v1/chat/contacts/verify", PATIENCE),
+        Action::Policy { .. } => ("/v1/chat/contacts/policy", PATIENCE),
+        Action::Block { .. } => ("/v1/chat/contacts/block", PATIENCE),
+        Action::Read { .. } => ("/v1/chat/read", PATIENCE),
+        Action::SendFile { .. } => ("/v1/chat/files", LONG),
+        Action::Connect { .. } => ("/v1/connect", LONG),
+        Action::Panic {} => ("/v1/chat/panic", LONG),
+    };
+    client.post(path, action, timeout)
+}
+
+fn parse<T: DeserializeOwned>(value: Value) -> Result<T, CliError> {
+    serde_json::from_value(value).map_err(|error| {
+        CliError::failed(format!("the node's answer cannot be read: {error}"), "are both of one version?")
+    })
+}
+
+/// The node may run in another folder: paths are made whole here.
+fn here(action: Action) -> Action {
+    match action {
+        Action::SendFile { to, path } => Action::SendFile { to, path: absolute(&path) },
+        action => action,
+    }
+}
+
+fn home(path: &str) -> Option<PathBuf> {
+    let rest = path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    std::env::home_dir().map(|home| home.join(rest.trim_start_matches('/')))
+}
+
+fn absolute(path: &str) -> String {
+    let path = home(path).unwrap_or_else(|| path.into());
+    std::path::absolute(&path).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+/// Files and folders whose path begins with `prefix`, folders with a slash at the end. `~` is the home folder.
+fn paths(prefix: &str) -> Vec<String> {
+    let (folder, name) = prefix.rsplit_once('/').map_or(("", prefix), |(folder, name)| (folder, name));
+    let looked_in = home(folder).unwrap_or_else(|| match folder {
+        "" => if prefix.starts_with('/') { "/" } else { "." }.into(),
+        folder => folder.into(),
+    });
+    let entries = fs::read_dir(looked_in).into_iter().flatten().flatten();
+    let fits = entries.take(MAX_LOOKED_AT).filter_map(|entry| {
+        let found = entry.file_name().into_string().ok()?;
+        let is_hidden = found.starts_with('.') && !name.starts_with('.');
+        // A name that would change when it is drawn is not offered.
+        if !found.starts_with(name) || is_hidden || *super::text::Label::new(&found) != *found {
+            return None;
+        }
+        let slash = if entry.file_type().is_ok_and(|kind| kind.is_dir()) { "/" } else { "" };
+        let folder = prefix.strip_suffix(name).unwrap_or_default();
+        Some(format!("{folder}{found}{slash}"))
+    });
+    let mut paths: Vec<_> = fits.take(MAX_PATHS).collect();
+    paths.sort();
+    paths
+}
