@@ -39,7 +39,8 @@ pub(super) struct App {
     pub(super) size: (u16, u16),
     pub(super) now: Duration,
     pub(super) status: Option<Status>,
-    /// Why the stream of events is not there.
+    /// Whether the stream of events is there, and what is wrong if the node does not answer.
+    pub(super) is_following: bool,
     pub(super) broken: Option<Refusal>,
     pub(super) rooms: Vec<Room>,
     /// The open conversation: one of `rooms`.
@@ -80,6 +81,7 @@ impl App {
             size,
             now: Duration::ZERO,
             status: None,
+            is_following: false,
             broken: None,
             rooms: vec![Room::new(LOBBY)],
             current: LOBBY.to_owned(),
@@ -263,7 +265,14 @@ impl App {
     /// The terminal has another size.
     pub(super) fn handle_resize(&mut self, width: u16, height: u16) {
         self.size = (width, height);
-        self.scroll = self.scroll.min(draw::max_scroll(self));
+        self.clamp_scroll();
+    }
+
+    /// There may be fewer rows now.
+    pub(super) fn clamp_scroll(&mut self) {
+        if self.scroll > 0 {
+            self.scroll = self.scroll.min(draw::max_scroll(self));
+        }
     }
 
     /// Text was pasted. A path that is dropped on an empty line is offered as a file.
@@ -450,7 +459,8 @@ impl App {
         let is_name = line.starts_with('/') && !line.contains(' ');
         let is_known = super::commands::find(line.trim_start_matches('/')).is_some();
         // Half a command, or an offer that was walked to: Enter takes the offer.
-        if self.palette.is_open(line) && (self.palette.selected > 0 || (is_name && !is_known)) {
+        if self.palette.is_open(line) && (self.palette.is_forced || self.palette.selected > 0 || (is_name && !is_known))
+        {
             self.accept();
             return self.line_changed();
         }

@@ -136,6 +136,29 @@ fn what_the_node_refuses_stays_with_its_reason_and_can_be_sent_again() {
 }
 
 #[test]
+fn a_node_that_is_slow_once_is_not_gone_for_ever() {
+    let mut app = ready();
+    app.handle_event(Event::Connected);
+    refuse(&mut app, What::Status);
+    assert!(app.broken.is_some());
+    status(&mut app, 2);
+    assert!(app.broken.is_none());
+    app.handle_event(Event::Disconnected(Refusal::default()));
+    status(&mut app, 2);
+    assert!(app.broken.is_some(), "its events do not come");
+}
+
+#[test]
+fn who_left_the_lobby_is_not_brought_back() {
+    let mut app = ready();
+    let asks = line(&mut app, "/leave");
+    answer(&mut app, asks[0].what.clone(), Reply::Done(Default::default()));
+    app.rooms[0].kind = Default::default();
+    app.tick(Duration::from_secs(60));
+    assert!(!conversations(&mut app, &[]).iter().any(|ask| matches!(ask.what, What::Act(Action::Join { .. }))));
+}
+
+#[test]
 fn the_nodes_order_is_asked_for_when_a_message_does_not_belong_last() {
     let mut app = ready();
     event(&mut app, message("a1", "a", 1, "one", &[]));

@@ -194,7 +194,7 @@ fn title(app: &App) -> String {
             let is_verified = app.contacts.iter().any(|contact| contact.name == name && contact.verified);
             if is_verified { "sealed, verified" } else { "sealed, not verified" }.to_owned()
         }
-        Kind::Unknown => "joining".to_owned(),
+        Kind::Unknown => "not joined".to_owned(),
     };
     let muted = if room.is_muted { " · muted" } else { "" };
     let via = if room.via == Via::Auto { String::new() } else { format!(" · {} only", room.via.name()) };
@@ -306,7 +306,7 @@ fn narration(app: &App, room: &Room, rows: usize) -> Vec<Line<'static>> {
     }
     if app.broken.is_some() {
         said.push("The node does not answer. `fog run` starts it; this finds it again by itself.".to_owned());
-    } else if is_alone && rows < 8 {
+    } else if is_alone && (rows < 8 || !is_empty) {
         said = vec!["Nobody is in reach: /invite, /connect, or wait.".to_owned()];
     } else if is_alone {
         let why = alone

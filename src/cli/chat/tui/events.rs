@@ -1,10 +1,9 @@
 //! What the node says: answers and events become state. Pure.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     app::{App, JOIN_EVERY, LOBBY},
-    draw,
     model::{
         Action, Ask, Contact, Conversation, Done, Event, File, Kind, Member, Message, NodeEvent, Refusal, Reply, What,
     },
@@ -23,6 +22,7 @@ impl App {
     pub(super) fn handle_event(&mut self, event: Event) -> Vec<Ask> {
         match event {
             Event::Connected => {
+                self.is_following = true;
                 self.broken = None;
                 self.wants_conversations = true;
                 // What happened meanwhile is not in the stream.
@@ -32,6 +32,7 @@ impl App {
                 vec![self.ask(What::Contacts { is_asked_for: false })]
             }
             Event::Disconnected(why) => {
+                self.is_following = false;
                 self.broken = Some(why);
                 Vec::new()
             }
@@ -98,7 +99,7 @@ impl App {
         }
         let Some(room) = self.enter(to) else { return };
         let is_direct = room.kind == Kind::Direct;
-        if !room.is_loaded && to != LOBBY && !is_seen {
+        if !room.is_loaded && !is_seen {
             // The node counts what is unread where nothing is shown.
             room.is_mentioned |= is_mention && !room.is_muted;
             self.wants_conversations = true;
@@ -126,6 +127,7 @@ impl App {
             (What::Status, Reply::Status(status)) => {
                 let is_first = self.status.is_none();
                 self.status = Some(status);
+                self.broken = self.broken.take().filter(|_| !self.is_following);
                 let lobby = self.lobby();
                 // Nobody has done anything yet: the lobby of this node may have another name.
                 if is_first && lobby != LOBBY && self.current == LOBBY {
@@ -160,7 +162,7 @@ impl App {
                 if let Some(room) = self.room_mut(&to) {
                     room.replace(history);
                 }
-                self.scroll = self.scroll.min(draw::max_scroll(self));
+                self.clamp_scroll();
             }
             (What::Members { to, is_asked_for }, Reply::Members(members)) => {
                 self.show_members(&to, members, is_asked_for)
@@ -234,7 +236,8 @@ impl App {
             Action::Join { name, .. } => {
                 let to = if to.is_empty() { name } else { to };
                 // The lobby is joined without being asked for: it does not take the person away.
-                if to != self.lobby() || self.current == to || at != self.current {
+                let is_known = self.room(&to).is_some_and(|room| room.kind != Kind::Unknown);
+                if to != self.lobby() || self.current == to || is_known {
                     return self.open(&to);
                 }
             }
@@ -247,6 +250,9 @@ impl App {
             Action::Leave { to } => {
                 self.rooms.retain(|room| room.to != to || room.to == LOBBY);
                 let lobby = self.lobby();
+                if to == lobby {
+                    self.next_join = Duration::MAX;
+                }
                 let asks = if self.current == to { self.open(&lobby) } else { Vec::new() };
                 self.note(&format!("left {}", Label::new(&to)));
                 return asks;

@@ -45,8 +45,9 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        restore();
+        // A panic has given it back already; twice would put the cursor over what was told.
         if !thread::panicking() {
+            restore();
             drop(panic::take_hook());
         }
     }
