@@ -8,6 +8,7 @@ mod it {
 
     mod api;
     mod certified;
+    mod chat;
     mod cli;
     mod disk;
     mod killed;
