@@ -77,7 +77,7 @@ struct Globals {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node in the foreground; the first run creates its keys
-    Run(run::Flags),
+    Run(Box<run::Flags>),
     /// Network files
     #[command(subcommand)]
     Network(network::Command),

@@ -39,8 +39,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Look for peers on the local network by our own beacon [default: true, or false with --no-mdns]
-    #[arg(long, value_name = "TRUTH", value_parser = ["true", "false"])]
-    lan_beacon: Option<String>,
+    #[arg(long, value_name = "TRUTH")]
+    lan_beacon: Option<bool>,
     /// What to offer: mix, guard, exit, mailbox, directory, worker; or none [default: all but exit]
     #[arg(long, value_name = "ROLES")]
     roles: Option<String>,
@@ -76,10 +76,9 @@ pub(super) struct Flags {
 impl Flags {
     /// Adds what was given to the strongest layer.
     pub(super) fn add_to(&self, layers: &mut Layers) {
-        let texts: [(Key, &Option<String>); 13] = [
+        let texts: [(Key, &Option<String>); 12] = [
             (key::NETWORK, &self.network),
             (key::NAME, &self.name),
-            (key::LAN_BEACON, &self.lan_beacon),
             (key::ROLES, &self.roles),
             (key::API, &self.api),
             (key::SOCKS, &self.socks),
@@ -95,6 +94,9 @@ impl Flags {
             if let Some(text) = text {
                 layers.flag(key, [text.clone()]);
             }
+        }
+        if let Some(beacon) = self.lan_beacon {
+            layers.flag(key::LAN_BEACON, [beacon.to_string()]);
         }
         for (key, list) in [(key::LISTEN, &self.listen), (key::BOOTSTRAP, &self.bootstrap)] {
             if !list.is_empty() {

@@ -29,7 +29,6 @@ mod gossip;
 pub mod handle;
 mod inbox;
 mod kad;
-mod link_local;
 mod metrics;
 mod mixnet;
 mod peers;

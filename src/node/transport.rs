@@ -6,15 +6,14 @@ use anyhow::Context as _;
 use fog_base::Network;
 use fog_directory::{Kad, KadConfig, Signer, core::council::Council};
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, Transport, allow_block_list, autonat,
+    Multiaddr, PeerId, Swarm, SwarmBuilder, allow_block_list, autonat,
     connection_limits::{self, ConnectionLimits},
-    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
     dcutr, dns, gossipsub, identify, identity, mdns, memory_connection_limits, noise, ping, relay, swarm, tcp, upnp,
     yamux,
 };
 use rand::RngExt;
 
-use super::{behaviour::Behaviour, gossip::Topic, link_local::Tcp, reachability};
+use super::{behaviour::Behaviour, gossip::Topic, reachability};
 use crate::{config::Config, keys::Keys};
 
 /// Connections that are being made, each way.
@@ -70,7 +69,10 @@ pub(super) fn build(
     };
     let keypair = keypair(keys)?;
     let base = || -> anyhow::Result<_> {
-        Ok(SwarmBuilder::with_existing_identity(keypair.clone()).with_tokio().with_quic().with_other_transport(tcp)?)
+        Ok(SwarmBuilder::with_existing_identity(keypair.clone())
+            .with_tokio()
+            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
+            .with_quic())
     };
     // The two builders have types of their own that cannot be named.
     macro_rules! finish {
@@ -95,14 +97,6 @@ pub(super) fn build(
     tracing::warn!("this host has no DNS configuration: names in addresses do not resolve");
     let none = dns::ResolverConfig::from_parts(None, Vec::new(), Vec::new());
     Ok(finish!(base()?.with_dns_config(none, dns::ResolverOpts::default())))
-}
-
-fn tcp(keypair: &identity::Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, BoxError> {
-    Ok(Tcp::new(tcp::Config::default().nodelay(true))
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise::Config::new(keypair)?)
-        .multiplex(yamux::Config::default())
-        .boxed())
 }
 
 fn keypair(keys: &Keys) -> anyhow::Result<identity::Keypair> {

@@ -202,29 +202,6 @@ fn six_hosts_with_ipv6_alone_find_each_other_by_beacon_alone_and_a_message_cross
     a_message_crosses(&hosts);
 }
 
-/// Two laptops on a cable. Link-local addresses are told to nobody elsewhere, so there are peers and no relays.
-#[test]
-fn hosts_with_link_local_addresses_alone_are_connected() {
-    let _alone = one_network_at_a_time();
-    let lan = match Lan::new(2, |_| Vec::new()) {
-        Ok(lan) => lan,
-        Err(why) => return not_tried("a LAN without any address but link-local ones", &why),
-    };
-    let scratch = tempfile::tempdir().expect("a directory");
-    let start = |host| Host::start(lan.host(host), scratch.path().join(format!("host-{host}")), &BEACON_ALONE);
-    let hosts = [start(0), start(1)];
-    let found = until("two nodes that are connected", PATIENCE, || {
-        for host in &hosts {
-            let peers = &host.status()?["peers"];
-            if peers["connected"] != 1 || peers["lan"] != 1 {
-                return Err(format!("{}: {peers}", host.namespace));
-            }
-        }
-        Ok(())
-    });
-    ok(found);
-}
-
 #[test]
 fn six_hosts_find_each_other_by_beacon_alone_while_a_seventh_floods_forges_and_replays() {
     let _alone = one_network_at_a_time();
@@ -252,7 +229,7 @@ fn six_hosts_find_each_other_by_beacon_alone_while_a_seventh_floods_forges_and_r
     ok(attacked);
     for host in &hosts {
         let neighbours = host.metric("fog_lan_neighbours");
-        assert!((5.0..=(5 + 32) as f64).contains(&neighbours), "{}: {neighbours} neighbours", host.namespace);
+        assert!((5.0..=37.0).contains(&neighbours), "{}: {neighbours} neighbours", host.namespace);
         let status = ok_status(host);
         assert_eq!(status["peers"]["connected"], HOSTS - 1, "{status}");
     }
