@@ -130,6 +130,8 @@ pub struct Message {
     signed: SignedHeader,
     salt: [u8; SALT],
     body: Vec<u8>,
+    /// Header and signature alone came: the body is not for this device.
+    is_bare: bool,
 }
 
 /// What an author says in a new message about order: made by [`Dag::draft`](super::dag::Dag::draft).
@@ -152,15 +154,18 @@ impl Draft {
 }
 
 impl Message {
-    /// From bytes; verifies nothing.
+    /// From bytes; verifies nothing. Bytes that end with the signature are a bare message.
     pub fn parse(bytes: &[u8], network: &NetworkId) -> Result<Self, Reject> {
         if bytes.len() > MAX_MESSAGE {
             return Err(Reject::Malformed);
         }
         let (signed, rest) = SignedHeader::split(bytes, network)?;
+        if rest.is_empty() {
+            return Ok(Self { signed, salt: [0; SALT], body: Vec::new(), is_bare: true });
+        }
         let mut reader = Reader::new(rest);
         let salt = reader.array()?;
-        Ok(Self { signed, salt, body: reader.rest().to_vec() })
+        Ok(Self { signed, salt, body: reader.rest().to_vec(), is_bare: false })
     }
 
     /// Signs a draft. `salt` is random; an error is a body that is too long, or a key that is not the draft's author's.
@@ -183,7 +188,7 @@ impl Message {
         let signature = key.sign(&signed_bytes(id)).to_bytes();
         encoded.extend_from_slice(&signature);
         let signed = SignedHeader { id, header, signature, encoded };
-        Ok(Verified(Self { signed, salt, body: body.to_vec() }))
+        Ok(Verified(Self { signed, salt, body: body.to_vec(), is_bare: false }))
     }
 
     /// Checks the conversation, the body and the signature, in this order (cheap first).
@@ -191,11 +196,28 @@ impl Message {
         if self.header().conversation != *conversation {
             return Err(Reject::WrongConversation);
         }
-        if body_hash(&self.salt, &self.body) != self.header().body_hash {
+        if self.is_bare || body_hash(&self.salt, &self.body) != self.header().body_hash {
             return Err(Reject::BadBody);
         }
         self.signed.verify(keys)?;
         Ok(Verified(self))
+    }
+
+    /// Checks the conversation and the signature of a bare message.
+    pub fn verify_bare(self, conversation: &ConversationId, keys: &mut KeyCache) -> Result<Verified, Reject> {
+        if self.header().conversation != *conversation {
+            return Err(Reject::WrongConversation);
+        }
+        if !self.is_bare {
+            return Err(Reject::Malformed);
+        }
+        self.signed.verify(keys)?;
+        Ok(Verified(self))
+    }
+
+    /// Whether it came without its body.
+    pub fn is_bare(&self) -> bool {
+        self.is_bare
     }
 
     /// The same without its body: what the order needs.
@@ -246,6 +268,9 @@ impl Verified {
 
     /// The whole message as bytes.
     pub fn encode(&self) -> Vec<u8> {
+        if self.0.is_bare {
+            return self.0.signed.encoded.clone();
+        }
         [self.0.signed.as_bytes(), &self.0.salt, &self.0.body].concat()
     }
 

@@ -101,7 +101,9 @@ impl Chat {
             }
             return;
         }
+        let behind = frame.message.filter(|_| !queue.is_empty());
         queue.push_back(frame);
+        self.wait_for(to, behind, Reason::Window);
         self.fill_window(to, now);
     }
 
@@ -341,7 +343,7 @@ impl Chat {
         let is_met = self.people.get(&to).is_some_and(|person| person.is_met);
         let nonce = self.random();
         let (tag_key, body) = if is_met {
-            (direct_tag_key(&self.signing, to)?, [&[mode::DIRECT], olm].concat())
+            (direct_tag_key(&self.signing, to)?, olm.to_vec())
         } else {
             (inbox(&self.config.network, to).1, [&[mode::FIRST], &self.device.0[..], olm].concat())
         };

@@ -1,9 +1,6 @@
 use std::time::Duration;
 
-use super::{
-    testing::{World, node_id},
-    *,
-};
+use super::{testing::World, *};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -54,6 +51,49 @@ fn a_restart_keeps_history_and_goes_on_without_a_fork() {
 }
 
 #[test]
+fn a_room_that_was_left_and_joined_again_goes_on_where_it_was() {
+    let mut world = World::new(2, 2);
+    let room = world.join_all("#lobby");
+    world.connect_all();
+    world.say(0, room, "one");
+    world.run(SECOND);
+    world.act(0, |chat, now| chat.leave(room, now)).unwrap();
+    assert!(world.chat(0).conversations().is_empty() && world.chat(0).resolve("#lobby").is_err());
+    world.say(1, room, "two");
+    world.run(SECOND);
+    world.act(0, |chat, now| chat.join_room("#lobby", None, now)).unwrap();
+    world.say(0, room, "three");
+    world.run(60 * SECOND);
+    assert_eq!(world.history(0, room).len(), 3);
+    assert_eq!(world.history(0, room), world.history(1, room));
+    assert!(world.chat(1).why(&world.history(1, room)[2]).unwrap().order.disputed_from.is_none());
+}
+
+#[test]
+fn a_password_room_is_read_by_whoever_knows_the_password_alone() {
+    let mut world = World::new(4, 3);
+    let key = |password: &str| Some(RoomKey::derive(&super::testing::NETWORK, "ops", password).unwrap());
+    let room = world.act(0, |chat, now| chat.join_room("#ops", key("horse"), now)).unwrap();
+    assert_eq!(world.act(1, |chat, now| chat.join_room("#ops", key("horse"), now)), Ok(room));
+    let other = world.act(2, |chat, now| chat.join_room("#ops", key("house"), now)).unwrap();
+    assert_ne!(other, room);
+    assert_eq!(
+        world.act(2, |chat, now| chat.join_room("#ops", None, now)),
+        Err(Refusal::OtherPassword("#ops".to_owned()))
+    );
+    world.connect_all();
+    world.say(0, room, "secret");
+    world.run(60 * SECOND);
+    assert_eq!(world.texts(1, room), ["secret"]);
+    assert!(world.texts(2, other).is_empty());
+    world.crash(1);
+    world.reopen(1);
+    world.say(1, room, "still here");
+    world.run(60 * SECOND);
+    assert_eq!(world.texts(0, room), ["secret", "still here"]);
+}
+
+#[test]
 fn a_direct_message_arrives_and_says_so() {
     let mut world = World::new(3, 2);
     let direct = world.befriend(0, 1);
@@ -63,6 +103,7 @@ fn a_direct_message_arrives_and_says_so() {
     assert_eq!(world.texts(1, direct), ["hello"]);
     let shown = world.chat(0).shown(&id).unwrap();
     assert_eq!((shown.state, shown.via), (State::Delivered, Some(Transport::Direct)));
+    assert_eq!(world.chat(1).shown(&id).unwrap().via, Some(Transport::Direct));
     // Answered by whoever did not have an invite.
     let answer = world.say(1, direct, "hello you");
     world.run(5 * SECOND);
@@ -71,5 +112,187 @@ fn a_direct_message_arrives_and_says_so() {
     world.act(0, |chat, now| chat.mark_read(direct, now));
     world.run(5 * SECOND);
     assert_eq!(world.chat(1).shown(&answer).unwrap().state, State::Read);
-    let _ = node_id(0);
+    assert_eq!(world.chat(0).safety_words("dev1"), world.chat(1).safety_words("dev0"));
+}
+
+#[test]
+fn more_messages_than_a_window_arrive_in_order_though_half_of_all_is_lost() {
+    let mut world = World::new(5, 2);
+    let direct = world.befriend(0, 1);
+    world.can_dial = true;
+    world.loss = 0.5;
+    let ids: Vec<_> = (0..120).map(|step| world.say(0, direct, &format!("{step}"))).collect();
+    assert_eq!(world.chat(0).shown(&ids[100]).unwrap().reason, Some(Reason::Window));
+    world.run(3_600 * SECOND);
+    assert_eq!(world.history(1, direct), ids);
+    for id in ids {
+        assert_eq!(world.chat(0).shown(&id).unwrap().state, State::Delivered);
+    }
+    assert_eq!(world.chat(0).counts().queued, 0);
+}
+
+#[test]
+fn what_a_policy_sends_by_the_mixnet_leaves_by_no_other_way() {
+    let mut world = World::new(6, 3);
+    let direct = world.befriend(0, 1);
+    let back = world.befriend(1, 0);
+    assert_eq!(direct, back);
+    for (n, name) in [(0, "dev1"), (1, "dev0")] {
+        world.act(n, |chat, now| chat.set_policy(name, Policy::Mix, now)).unwrap();
+    }
+    let refused = world.act(0, |chat, now| chat.send(direct, Kind::TEXT, b"x", Via::Direct, now));
+    assert_eq!(refused, Err(Refusal::Forbidden));
+    world.lan = true;
+    world.can_dial = true;
+    world.connect_all();
+    let id = world.say(0, direct, "quiet");
+    world.run(600 * SECOND);
+    // Without a mixnet it waits, whatever else is open.
+    assert!(world.texts(1, direct).is_empty());
+    assert_eq!(world.chat(0).shown(&id).unwrap().reason, Some(Reason::NoRoute));
+    for n in 0..2 {
+        let is_open = |(via, bytes): &&(Transport, Vec<u8>)| *via != Transport::Mix && matches!(bytes[0], 7..=9);
+        let leaked: Vec<_> = world.nodes[n].left.iter().filter(is_open).map(|(via, bytes)| (*via, bytes[0])).collect();
+        assert!(leaked.iter().all(|(_, kind)| *kind == 9), "{leaked:?}");
+    }
+    assert!(world.dials.is_empty());
+    for n in 0..2 {
+        world.nodes[n].is_mix_ready = true;
+        world.act(n, |chat, now| chat.handle_mix_ready(true, now));
+    }
+    world.run(60 * SECOND);
+    assert_eq!(world.texts(1, direct), ["quiet"]);
+    assert_eq!(world.chat(0).shown(&id).unwrap().state, State::Delivered);
+    assert!(world.nodes[0].left.iter().all(|(via, bytes)| *via == Transport::Mix || bytes[0] != 7));
+}
+
+#[test]
+fn a_mailbox_keeps_what_is_for_somebody_away() {
+    let mut world = World::new(7, 2);
+    let direct = world.befriend(0, 1);
+    world.nodes[0].is_mix_ready = true;
+    world.act(0, |chat, now| chat.handle_mix_ready(true, now));
+    let ids: Vec<_> = (0..5).map(|step| world.say(0, direct, &format!("{step}"))).collect();
+    world.run(60 * SECOND);
+    let shown = world.chat(0).shown(&ids[0]).unwrap();
+    assert_eq!((shown.state, shown.via), (State::Carried, Some(Transport::Mailbox)));
+    world.nodes[1].is_mix_ready = true;
+    world.act(1, |chat, now| chat.handle_mix_ready(true, now));
+    world.fetch_mail(1);
+    world.run(10 * SECOND);
+    assert_eq!(world.history(1, direct), ids);
+    assert_eq!(world.chat(1).shown(&ids[0]).unwrap().via, Some(Transport::Mix));
+    assert_eq!(world.chat(0).shown(&ids[4]).unwrap().state, State::Delivered);
+}
+
+#[test]
+fn a_carrier_brings_what_two_who_never_meet_write() {
+    let mut world = World::new(8, 3);
+    let direct = world.befriend(0, 2);
+    world.befriend(0, 1);
+    world.befriend(1, 0);
+    world.befriend(1, 2);
+    world.connect(0, 1);
+    let id = world.say(0, direct, "by hand");
+    world.run(20 * SECOND);
+    let shown = world.chat(0).shown(&id).unwrap();
+    assert_eq!((shown.state, shown.via), (State::Carried, Some(Transport::Carrier)));
+    assert!(world.chat(1).counts().carried_for_others > 0);
+    world.disconnect(0, 1);
+    world.run(20 * SECOND);
+    world.connect(1, 2);
+    world.run(20 * SECOND);
+    assert_eq!(world.texts(2, direct), ["by hand"]);
+}
+
+#[test]
+fn who_is_blocked_is_not_heard_and_not_written_to() {
+    let mut world = World::new(9, 2);
+    let direct = world.befriend(0, 1);
+    world.befriend(1, 0);
+    let room = world.join_all("#lobby");
+    world.can_dial = true;
+    world.connect_all();
+    world.say(1, direct, "before");
+    world.run(5 * SECOND);
+    world.act(0, |chat, now| chat.set_blocked("dev1", true, now)).unwrap();
+    world.say(1, direct, "after");
+    world.say(1, room, "in the room");
+    world.run(60 * SECOND);
+    assert!(world.texts(0, direct).is_empty() && world.texts(0, room).is_empty());
+    assert_eq!(world.act(0, |chat, now| chat.send(direct, Kind::TEXT, b"x", Via::Auto, now)), Err(Refusal::Blocked));
+    world.crash(0);
+    world.reopen(0);
+    world.run(600 * SECOND);
+    assert!(world.texts(0, room).is_empty() && world.chat(0).contacts()[0].blocked);
+    world.act(0, |chat, now| chat.set_blocked("dev1", false, now)).unwrap();
+    world.run(1_200 * SECOND);
+    // What was refused was never acknowledged, and comes.
+    assert_eq!(world.texts(0, direct), ["before", "after"]);
+    assert_eq!(world.texts(0, room), ["in the room"]);
+}
+
+#[test]
+fn sessions_that_are_lost_heal_and_nothing_is_missing() {
+    let mut world = World::new(10, 2);
+    let direct = world.befriend(0, 1);
+    world.can_dial = true;
+    world.say(0, direct, "one");
+    world.run(5 * SECOND);
+    world.say(1, direct, "two");
+    world.run(5 * SECOND);
+    world.crash(1);
+    world.nodes[1].store.0.lock().unwrap().retain(|key, _| key[0] != 3);
+    world.say(0, direct, "three");
+    world.reopen(1);
+    world.run(600 * SECOND);
+    assert_eq!(world.texts(1, direct), ["one", "two", "three"]);
+    assert!(world.nodes[1].events.iter().any(|event| matches!(event, Event::Desynced(_))));
+    assert!(world.chat(0).counts().healed > 0);
+    world.say(1, direct, "four");
+    world.run(60 * SECOND);
+    assert_eq!(world.texts(0, direct), ["one", "two", "three", "four"]);
+}
+
+#[test]
+fn a_store_that_fails_lets_nothing_out() {
+    let mut world = World::new(11, 2);
+    let room = world.join_all("#lobby");
+    world.connect_all();
+    world.run(SECOND);
+    let now = world.time(0);
+    let chat = world.nodes[0].chat.as_mut().unwrap();
+    chat.send(room, Kind::TEXT, b"text", Via::Auto, now).unwrap();
+    let number = loop {
+        match chat.poll_output().unwrap() {
+            Output::Persist { number, is_synced, .. } => {
+                assert!(is_synced);
+                break number;
+            }
+            Output::Publish { .. } | Output::Request { .. } | Output::Event(_) => panic!("before the disk"),
+            _ => {}
+        }
+    };
+    chat.handle_persisted(number, false, now);
+    assert_eq!(chat.poll_output(), None);
+    assert_eq!(chat.send(room, Kind::TEXT, b"more", Via::Auto, now), Err(Refusal::StoreFailed));
+}
+
+#[test]
+fn texts_and_names_that_move_a_terminal_are_refused() {
+    let mut world = World::new(12, 1);
+    let room = world.join_all("#lobby");
+    for (text, refusal) in [
+        ("\u{1b}[2J", Refusal::BadText),
+        ("\u{202e}", Refusal::BadText),
+        ("", Refusal::TooLong(MAX_TEXT)),
+        (&"x".repeat(MAX_TEXT + 1), Refusal::TooLong(MAX_TEXT)),
+    ] {
+        let sent = world.act(0, |chat, now| chat.send(room, Kind::TEXT, text.as_bytes(), Via::Auto, now));
+        assert_eq!(sent, Err(refusal));
+    }
+    assert!(world.act(0, |chat, now| chat.send(room, Kind::TEXT, &[b'x'; MAX_TEXT], Via::Auto, now)).is_ok());
+    for name in ["#a\u{7}", "#", "# a"] {
+        assert_eq!(world.act(0, |chat, now| chat.join_room(name, None, now)), Err(Refusal::BadName));
+    }
 }

@@ -20,7 +20,7 @@ use super::{
     card::Card,
     direct::{FRAME_INVITE, LIFETIME},
     rooms::unknown,
-    talk::{Record, Talk},
+    talk::{Club, Record, Talk},
     text::{clean_name, is_name},
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
         delivery::Via,
         id::{ConversationId, MessageId},
         membership::{self, Action, Inserted, MAX_OP, Op},
-        message::{Kind, Verified},
+        message::{Kind, Message, Verified},
         reject::Reject,
         secrets::{self, group::group_of_share},
     },
@@ -44,7 +44,6 @@ const MAX_PARTS: usize = 12 * 1024;
 pub(super) struct OpBody<'a> {
     pub(super) op: &'a [u8],
     cards: Vec<&'a [u8]>,
-    name: &'a str,
 }
 
 impl<'a> OpBody<'a> {
@@ -61,8 +60,8 @@ impl<'a> OpBody<'a> {
             let length = usize::from(reader.u16().ok()?);
             cards.push(reader.bytes(length).ok()?);
         }
-        let name = std::str::from_utf8(reader.rest()).ok()?;
-        Some(Self { op, cards, name })
+        std::str::from_utf8(reader.rest()).ok()?;
+        Some(Self { op, cards })
     }
 
     fn encode(op: &[u8], cards: &[Vec<u8>], name: &str) -> Vec<u8> {
@@ -378,7 +377,7 @@ impl Chat {
         self.club_of(id).is_ok_and(|club| club.group.members().contains_key(&self.device))
     }
 
-    fn club_of(&self, id: ConversationId) -> Result<&super::talk::Club, Refusal> {
+    fn club_of(&self, id: ConversationId) -> Result<&Club, Refusal> {
         self.talks.get(&id).ok_or_else(|| unknown(id))?.club.as_ref().ok_or(Refusal::WrongKind)
     }
 
@@ -393,6 +392,40 @@ impl Chat {
                 club.group.members().keys().copied().find(|device| node.is_some() && self.node_of(*device) == node)
             })
             .ok_or_else(|| Refusal::Unknown(who.to_owned()))
+    }
+
+    /// A message as a node may have it: of a group, without its body if no device there had joined before it. `None` if this device has
+    /// no body to give.
+    pub(super) fn load_for(&self, talk: &Talk, id: &MessageId, node: NodeId) -> Option<Vec<u8>> {
+        let bytes = self.load_stored(talk, id)?;
+        let Some(club) = &talk.club else { return Some(bytes) };
+        let message = Message::parse(&bytes, &self.config.network).ok()?;
+        let mut there = club.group.members().keys().filter(|device| self.node_of(**device) == Some(node));
+        let is_open = message.header().kind == Kind::MEMBERSHIP.0
+            || there.any(|device| is_after_join(club, *device, |join| talk.dag.precedes(join, id) == Some(true)));
+        match (is_open, message.is_bare()) {
+            (true, false) | (false, true) => Some(bytes),
+            (true, true) => None,
+            (false, false) => Some(message.trusted().signed_header().as_bytes().to_vec()),
+        }
+    }
+
+    /// Whether a message may come without its body: it was written before the own device joined, as far as its author knew. An error if
+    /// it was not; false while that cannot be said.
+    pub(super) fn may_be_bare(&self, id: ConversationId, message: &Message) -> Result<bool, Reject> {
+        let talk = self.talks.get(&id).ok_or(Reject::Unknown)?;
+        let club = talk.club.as_ref().ok_or(Reject::Malformed)?;
+        let header = message.header();
+        if header.kind == Kind::MEMBERSHIP.0 {
+            return Err(Reject::Malformed);
+        }
+        if !header.predecessors().all(|parent| talk.dag.is_complete(&parent)) {
+            return Ok(false);
+        }
+        let follows = |join: &MessageId| {
+            header.predecessors().any(|parent| parent == *join || talk.dag.precedes(join, &parent) == Some(true))
+        };
+        if is_after_join(club, self.device, follows) { Err(Reject::BadBody) } else { Ok(true) }
     }
 
     /// Whether a message's author was let to write it, as far as the messages that are here say: in a group, nobody whose removal or leave
@@ -418,4 +451,11 @@ impl Chat {
             |grant: &MessageId| ends.iter().any(|end| !precedes(end, grant) && !precedes(id, end) && *end != grant);
         grants.iter().filter(is_granted).any(|grant| !is_over(grant))
     }
+}
+
+/// Whether `follows` says so of a message by which `device` came into the group.
+fn is_after_join(club: &Club, device: DeviceId, follows: impl Fn(&MessageId) -> bool) -> bool {
+    let joins =
+        club.group.ops().filter(|op| op.subject == device && matches!(op.action, Action::Create | Action::Join));
+    joins.filter_map(|op| club.ops.get(&op.id)).any(follows)
 }

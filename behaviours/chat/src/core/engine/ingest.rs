@@ -49,7 +49,7 @@ impl Chat {
             (ConversationKind::Group, mode::GROUP) => self.take_group(id, envelope, &body, from, now),
             (ConversationKind::Direct, mode::DIRECT) => {
                 let peer = talk.record.peer.ok_or(Reject::Unknown)?;
-                self.take_olm(peer, rest, from, via, now)
+                self.take_olm(peer, &body, from, via, now)
             }
             // Another way of sealing than the conversation's: nobody can downgrade it.
             _ => Err(Reject::Sealed),
@@ -183,7 +183,10 @@ impl Chat {
         let Some(stored) = self.load(talk, &message) else { return };
         let header = stored.message.header();
         let (author, sent_at) = (header.author, header.sent_at);
-        if author == self.device || !self.is_for_people(header.kind, author) || !self.may_speak(talk, &message, author)
+        if stored.message.is_bare()
+            || author == self.device
+            || !self.is_for_people(header.kind, author)
+            || !self.may_speak(talk, &message, author)
         {
             return;
         }

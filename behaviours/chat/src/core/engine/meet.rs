@@ -132,7 +132,7 @@ impl Chat {
     pub(super) fn answer_lists(&mut self, from: NodeId, lists: &Lists, now: Now) -> Result<Messages, Reject> {
         self.limits.lists.take(from, now.mono)?;
         let talk = self.named(from, &lists.salt, &lists.token).ok_or(Reject::Unknown)?;
-        Ok(reconcile::answer(&talk.dag, lists, |id| self.load_stored(talk, id)))
+        Ok(reconcile::answer(&talk.dag, lists, |id| self.load_for(talk, id, from)))
     }
 
     pub(super) fn answer_fetch(
@@ -146,7 +146,7 @@ impl Chat {
         self.limits.lists.take(from, now.mono)?;
         let talk = self.named(from, salt, &token).ok_or(Reject::Unknown)?;
         let (mut messages, mut bytes) = (Vec::new(), 0);
-        for message in ids.iter().filter_map(|id| self.load_stored(talk, id)) {
+        for message in ids.iter().filter_map(|id| self.load_for(talk, id, from)) {
             bytes += message.len() + 2;
             if bytes > MAX_ANSWER_BYTES {
                 break;
@@ -220,7 +220,7 @@ impl Chat {
         let mut portion = Vec::new();
         let mut bytes = 0;
         for message in ids.iter().take(16 * MAX_FETCH) {
-            let Some(loaded) = self.talks.get(&id).and_then(|talk| self.load_stored(talk, message)) else { continue };
+            let Some(loaded) = self.talks.get(&id).and_then(|talk| self.load_for(talk, message, to)) else { continue };
             if bytes + loaded.len() > MAX_ANSWER_BYTES {
                 self.push_portion(to, id, std::mem::take(&mut portion));
                 bytes = 0;
@@ -257,7 +257,14 @@ impl Chat {
             if self.talks.get(&id).is_some_and(|talk| talk.dag.contains(&message.id())) {
                 continue;
             }
-            let message = message.verify(&id, &mut self.keys)?;
+            let message = if message.is_bare() {
+                if !self.may_be_bare(id, &message)? {
+                    continue;
+                }
+                message.verify_bare(&id, &mut self.keys)?
+            } else {
+                message.verify(&id, &mut self.keys)?
+            };
             match self.take_message(id, &message, Some(from), via, now) {
                 Ok(()) => taken += 1,
                 Err(reject) if reject.is_misbehaviour() => return Err(reject),

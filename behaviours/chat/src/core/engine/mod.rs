@@ -25,7 +25,11 @@ mod types;
 #[cfg(test)]
 mod engine_tests;
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod world_tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -15,14 +15,16 @@ use crate::core::{
     tag::TagKey,
 };
 
-/// Modes of bodies: an open room's, a password room's, a group's, a direct one's, the first ones of a stranger, a group's membership.
+/// [`Mode`] as the first byte of a body.
 pub(super) mod mode {
-    pub(in crate::core::engine) const OPEN: u8 = 0;
-    pub(in crate::core::engine) const PASSWORD: u8 = 1;
-    pub(in crate::core::engine) const GROUP: u8 = 2;
-    pub(in crate::core::engine) const DIRECT: u8 = 3;
-    pub(in crate::core::engine) const FIRST: u8 = 4;
-    pub(in crate::core::engine) const MEMBERSHIP: u8 = 5;
+    use crate::core::secrets::Mode;
+
+    pub(in crate::core::engine) const OPEN: u8 = Mode::Open as u8;
+    pub(in crate::core::engine) const PASSWORD: u8 = Mode::Password as u8;
+    pub(in crate::core::engine) const GROUP: u8 = Mode::Group as u8;
+    pub(in crate::core::engine) const DIRECT: u8 = Mode::Direct as u8;
+    pub(in crate::core::engine) const FIRST: u8 = Mode::First as u8;
+    pub(in crate::core::engine) const MEMBERSHIP: u8 = Mode::Membership as u8;
 }
 
 const ENVELOPE_KEY: &str = "fog chat v1 envelope key";

@@ -194,6 +194,10 @@ impl Chat {
             Reject::Frozen => Refusal::Disputed,
             _ => Refusal::Full("authors"),
         })?;
+        let seq = draft.seq();
+        if seq <= talk.record.own_seq {
+            return Err(Refusal::Incomplete);
+        }
         let message = Message::sign(draft, &self.config.network, &self.signing, kind, now.unix.0, salt, body)
             .map_err(|_| Refusal::TooLong(MAX_TEXT))?;
         if message.len_bytes() + 1 > MAX_BODY {
@@ -202,6 +206,8 @@ impl Chat {
         talk.dag.handle_message(&message, None, now).map_err(|_| Refusal::Full("messages"))?;
         let name = talk.record.vault_name();
         talk.last_at = talk.last_at.max(Some(now.unix));
+        talk.record.own_seq = seq;
+        self.save_record(to, true);
         self.store(&name, &message.id(), None, &message.encode(), now);
         self.drain_dag(to, now);
         Ok(message)

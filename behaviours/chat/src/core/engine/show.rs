@@ -81,6 +81,9 @@ impl Chat {
 
     fn show(&self, talk: &Talk, id: &MessageId) -> Option<Shown> {
         let Stored { via, message } = self.load(talk, id)?;
+        if message.is_bare() {
+            return None;
+        }
         let header = message.header().clone();
         if !self.is_for_people(header.kind, header.author) || !self.may_speak(talk, id, header.author) {
             return None;

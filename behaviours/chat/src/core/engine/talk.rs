@@ -35,6 +35,8 @@ pub(super) struct Record {
     /// The highest number of the peer's that was told as read, and of the own ones that the peer read.
     pub(super) told_read: u32,
     pub(super) peer_read: u32,
+    /// The last number that this device used here: a lost row must not make it use one twice.
+    pub(super) own_seq: u32,
 }
 
 /// How far an own message is.
@@ -140,6 +142,7 @@ impl Record {
             read_to: (0, MessageId([0; 32])),
             told_read: 0,
             peer_read: 0,
+            own_seq: 0,
         }
     }
 

@@ -60,6 +60,8 @@ pub(crate) struct Node {
     /// By which transports bytes left, for whom.
     pub(crate) left: Vec<(Transport, Vec<u8>)>,
     pub(crate) blamed: usize,
+    /// Kind and length of what was answered.
+    pub(crate) answered: Vec<(u8, usize)>,
 }
 
 pub(crate) struct World {
@@ -77,6 +79,8 @@ pub(crate) struct World {
     pub(crate) dials: Vec<(usize, NodeId)>,
     /// Whether wanted connections come about.
     pub(crate) can_dial: bool,
+    /// Gossip says that it took what nobody hears.
+    pub(crate) is_gossip_content: bool,
 }
 
 pub(crate) fn node_id(n: usize) -> NodeId {
@@ -99,6 +103,7 @@ impl World {
             mailboxes: BTreeMap::new(),
             dials: Vec::new(),
             can_dial: false,
+            is_gossip_content: false,
         };
         for n in 0..count {
             world.nodes.push(Node {
@@ -114,6 +119,7 @@ impl World {
                 skew: 0,
                 left: Vec::new(),
                 blamed: 0,
+                answered: Vec::new(),
             });
             world.open(n);
         }
@@ -156,7 +162,7 @@ impl World {
 
     fn tell_connected(&mut self, n: usize, other: usize) {
         let lan = self.lan;
-        if self.nodes[other].chat.is_some() {
+        if self.nodes[other].chat.is_some() && self.nodes[n].chat.is_some() {
             self.act(n, |chat, now| chat.handle_connected(node_id(other), lan, now));
         }
     }
@@ -247,9 +253,9 @@ impl World {
                 for peer in &peers {
                     self.post(*peer, Packet::Gossip { from: n, bytes: bytes.clone() });
                 }
-                let now = self.time(n);
+                let (now, is_content) = (self.time(n), self.is_gossip_content);
                 if let Some(chat) = &mut self.nodes[n].chat {
-                    chat.handle_published(handle, !peers.is_empty(), now);
+                    chat.handle_published(handle, is_content || !peers.is_empty(), now);
                 }
             }
             Output::Request { to, request, bytes } => {
@@ -352,6 +358,9 @@ impl World {
                 } else {
                     self.act(to, |chat, now| chat.handle_request(node_id(from), &bytes, now)).ok()
                 };
+                if let Some(answer) = &answer {
+                    self.nodes[to].answered.push((answer[0], answer.len()));
+                }
                 self.post(from, Packet::Response { from: to, request, bytes: answer });
             }
             Packet::Response { from, request, bytes } => {

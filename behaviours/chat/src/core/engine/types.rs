@@ -118,6 +118,9 @@ pub enum Refusal {
     /// The author's own history is in dispute.
     #[error("this device has conflicting histories in this conversation")]
     Disputed,
+    /// Rows with own messages were lost: writing on would use their numbers twice.
+    #[error("messages of this device are missing from its store")]
+    Incomplete,
     /// A card that is refused.
     #[error("the card is not valid: {0}")]
     BadCard(Reject),
@@ -142,6 +145,7 @@ impl Refusal {
             Self::NotEntitled => "ask an admin of the group",
             Self::Pointless | Self::Oneself => "nothing needs to be done",
             Self::Disputed => "begin as a new device",
+            Self::Incomplete => "connect to other members: they bring back what they have",
             Self::BadCard(_) => "ask for a new invite",
             Self::StoreFailed => "look at the disk, then restart the node",
         }

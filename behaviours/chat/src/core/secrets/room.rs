@@ -1,37 +1,33 @@
-//! Rooms: how their messages are sealed. A password room's key is Argon2id (RFC 9106) of the password; whoever knows the password
+//! Rooms: the keys of their envelopes. A password room's key is Argon2id (RFC 9106) of the password; whoever knows the password
 //! reads everything that was ever written there, and the room says so. An open room is readable by anybody.
-//!
-//! The first byte of every body says how it is sealed, and a conversation takes bodies of its own way alone: nobody can turn a password
-//! room into an open one by writing plainly.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use fog_base::NetworkId;
 use zeroize::Zeroizing;
 
-use super::{
-    key::{NONCE, SecretKey, TAG},
-    reject::Reject,
-};
+use super::key::SecretKey;
 
 /// How a conversation's bodies are sealed: the first byte of each body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
-    /// Not at all: signed by the envelope, readable by anybody.
+    /// By the envelope alone, for whoever knows the room's name.
     Open = 0,
-    /// Under the key of a room's password.
+    /// By the envelope alone, for whoever knows the password.
     Password = 1,
     /// By Megolm.
     Group = 2,
     /// By Olm.
     Direct = 3,
+    /// By Olm, with the sender before it: from somebody whom the recipient may not know.
+    First = 4,
+    /// A group's membership: by the envelope alone, for whoever has the group's secret.
+    Membership = 5,
 }
 
 /// Longest name of a room, in bytes of UTF-8.
 pub const MAX_NAME: usize = 64;
 /// Longest password, in bytes of UTF-8.
 pub const MAX_PASSWORD: usize = 1024;
-/// Bytes that a password room adds to a text.
-pub const OVERHEAD: usize = 1 + NONCE + TAG;
 /// Argon2id's memory (KiB), passes and lanes: RFC 9106's second recommended setting with one lane.
 pub const ARGON2: (u32, u32, u32) = (64 * 1024, 3, 1);
 
@@ -107,33 +103,6 @@ impl Room {
     pub fn key(&self) -> Option<&SecretKey> {
         self.key.as_ref()
     }
-
-    /// How bodies are sealed here.
-    pub fn mode(&self) -> Mode {
-        if self.key.is_some() { Mode::Password } else { Mode::Open }
-    }
-
-    /// The body for `text`, bound to the envelope's `header`. `nonce` must be random.
-    pub fn seal(&self, nonce: &[u8; NONCE], header: &[u8], text: &[u8]) -> Result<Vec<u8>, Reject> {
-        let mut body = vec![self.mode() as u8];
-        match &self.key {
-            None => body.extend_from_slice(text),
-            Some(key) => body.extend(key.seal(nonce, header, text).ok_or(Reject::TooLong)?),
-        }
-        Ok(body)
-    }
-
-    /// The text of a body.
-    pub fn unseal(&self, header: &[u8], body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Reject> {
-        let (&mode, sealed) = body.split_first().ok_or(Reject::Malformed)?;
-        if mode != self.mode() as u8 {
-            return Err(Reject::WrongMode);
-        }
-        match &self.key {
-            None => Ok(Zeroizing::new(sealed.to_vec())),
-            Some(key) => key.open(header, sealed).ok_or(Reject::Undecryptable),
-        }
-    }
 }
 
 fn check_name(name: &str) -> Result<(), RoomError> {
@@ -154,32 +123,20 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_network_name_and_password_read_a_room() {
-        let nonce = [5; NONCE];
-        let body = room(&NETWORK, "#ops", "secret").seal(&nonce, b"header", b"text").unwrap();
-        assert_eq!(body.len(), 4 + OVERHEAD);
-        assert_eq!(room(&NETWORK, "#ops", "secret").unseal(b"header", &body).unwrap().as_slice(), b"text");
-        assert_eq!(room(&NETWORK, "#ops", "secret").unseal(b"headers", &body), Err(Reject::Undecryptable));
+    fn only_the_same_network_name_and_password_give_the_key() {
+        let keys = |room: &Room| (*room.tag(), room.key().map(|key| *key.expose()));
+        let one = room(&NETWORK, "#ops", "secret");
+        assert_eq!(keys(&one), keys(&room(&NETWORK, "#ops", "secret")));
+        assert!(Room::open(&NETWORK, "#ops").unwrap().key().is_none());
         for other in [
             room(&NetworkId([2; 32]), "#ops", "secret"),
             room(&NETWORK, "#op", "secret"),
             room(&NETWORK, "#ops", "secret "),
+            Room::open(&NETWORK, "#ops").unwrap(),
         ] {
-            assert_eq!(other.unseal(b"header", &body), Err(Reject::Undecryptable));
-            assert_ne!(other.tag(), room(&NETWORK, "#ops", "secret").tag());
+            assert_ne!(keys(&other).0, keys(&one).0);
+            assert_ne!(keys(&other).1, keys(&one).1);
         }
-    }
-
-    #[test]
-    fn a_password_room_takes_no_open_text_and_an_open_room_no_sealed_one() {
-        let (open, closed) = (Room::open(&NETWORK, "#ops").unwrap(), room(&NETWORK, "#ops", "secret"));
-        let plain = open.seal(&[0; NONCE], b"", b"text").unwrap();
-        let sealed = closed.seal(&[0; NONCE], b"", b"text").unwrap();
-        assert_eq!(open.unseal(b"", &plain).unwrap().as_slice(), b"text");
-        assert_eq!(closed.unseal(b"", &plain), Err(Reject::WrongMode));
-        assert_eq!(open.unseal(b"", &sealed), Err(Reject::WrongMode));
-        assert_eq!(open.unseal(b"", &[]), Err(Reject::Malformed));
-        assert_ne!(open.tag(), closed.tag());
     }
 
     #[test]
@@ -199,10 +156,8 @@ mod tests {
         let room = Room::with_password(&NETWORK, "#ops", "correct horse").unwrap();
         let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
         assert_eq!(hex(room.tag()), "f3f01b09b5ca2ff5138330487bfa7a6d46b50c00c4209dc42043f6240e8e5538");
-        let body = room.seal(&[7; NONCE], b"header", b"text").unwrap();
-        assert_eq!(
-            hex(&body),
-            "010707070707070707070707070707070707070707070707072bf7577ee20d8d8f2faa2fde419ef619d89af528"
-        );
+        let body = "0707070707070707070707070707070707070707070707072bf7577ee20d8d8f2faa2fde419ef619d89af528";
+        let body = data_encoding::HEXLOWER.decode(body.as_bytes()).unwrap();
+        assert_eq!(room.key().unwrap().open(b"header", &body).unwrap().as_slice(), b"text");
     }
 }
