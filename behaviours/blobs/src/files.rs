@@ -1,5 +1,6 @@
 //! Blobs on disk, by the standard library alone: a file that is being fetched ([`Partial`]) and a file that is offered
-//! ([`Shared`]). Calls block; they belong on a thread that may.
+//! ([`Shared`]). Both are the user's own, in plain, encrypted as they are read; only the tree lies beside. Calls block; they
+//! belong on a thread that may.
 //!
 //! Only groups whose bytes and parents were on the disk when the bitmap was written are taken up after a crash; a bitmap that is
 //! torn or lost is made anew from the tree itself.
@@ -45,7 +46,7 @@ impl FileError {
     }
 }
 
-fn at<T>(what: &'static str, path: &Path, outcome: io::Result<T>) -> Result<T, FileError> {
+pub(crate) fn at<T>(what: &'static str, path: &Path, outcome: io::Result<T>) -> Result<T, FileError> {
     outcome.map_err(|source| FileError { what, path: path.to_owned(), source })
 }
 
@@ -89,8 +90,7 @@ fn write_at(file: &mut File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-/// A blob that is being fetched, or was: `ID.data`, `ID.outboard` and `ID.have` in one directory. Its bytes are as they travel,
-/// so what is encrypted stays so on the disk.
+/// A blob that is being fetched: the file that it becomes, and `ID.outboard` and `ID.have` in one directory.
 #[derive(Debug)]
 pub struct Partial {
     blob: Blob,
@@ -98,23 +98,25 @@ pub struct Partial {
     have: Bitmap,
     have_path: PathBuf,
     unsynced: u64,
+    plain: Vec<u8>,
 }
 
 impl Partial {
-    /// Opens what is there of `blob`, or begins it. No other handle on the same blob may be open.
-    pub fn open(dir: &Path, blob: Blob) -> Result<Self, FileError> {
-        let path = |end: &str| dir.join(format!("{}.{end}", blob.id()));
-        let (data_path, outboard_path, have_path) = (path("data"), path("outboard"), path("have"));
+    /// Opens what is there of `blob`, or begins it: its content goes to `data`, decrypted by `key`, and what else is kept to
+    /// `dir`. No other handle on the same blob may be open.
+    pub fn open(dir: &Path, data: &Path, blob: Blob, key: Option<Key>) -> Result<Self, FileError> {
+        let (data_path, outboard_path, have_path) =
+            (data.to_owned(), beside(dir, blob.id(), "outboard"), beside(dir, blob.id(), "have"));
         let (data, old_data) = open_sized(&data_path, blob.size())?;
         let (outboard, old_outboard) = open_sized(&outboard_path, blob.outboard_bytes())?;
-        let pair = Pair { data, data_path, outboard, outboard_path, key: None };
+        let pair = Pair { data, data_path, outboard, outboard_path, key };
         let found = match fs::read(&have_path) {
             Ok(bytes) => decode_have(&blob, &bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return at("read", &have_path, Err(source)),
         };
         let have = Bitmap::new(blob.groups());
-        let mut partial = Self { blob, pair, have, have_path, unsynced: 0 };
+        let mut partial = Self { blob, pair, have, have_path, unsynced: 0, plain: Vec::new() };
         let are_whole = old_data == Some(blob.size()) && old_outboard == Some(blob.outboard_bytes());
         match found {
             Some(have) if are_whole => partial.have = have,
@@ -174,37 +176,15 @@ impl Partial {
         Ok(())
     }
 
-    /// Writes the content, decrypted, to `path`, where nothing may be. Every group is verified once more.
-    pub fn export(&mut self, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
-        let mut out = at("create", path, OpenOptions::new().write(true).create_new(true).open(path))?;
-        let outcome = self.copy(&mut out, path, key);
-        if outcome.is_err() {
-            drop(out);
-            // What is left of a failed export is of no use, and the failure is reported.
-            let _removed = fs::remove_file(path);
-        }
-        outcome
+    /// Whether something was written since the last [`Partial::checkpoint`].
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced > 0
     }
 
-    fn copy(&mut self, out: &mut File, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
-        let mut slice = Slice::new(&self.blob, 0..self.blob.groups());
-        while let Some(step) = slice.step().cloned() {
-            let accepted = slice.accept(self.pair.read(&step)?).map_err(|_| invalid("the bytes on the disk are wrong"));
-            let mut verified = at("verify", &self.pair.data_path, accepted)?;
-            let offset = verified.offset();
-            let opened = key.is_none_or(|key| key.apply(offset, verified.data_mut()));
-            at("decrypt", path, if opened { Ok(()) } else { Err(invalid("too long")) })?;
-            at("write", path, out.write_all(verified.data()))?;
-        }
-        at("sync", path, out.sync_all())?;
-        sync_dir(path);
-        Ok(())
-    }
-
-    /// Removes the files of `blob` from `dir`.
+    /// Removes what `dir` has of `blob`; the file itself stays.
     pub fn remove(dir: &Path, blob: BlobId) -> Result<(), FileError> {
-        for end in ["have", "have.new", "outboard", "data"] {
-            let path = dir.join(format!("{blob}.{end}"));
+        for end in ["have", "have.new", "outboard"] {
+            let path = beside(dir, blob, end);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return at("remove", &path, Err(error)),
                 _ => {}
@@ -218,8 +198,12 @@ impl GroupSink for Partial {
     type Error = FileError;
 
     fn write(&mut self, verified: &Verified) -> Result<(), FileError> {
-        let Pair { data, data_path, outboard, outboard_path, .. } = &mut self.pair;
-        at("write", data_path, write_at(data, verified.offset(), verified.data()))?;
+        let Pair { data, data_path, outboard, outboard_path, key } = &mut self.pair;
+        self.plain.clear();
+        self.plain.extend_from_slice(verified.data());
+        let opened = key.as_ref().is_none_or(|key| key.apply(verified.offset(), &mut self.plain));
+        at("decrypt", data_path, if opened { Ok(()) } else { Err(invalid("too long")) })?;
+        at("write", data_path, write_at(data, verified.offset(), &self.plain))?;
         for (offset, parent) in verified.parents() {
             at("write", outboard_path, write_at(outboard, offset, parent))?;
         }
@@ -281,6 +265,33 @@ impl Shared {
     pub fn blob(&self) -> Blob {
         self.blob
     }
+
+    /// Writes the content, decrypted by `key`, to `path`, where nothing may be. Every group is verified once more.
+    pub fn export(&mut self, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
+        let mut out = at("create", path, OpenOptions::new().write(true).create_new(true).open(path))?;
+        let outcome = self.copy(&mut out, path, key);
+        if outcome.is_err() {
+            drop(out);
+            // What is left of a failed export is of no use, and the failure is reported.
+            let _removed = fs::remove_file(path);
+        }
+        outcome
+    }
+
+    fn copy(&mut self, out: &mut File, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
+        let mut slice = Slice::new(&self.blob, 0..self.blob.groups());
+        while let Some(step) = slice.step().cloned() {
+            let accepted = slice.accept(self.pair.read(&step)?).map_err(|_| invalid("the bytes on the disk are wrong"));
+            let mut verified = at("verify", &self.pair.data_path, accepted)?;
+            let offset = verified.offset();
+            let opened = key.is_none_or(|key| key.apply(offset, verified.data_mut()));
+            at("decrypt", path, if opened { Ok(()) } else { Err(invalid("too long")) })?;
+            at("write", path, out.write_all(verified.data()))?;
+        }
+        at("sync", path, out.sync_all())?;
+        sync_dir(path);
+        Ok(())
+    }
 }
 
 impl StepSource for Shared {
@@ -327,6 +338,11 @@ impl OutboardMut for Parents {
     }
 }
 
+/// Where `dir` has something of `blob`.
+pub(crate) fn beside(dir: &Path, blob: BlobId, end: &str) -> PathBuf {
+    dir.join(format!("{blob}.{end}"))
+}
+
 /// Opens or makes a file of `len` bytes, and says how long it was.
 fn open_sized(path: &Path, len: u64) -> Result<(File, Option<u64>), FileError> {
     let old = fs::metadata(path).ok().map(|metadata| metadata.len());
@@ -352,7 +368,7 @@ fn decode_have(blob: &Blob, bytes: &[u8]) -> Option<Bitmap> {
     fits.then(|| Bitmap::from_bytes(blob.groups(), bits)).flatten()
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -360,7 +376,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Makes a rename last on systems where a directory can be opened; elsewhere, and if it fails, an older bitmap may be found after
 /// a loss of power, which costs a transfer and nothing else.
-fn sync_dir(of: &Path) {
+pub(crate) fn sync_dir(of: &Path) {
     if let Some(dir) = of.parent().and_then(|dir| File::open(dir).ok()) {
         let _synced = dir.sync_all();
     }
