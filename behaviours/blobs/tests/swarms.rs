@@ -507,6 +507,7 @@ async fn a_source_that_sends_what_is_no_message_is_blamed_and_the_fetch_ends_wit
     liar.serve(|mut stream| async move {
         let _sent = stream.write_all(&[0xee; 1000]).await;
         let _flushed = stream.flush().await;
+        let _end = stream.read_to_end(&mut Vec::new()).await;
     });
     let mut node = Node::with(|config| config.patience = Duration::from_secs(1)).await;
     let blob = Blob::new(BlobId([1; 32]), 70_000).unwrap();

@@ -81,11 +81,31 @@ pub(crate) enum Opened {
 /// What became of it.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    Loaded { to: NodeId, id: RequestId, steps: Option<Vec<Vec<u8>>> },
-    Written { blob: BlobId, groups: Vec<u64>, failure: Option<Failure> },
-    Finished { task: TaskId, outcome: Result<PathBuf, Failure> },
-    Imported { task: TaskId, outcome: Result<Manifest, Failure> },
-    Opened { task: TaskId, manifest: Manifest, outcome: Result<Opened, Failure> },
+    Loaded {
+        to: NodeId,
+        id: RequestId,
+        steps: Option<Vec<Vec<u8>>>,
+    },
+    Written {
+        blob: BlobId,
+        groups: Vec<u64>,
+        failure: Option<Failure>,
+    },
+    Finished {
+        task: TaskId,
+        outcome: Result<PathBuf, Failure>,
+    },
+    /// What [`Write::Close`] or [`Write::Forget`] asked for is done.
+    Ended(BlobId),
+    Imported {
+        task: TaskId,
+        outcome: Result<Manifest, Failure>,
+    },
+    Opened {
+        task: TaskId,
+        manifest: Manifest,
+        outcome: Result<Opened, Failure>,
+    },
 }
 
 #[derive(Debug)]
@@ -188,8 +208,16 @@ impl Disk {
                     Ok(())
                 }
                 Write::Checkpoint(blob, sources) => self.checkpoint(blob, sources),
-                Write::Close(blob) => self.close(blob),
-                Write::Forget(blob) => self.forget(blob),
+                Write::Close(blob) => {
+                    let closed = self.close(blob);
+                    hub.reply(Reply::Ended(blob));
+                    closed
+                }
+                Write::Forget(blob) => {
+                    let forgotten = self.forget(blob);
+                    hub.reply(Reply::Ended(blob));
+                    forgotten
+                }
             };
             if let Err(failure) = outcome {
                 // What could not be kept costs a transfer; whoever writes next hears of a disk that is full.

@@ -223,7 +223,6 @@ impl Engine {
     /// The task is over; its sources are told, and streams that nobody needs are closed.
     pub(super) fn end(&mut self, task: TaskId) {
         let Some(Task::Fetching(fetch)) = self.tasks.remove(&task) else { return };
-        self.fetched.remove(&fetch.id());
         self.tags.remove(&fetch.tag);
         for node in fetch.wanted.iter().chain(&fetch.helped) {
             let is_needed = self.is_wanted(*node);

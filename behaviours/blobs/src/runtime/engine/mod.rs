@@ -66,7 +66,9 @@ pub(crate) struct Engine {
     seed: u64,
     upload: Upload,
     tasks: BTreeMap<TaskId, Task>,
-    /// The task that fetches a blob, and that which has a number on the wire.
+    /// Tasks that have failed, and are told of it when the disk has done its part.
+    ending: BTreeMap<BlobId, Vec<(TaskId, Failure)>>,
+    /// The task that fetches a blob, until the disk has done its part, and that which has a number on the wire.
     fetched: BTreeMap<BlobId, TaskId>,
     tags: BTreeMap<u32, TaskId>,
     next_tag: u32,
@@ -109,6 +111,7 @@ impl Engine {
             seed,
             upload,
             tasks: BTreeMap::new(),
+            ending: BTreeMap::new(),
             fetched: BTreeMap::new(),
             tags: BTreeMap::new(),
             next_tag: 0,
@@ -185,7 +188,7 @@ impl Engine {
 
     fn fetch(&mut self, task: TaskId, manifest: Manifest, out: PathBuf, sources: Vec<NodeId>) {
         let blob = manifest.blob.id();
-        if self.fetched.contains_key(&blob) {
+        if self.fetched.contains_key(&blob) || self.ending.contains_key(&blob) {
             return self.fail(task, Failure::AlreadyFetching);
         }
         if !self.is_room() {
@@ -218,9 +221,7 @@ impl Engine {
             Some(Task::Fetching(fetch)) => {
                 let blob = fetch.id();
                 self.end(task);
-                self.upload.stop_serving(blob);
-                self.disk.writes.push(Write::Forget(blob));
-                self.fail(task, Failure::Cancelled);
+                self.stop(vec![task], Failure::Cancelled, blob, Write::Forget(blob));
             }
             None => {}
         }
@@ -231,12 +232,26 @@ impl Engine {
         if self.fetched.contains_key(&blob) {
             return;
         }
-        self.upload.stop_serving(blob);
-        self.disk.writes.push(Write::Forget(blob));
         let of_it = |task: &Task| matches!(task, Task::Sharing(shared) if *shared == blob);
-        let tasks: Vec<_> = self.tasks.iter().filter(|(_, task)| of_it(task)).map(|(task, _)| *task).collect();
+        let tasks = self.tasks.iter().filter(|(_, task)| of_it(task)).map(|(task, _)| *task).collect();
+        self.stop(tasks, Failure::Cancelled, blob, Write::Forget(blob));
+    }
+
+    /// These tasks fail when the disk has done its part.
+    fn stop(&mut self, tasks: Vec<TaskId>, why: Failure, blob: BlobId, write: Write) {
+        self.upload.stop_serving(blob);
+        let ending = self.ending.entry(blob).or_default();
         for task in tasks {
-            self.fail(task, Failure::Cancelled);
+            self.tasks.remove(&task);
+            ending.push((task, why.clone()));
+        }
+        self.disk.writes.push(write);
+    }
+
+    fn handle_ended(&mut self, blob: BlobId) {
+        self.fetched.remove(&blob);
+        for (task, reason) in self.ending.remove(&blob).unwrap_or_default() {
+            self.fail(task, reason);
         }
     }
 
@@ -259,6 +274,7 @@ impl Engine {
         match reply {
             Reply::Loaded { to, id, steps } => self.upload.handle_loaded(to, id, steps, now),
             Reply::Written { blob, groups, failure } => self.handle_written(blob, &groups, failure, now),
+            Reply::Ended(blob) => self.handle_ended(blob),
             Reply::Imported { task, outcome } => self.handle_imported(task, outcome),
             Reply::Opened { task, manifest, outcome } => self.handle_opened(task, &manifest, outcome, now),
             Reply::Finished { task, outcome } => self.handle_finished(task, outcome, now),
@@ -281,8 +297,8 @@ impl Engine {
             }
             bytes => {
                 let why = if is_cancelled { Failure::Cancelled } else { Failure::TooMany };
-                self.disk.writes.push(Write::Forget(blob.id()));
-                self.fail(task, bytes.err().unwrap_or(why));
+                let why = bytes.err().unwrap_or(why);
+                self.stop(vec![task], why, blob.id(), Write::Forget(blob.id()));
             }
         }
     }
@@ -306,8 +322,7 @@ impl Engine {
                 fetch.ok_or(Failure::TooMany)
             }
             Ok(Opened::Partial { .. }) => {
-                self.disk.writes.push(Write::Forget(blob.id()));
-                Err(Failure::Cancelled)
+                return self.stop(vec![task], Failure::Cancelled, blob.id(), Write::Forget(blob.id()));
             }
             Err(reason) => Err(reason),
         };
@@ -322,11 +337,7 @@ impl Engine {
                     self.seek(node);
                 }
             }
-            Err(reason) => {
-                self.fetched.remove(&blob.id());
-                self.disk.writes.push(Write::Close(blob.id()));
-                self.fail(task, reason);
-            }
+            Err(reason) => self.stop(vec![task], reason, blob.id(), Write::Close(blob.id())),
         }
     }
 
@@ -346,9 +357,7 @@ impl Engine {
         if let Some(Task::Fetching(fetch)) = self.tasks.get(&task) {
             let blob = fetch.id();
             self.end(task);
-            self.upload.stop_serving(blob);
-            self.disk.writes.push(Write::Close(blob));
-            self.fail(task, reason);
+            self.stop(vec![task], reason, blob, Write::Close(blob));
         }
     }
 
@@ -359,6 +368,7 @@ impl Engine {
                 let done = fetch.done(task, path, now);
                 let blob = fetch.id();
                 self.end(task);
+                self.fetched.remove(&blob);
                 self.tasks.insert(task, Task::Sharing(blob));
                 self.tell(done);
             }
