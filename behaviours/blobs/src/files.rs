@@ -63,20 +63,64 @@ struct Pair {
     outboard_path: PathBuf,
     /// The data is the plaintext of the blob under this key.
     key: Option<Key>,
+    /// What is read or written at once.
+    buffer: Vec<u8>,
 }
 
 impl Pair {
-    fn read(&mut self, step: &Step) -> Result<Vec<u8>, FileError> {
-        let mut bytes = vec![0; step.len()];
-        let parents = step.parents.len() * PARENT_BYTES;
-        let (above, group) = bytes.split_at_mut(parents);
-        for (to, from) in above.chunks_exact_mut(PARENT_BYTES).zip(&step.parents) {
-            at("read", &self.outboard_path, read_at(&mut self.outboard, *from, to))?;
+    /// The steps as they travel. What lies together is read and encrypted at once.
+    fn read(&mut self, steps: &[Step]) -> Result<Vec<Vec<u8>>, FileError> {
+        let offsets: Vec<u64> = steps.iter().flat_map(|step| &step.parents).copied().collect();
+        let mut parents = vec![0; offsets.len() * PARENT_BYTES];
+        let mut rest = &mut parents[..];
+        for run in offsets.chunk_by(|one, next| one + PARENT_BYTES as u64 == *next) {
+            let (into, behind) = std::mem::take(&mut rest).split_at_mut(run.len() * PARENT_BYTES);
+            rest = behind;
+            let from = run.first().copied().unwrap_or(0);
+            at("read", &self.outboard_path, read_at(&mut self.outboard, from, into))?;
         }
-        at("read", &self.data_path, read_at(&mut self.data, step.data.start, group))?;
-        let sealed = self.key.as_ref().is_none_or(|key| key.apply(step.data.start, group));
-        at("encrypt", &self.data_path, if sealed { Ok(()) } else { Err(invalid("too long")) })?;
-        Ok(bytes)
+        let (mut parents, mut found) = (&parents[..], Vec::with_capacity(steps.len()));
+        for run in steps.chunk_by(|one, next| one.data.end == next.data.start) {
+            let (from, end) =
+                (run.first().map_or(0, |step| step.data.start), run.last().map_or(0, |step| step.data.end));
+            self.buffer.resize(usize::try_from(end - from).unwrap_or(0), 0);
+            at("read", &self.data_path, read_at(&mut self.data, from, &mut self.buffer))?;
+            let sealed = self.key.as_ref().is_none_or(|key| key.apply(from, &mut self.buffer));
+            at("encrypt", &self.data_path, if sealed { Ok(()) } else { Err(invalid("too long")) })?;
+            let mut data = &self.buffer[..];
+            for step in run {
+                let mut bytes = Vec::with_capacity(step.len());
+                let above = step.parents.len() * PARENT_BYTES;
+                let (head, behind) = parents.split_at(above);
+                bytes.extend_from_slice(head);
+                parents = behind;
+                let (head, behind) = data.split_at(step.len() - above);
+                bytes.extend_from_slice(head);
+                data = behind;
+                found.push(bytes);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes groups and their parents. What lies together is decrypted and written at once.
+    fn write(&mut self, groups: &[Verified]) -> Result<(), FileError> {
+        for run in groups.chunk_by(|one, next| one.offset() + one.data().len() as u64 == next.offset()) {
+            let from = run.first().map_or(0, Verified::offset);
+            self.buffer.clear();
+            run.iter().for_each(|group| self.buffer.extend_from_slice(group.data()));
+            let opened = self.key.as_ref().is_none_or(|key| key.apply(from, &mut self.buffer));
+            at("decrypt", &self.data_path, if opened { Ok(()) } else { Err(invalid("too long")) })?;
+            at("write", &self.data_path, write_at(&mut self.data, from, &self.buffer))?;
+        }
+        let parents: Vec<_> = groups.iter().flat_map(Verified::parents).collect();
+        for run in parents.chunk_by(|(one, _), (next, _)| one + PARENT_BYTES as u64 == *next) {
+            let from = run.first().map_or(0, |(from, _)| *from);
+            self.buffer.clear();
+            run.iter().for_each(|(_, parent)| self.buffer.extend_from_slice(parent));
+            at("write", &self.outboard_path, write_at(&mut self.outboard, from, &self.buffer))?;
+        }
+        Ok(())
     }
 }
 
@@ -90,6 +134,11 @@ fn write_at(file: &mut File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
+/// The only step that was asked for.
+fn one(mut steps: Vec<Vec<u8>>) -> Vec<u8> {
+    steps.pop().unwrap_or_default()
+}
+
 /// A blob that is being fetched: the file that it becomes, and `ID.outboard` and `ID.have` in one directory.
 #[derive(Debug)]
 pub struct Partial {
@@ -98,7 +147,6 @@ pub struct Partial {
     have: Bitmap,
     have_path: PathBuf,
     unsynced: u64,
-    plain: Vec<u8>,
 }
 
 impl Partial {
@@ -109,14 +157,14 @@ impl Partial {
             (data.to_owned(), beside(dir, blob.id(), "outboard"), beside(dir, blob.id(), "have"));
         let (data, old_data) = open_sized(&data_path, blob.size())?;
         let (outboard, old_outboard) = open_sized(&outboard_path, blob.outboard_bytes())?;
-        let pair = Pair { data, data_path, outboard, outboard_path, key };
+        let pair = Pair { data, data_path, outboard, outboard_path, key, buffer: Vec::new() };
         let found = match fs::read(&have_path) {
             Ok(bytes) => decode_have(&blob, &bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return at("read", &have_path, Err(source)),
         };
         let have = Bitmap::new(blob.groups());
-        let mut partial = Self { blob, pair, have, have_path, unsynced: 0, plain: Vec::new() };
+        let mut partial = Self { blob, pair, have, have_path, unsynced: 0 };
         let are_whole = old_data == Some(blob.size()) && old_outboard == Some(blob.outboard_bytes());
         match found {
             Some(have) if are_whole => partial.have = have,
@@ -153,7 +201,7 @@ impl Partial {
                 while let Some(step) = slice.step().cloned() {
                     from = step.group + 1;
                     // A group that does not verify ends the slice; the next one begins again at the root.
-                    if slice.accept(self.pair.read(&step)?).is_err() {
+                    if slice.accept(self.read(&step)?).is_err() {
                         break;
                     }
                     have.set(step.group);
@@ -174,6 +222,22 @@ impl Partial {
         sync_dir(&self.have_path);
         self.unsynced = 0;
         Ok(())
+    }
+
+    /// As [`GroupSink::write`], for several groups; those that follow each other are written at once. After an error none of them
+    /// counts.
+    pub fn write_all(&mut self, groups: &[Verified]) -> Result<(), FileError> {
+        self.pair.write(groups)?;
+        for group in groups {
+            self.have.set(group.group());
+        }
+        self.unsynced += groups.len() as u64;
+        if self.unsynced >= CHECKPOINT_GROUPS || self.have.is_full() { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// As [`StepSource::read`], for several steps; those that follow each other are read at once.
+    pub fn read_all(&mut self, steps: &[Step]) -> Result<Vec<Vec<u8>>, FileError> {
+        self.pair.read(steps)
     }
 
     /// Whether something was written since the last [`Partial::checkpoint`].
@@ -198,18 +262,7 @@ impl GroupSink for Partial {
     type Error = FileError;
 
     fn write(&mut self, verified: &Verified) -> Result<(), FileError> {
-        let Pair { data, data_path, outboard, outboard_path, key } = &mut self.pair;
-        self.plain.clear();
-        self.plain.extend_from_slice(verified.data());
-        let opened = key.as_ref().is_none_or(|key| key.apply(verified.offset(), &mut self.plain));
-        at("decrypt", data_path, if opened { Ok(()) } else { Err(invalid("too long")) })?;
-        at("write", data_path, write_at(data, verified.offset(), &self.plain))?;
-        for (offset, parent) in verified.parents() {
-            at("write", outboard_path, write_at(outboard, offset, parent))?;
-        }
-        self.have.set(verified.group());
-        self.unsynced += 1;
-        if self.unsynced >= CHECKPOINT_GROUPS || self.have.is_full() { self.checkpoint() } else { Ok(()) }
+        self.write_all(std::slice::from_ref(verified))
     }
 }
 
@@ -217,7 +270,7 @@ impl StepSource for Partial {
     type Error = FileError;
 
     fn read(&mut self, step: &Step) -> Result<Vec<u8>, FileError> {
-        self.pair.read(step)
+        self.pair.read(std::slice::from_ref(step)).map(one)
     }
 }
 
@@ -250,7 +303,10 @@ impl Shared {
         let blob = Blob::new(BlobId(*root.as_bytes()), size);
         let blob = at("read", path, blob.ok_or_else(|| invalid("longer than 64 GiB")))?;
         let (data, data_path, outboard_path) = (reader.file, path.to_owned(), outboard.to_owned());
-        Ok(Self { blob, pair: Pair { data, data_path, outboard: parents.file, outboard_path, key } })
+        Ok(Self {
+            blob,
+            pair: Pair { data, data_path, outboard: parents.file, outboard_path, key, buffer: Vec::new() },
+        })
     }
 
     /// Opens what [`Shared::create`] made. Whether the file is still the same is seen when it is sent.
@@ -258,12 +314,17 @@ impl Shared {
         let data = at("open", path, File::open(path))?;
         let parents = at("open", outboard, File::open(outboard))?;
         let (data_path, outboard_path) = (path.to_owned(), outboard.to_owned());
-        Ok(Self { blob, pair: Pair { data, data_path, outboard: parents, outboard_path, key } })
+        Ok(Self { blob, pair: Pair { data, data_path, outboard: parents, outboard_path, key, buffer: Vec::new() } })
     }
 
     /// The blob.
     pub fn blob(&self) -> Blob {
         self.blob
+    }
+
+    /// As [`StepSource::read`], for several steps; those that follow each other are read at once.
+    pub fn read_all(&mut self, steps: &[Step]) -> Result<Vec<Vec<u8>>, FileError> {
+        self.pair.read(steps)
     }
 
     /// Writes the content, decrypted by `key`, to `path`, where nothing may be. Every group is verified once more.
@@ -281,7 +342,7 @@ impl Shared {
     fn copy(&mut self, out: &mut File, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
         let mut slice = Slice::new(&self.blob, 0..self.blob.groups());
         while let Some(step) = slice.step().cloned() {
-            let accepted = slice.accept(self.pair.read(&step)?).map_err(|_| invalid("the bytes on the disk are wrong"));
+            let accepted = slice.accept(self.read(&step)?).map_err(|_| invalid("the bytes on the disk are wrong"));
             let mut verified = at("verify", &self.pair.data_path, accepted)?;
             let offset = verified.offset();
             let opened = key.is_none_or(|key| key.apply(offset, verified.data_mut()));
@@ -298,7 +359,7 @@ impl StepSource for Shared {
     type Error = FileError;
 
     fn read(&mut self, step: &Step) -> Result<Vec<u8>, FileError> {
-        self.pair.read(step)
+        self.pair.read(std::slice::from_ref(step)).map(one)
     }
 }
 

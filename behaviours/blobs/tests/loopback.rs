@@ -1,9 +1,9 @@
-//! A file between two processes over TCP, Noise and yamux on loopback, beside a plain stream in the same run. Prints; asserts no
-//! speed.
+//! Files between two processes over TCP, Noise and yamux on loopback: one is killed and goes on, and a measurement beside plain
+//! streams in the same run, which prints and asserts no speed:
 //!
 //! `cargo test --release -p fog-blobs --test loopback -- --ignored --nocapture --test-threads 1`, with `FOG_BLOBS_MIB=1024` and
 //! `FOG_BLOBS_RUNS=3` by default.
-#![expect(clippy::disallowed_methods, reason = "this measures")]
+#![expect(clippy::disallowed_methods, reason = "this measures, on the real clock")]
 
 #[path = "common/raw.rs"]
 mod raw;
@@ -11,9 +11,9 @@ mod raw;
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fog_base::NetworkId;
@@ -66,9 +66,9 @@ fn say(text: &str) {
     out.flush().unwrap();
 }
 
-fn say_usage(seconds: f64) {
+fn say_usage(seconds: f64, had: u64) {
     let (peak, cpu) = usage();
-    say(&format!("{seconds} {peak} {cpu}"));
+    say(&format!("{seconds} {peak} {cpu} {had}"));
 }
 
 /// Until the parent closes the standard input.
@@ -86,12 +86,13 @@ async fn listen<B: NetworkBehaviour>(swarm: &mut Swarm<B>) -> Multiaddr {
     }
 }
 
-fn files(dir: &Path) -> Swarm<Behaviour> {
-    swarm(Behaviour::new(Config::new(NETWORK, &dir.join("blobs"), Zeroizing::new([1; 32]))).unwrap())
+fn files(dir: &Path, up: Option<u64>) -> Swarm<Behaviour> {
+    let config = Config::new(NETWORK, &dir.join("blobs"), Zeroizing::new([1; 32]));
+    swarm(Behaviour::new(Config { up, ..config }).unwrap())
 }
 
-async fn source(file: &Path, dir: &Path) {
-    let mut swarm = files(dir);
+async fn source(file: &Path, dir: &Path, up: Option<u64>) {
+    let mut swarm = files(dir, up);
     let address = listen(&mut swarm).await;
     swarm.behaviour_mut().share(file);
     let manifest = loop {
@@ -103,7 +104,7 @@ async fn source(file: &Path, dir: &Path) {
     say(&format!("{address} {manifest}"));
     tokio::select! {
         () = async { loop { swarm.select_next_some().await; } } => {}
-        () = until_told() => say_usage(0.0),
+        () = until_told() => say_usage(0.0, 0),
     }
 }
 
@@ -119,19 +120,20 @@ async fn connected<B: NetworkBehaviour>(swarm: &mut Swarm<B>, address: &Multiadd
 async fn fetch(address: Multiaddr, manifest: &str, dir: &Path) {
     let bytes = |at| u8::from_str_radix(&manifest[at..at + 2], 16).unwrap();
     let manifest: Vec<u8> = (0..manifest.len()).step_by(2).map(bytes).collect();
-    let mut swarm = files(dir);
+    let mut swarm = files(dir, None);
     connected(&mut swarm, &address).await;
     let begun = Instant::now();
     swarm.behaviour_mut().fetch(&manifest, dir.to_owned(), vec![peer_of(&address)]);
-    let path = loop {
+    let mut had = None;
+    loop {
         match swarm.select_next_some().await {
-            SwarmEvent::Behaviour(Event::Done { path, .. }) => break path,
+            SwarmEvent::Behaviour(Event::Progress { bytes, .. }) => drop(had.get_or_insert(bytes)),
+            SwarmEvent::Behaviour(Event::Done { .. }) => break,
             SwarmEvent::Behaviour(Event::Failed { reason, .. }) => panic!("{reason}"),
             _ => {}
         }
-    };
-    say_usage(begun.elapsed().as_secs_f64());
-    fs::remove_file(path).unwrap();
+    }
+    say_usage(begun.elapsed().as_secs_f64(), had.unwrap_or(0));
 }
 
 async fn plain_source() {
@@ -156,17 +158,19 @@ async fn plain_source() {
     };
     tokio::select! {
         () = serve => {}
-        () = until_told() => say_usage(0.0),
+        () = until_told() => say_usage(0.0, 0),
     }
 }
 
-async fn plain_fetch(address: Multiaddr) {
+/// Copies what comes, into a file if there is one.
+async fn plain_fetch(address: Multiaddr, mut file: Option<fs::File>) {
     let mut swarm = swarm(raw::Raw::new("/plain/1".into()));
     connected(&mut swarm, &address).await;
     let begun = Instant::now();
     swarm.behaviour_mut().open(peer_of(&address));
     let mut stream = loop {
         if let SwarmEvent::Behaviour(opened) = swarm.select_next_some().await {
+            assert!(!opened.is_inbound);
             break opened.stream;
         }
     };
@@ -175,14 +179,16 @@ async fn plain_fetch(address: Multiaddr) {
         let mut came = 0;
         while let Ok(count @ 1..) = stream.read(&mut bytes).await {
             came += count as u64;
+            file.iter_mut().for_each(|file| file.write_all(&bytes[..count]).unwrap());
         }
+        file.iter().for_each(|file| file.sync_data().unwrap());
         assert_eq!(came, size());
     };
     tokio::select! {
         () = read => {}
         () = async { loop { swarm.select_next_some().await; } } => {}
     }
-    say_usage(begun.elapsed().as_secs_f64());
+    say_usage(begun.elapsed().as_secs_f64(), 0);
 }
 
 /// Not a test: the other process of the measurement below.
@@ -194,10 +200,14 @@ fn process() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         match words[..] {
-            ["source", file, dir] => source(Path::new(file), Path::new(dir)).await,
+            ["source", file, dir] => source(Path::new(file), Path::new(dir), None).await,
+            ["source", file, dir, up] => source(Path::new(file), Path::new(dir), up.parse().ok()).await,
             ["fetch", dir, address, manifest] => fetch(address.parse().unwrap(), manifest, Path::new(dir)).await,
             ["plain_source"] => plain_source().await,
-            ["plain_fetch", address, _] => plain_fetch(address.parse().unwrap()).await,
+            ["plain_fetch", address, _] => plain_fetch(address.parse().unwrap(), None).await,
+            ["plain_file", path, address, _] => {
+                plain_fetch(address.parse().unwrap(), Some(fs::File::create(path).unwrap())).await;
+            }
             _ => panic!("{role}"),
         }
     });
@@ -219,13 +229,13 @@ impl Process {
         lines.find_map(|line| line.strip_prefix("FOG ").map(str::to_owned)).expect("it says something")
     }
 
-    fn numbers(&mut self) -> [f64; 3] {
+    fn numbers(&mut self) -> [f64; 4] {
         let numbers: Vec<f64> = self.line().split(' ').map(|word| word.parse().unwrap()).collect();
         numbers.try_into().unwrap()
     }
 
     /// Its usage, when it has ended.
-    fn end(mut self) -> [f64; 3] {
+    fn end(mut self) -> [f64; 4] {
         drop(self.0.stdin.take());
         let numbers = self.numbers();
         self.0.wait().unwrap();
@@ -237,38 +247,86 @@ impl Process {
 fn transfer(source: &str, fetch: &str) -> [f64; 5] {
     let mut source = Process::start(source);
     let mut fetch = Process::start(&format!("{fetch} {}", source.line()));
-    let [seconds, peak, cpu] = fetch.numbers();
-    let [_, source_peak, source_cpu] = source.end();
+    let [seconds, peak, cpu, _] = fetch.numbers();
+    let [_, source_peak, source_cpu, _] = source.end();
     fetch.0.wait().unwrap();
     [size() as f64 / 1e6 / seconds, source_peak / 1e6, source_cpu, peak / 1e6, cpu]
 }
 
+/// A file of so many MiB.
+fn film(dir: &Path, mib: u64) -> PathBuf {
+    let file = dir.join("film.mkv");
+    let mut out = fs::File::create(&file).unwrap();
+    for mib in 0..mib as u32 {
+        let part: Vec<u8> =
+            (mib << 18..(mib + 1) << 18).flat_map(|i| i.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+        out.write_all(&part).unwrap();
+    }
+    file
+}
+
+#[test]
+fn a_fetch_that_was_killed_goes_on_from_its_last_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, a, b) = (film(dir.path(), 160), dir.path().join("a"), dir.path().join("b"));
+    fs::create_dir_all(&b).unwrap();
+    let mut source = Process::start(&format!("source {} {} 40000000", file.display(), a.display()));
+    let role = format!("fetch {} {}", b.display(), source.line());
+    let mut killed = Process::start(&role);
+    // The first checkpoint is after 64 MiB.
+    let begun = Instant::now();
+    let has_checkpoint = || {
+        let names = fs::read_dir(b.join("blobs")).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names.into_iter().any(|name| name.to_string_lossy().ends_with(".have"))
+    };
+    while !has_checkpoint() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    killed.0.kill().unwrap();
+    killed.0.wait().unwrap();
+    assert!(b.join("film.mkv.part").exists(), "it was killed midway");
+    let mut fetch = Process::start(&role);
+    let [_, _, _, had] = fetch.numbers();
+    fetch.0.wait().unwrap();
+    source.end();
+    assert!(had as u64 >= 64 << 20, "{had} bytes were there");
+    assert!(fs::read(b.join("film.mkv")).unwrap() == fs::read(file).unwrap());
+    assert!(!b.join("film.mkv.part").exists());
+}
+
 #[test]
 #[ignore = "measures, and prints what it found"]
-fn a_file_beside_a_plain_stream() {
+fn a_file_beside_plain_streams() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("film.mkv");
-    let mut out = fs::File::create(&file).unwrap();
-    let part: Vec<u8> = (0..1u32 << 18).flat_map(|i| i.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
-    (0..size() >> 20).for_each(|_| out.write_all(&part).unwrap());
-    drop(out);
-    let mut rates = [Vec::new(), Vec::new()];
+    let file = film(dir.path(), size() >> 20);
+    let names = ["plain stream, copied", "plain stream, into a file", "fog-blobs"];
+    let mut rates = names.map(|_| Vec::new());
     for run in 0..number("FOG_BLOBS_RUNS", 3) {
-        let [a, b] = ["a", "b"].map(|name| dir.path().join(format!("{name}{run}")).display().to_string());
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(format!("{name}{run}")));
         fs::create_dir_all(&b).unwrap();
-        let plain = transfer("plain_source", "plain_fetch");
-        let blobs = transfer(&format!("source {} {a}", file.display()), &format!("fetch {b}"));
-        for (name, [rate, source_peak, source_cpu, peak, cpu]) in [("plain stream", plain), ("fog-blobs", blobs)] {
+        let (source, out) = (format!("source {} {}", file.display(), a.display()), b.join("plain"));
+        let runs = [
+            transfer("plain_source", "plain_fetch"),
+            transfer("plain_source", &format!("plain_file {}", out.display())),
+            transfer(&source, &format!("fetch {}", b.display())),
+        ];
+        fs::remove_dir_all(b).unwrap();
+        for ((name, rates), run) in names.iter().zip(&mut rates).zip(runs) {
+            let [rate, source_peak, source_cpu, peak, cpu] = run;
             println!(
-                "{name:<14}{rate:>7.0} MB/s; source {source_peak:>4.0} MB, {source_cpu:.2} s; fetching {peak:>4.0} MB, {cpu:.2} s"
+                "{name:<26}{rate:>5.0} MB/s; source {source_peak:.0} MB, {source_cpu:.2} s; fetching {peak:.0} MB, {cpu:.2} s"
             );
+            rates.push(rate);
         }
-        rates[0].push(plain[0]);
-        rates[1].push(blobs[0]);
     }
-    let [plain, blobs] = rates.map(|mut rates| {
+    let [copied, written, blobs] = rates.map(|mut rates| {
         rates.sort_by(f64::total_cmp);
         rates[rates.len() / 2]
     });
-    println!("median: {blobs:.0} of {plain:.0} MB/s: {:.2}", blobs / plain);
+    println!(
+        "medians: {blobs:.0} MB/s, {:.2} of {copied:.0} MB/s, {:.2} of {written:.0} MB/s",
+        blobs / copied,
+        blobs / written
+    );
 }

@@ -27,7 +27,6 @@ use crate::{
         manifest::{FileName, Manifest},
         seal::Key,
         slice::{Step, Verified},
-        storage::{GroupSink, StepSource},
     },
     event::{Failure, TaskId},
     files::{FileError, Partial, Shared, at, beside},
@@ -260,20 +259,17 @@ impl Disk {
     fn load(&self, blob: BlobId, steps: &[Step], open: &mut VecDeque<BlobId>) -> Result<Vec<Vec<u8>>, Failure> {
         let stored = self.get(blob).ok_or_else(gone)?;
         let mut stored = lock(&stored);
-        let read = |source: &mut dyn StepSource<Error = FileError>| -> Result<Vec<Vec<u8>>, Failure> {
-            steps.iter().map(|step| source.read(step).map_err(Failure::from)).collect()
-        };
         match &mut *stored {
-            Stored::Partial { partial, .. } => read(partial),
+            Stored::Partial { partial, .. } => partial.read_all(steps).map_err(Failure::from),
             Stored::Idle(_) => Err(gone()),
             Stored::Whole { record, open: Some(shared) } => {
                 debug_assert_eq!(shared.blob(), record.manifest.blob);
-                read(shared)
+                shared.read_all(steps).map_err(Failure::from)
             }
             Stored::Whole { record, open: shut } => {
                 let Manifest { blob: whole, key, .. } = &record.manifest;
                 let tree = beside(&self.dir, blob, "outboard");
-                let steps = read(shut.insert(Shared::open(*whole, &record.path, &tree, key.clone())?));
+                let steps = shut.insert(Shared::open(*whole, &record.path, &tree, key.clone())?).read_all(steps)?;
                 drop(stored);
                 open.push_back(blob);
                 let oldest = (open.len() > MAX_OPEN).then(|| open.pop_front()).flatten();
@@ -282,7 +278,7 @@ impl Disk {
                 {
                     *open = None;
                 }
-                steps
+                Ok(steps)
             }
         }
     }
@@ -290,7 +286,7 @@ impl Disk {
     fn write(&self, blob: BlobId, groups: &[Verified]) -> Result<(), Failure> {
         let stored = self.get(blob).ok_or_else(gone)?;
         let Stored::Partial { partial, .. } = &mut *lock(&stored) else { return Err(gone()) };
-        groups.iter().try_for_each(|group| partial.write(group)).map_err(Failure::from)
+        partial.write_all(groups).map_err(Failure::from)
     }
 
     fn checkpoint(&self, blob: BlobId, sources: Option<Vec<NodeId>>) -> Result<(), Failure> {

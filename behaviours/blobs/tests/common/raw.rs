@@ -19,6 +19,7 @@ use libp2p::{
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) stream: Stream,
+    /// Whether the peer opened it.
     pub(crate) is_inbound: bool,
 }
 
