@@ -110,13 +110,13 @@ impl Behaviour {
             idle,
             threads: Vec::new(),
         };
-        let spawn = |name: &str, run: fn(&Disk, &Hub)| {
+        let spawn = |name: &str, run: fn(&Disk, &Arc<Hub>)| {
             let (hub, disk) = (Arc::clone(&hub), Arc::clone(&disk));
             std::thread::Builder::new().name(name.into()).spawn(move || run(&disk, &hub))
         };
         let writes = spawn("blobs-write", Disk::run_writes)?;
         for (name, run) in [
-            ("blobs-read", Disk::run_loads as fn(&Disk, &Hub)),
+            ("blobs-read", Disk::run_loads as fn(&Disk, &Arc<Hub>)),
             ("blobs-job", Disk::run_jobs),
             ("blobs-job", Disk::run_jobs),
         ] {

@@ -214,25 +214,39 @@ impl Partial {
 
     /// Puts all that was written on the disk, and then the bitmap that says so.
     pub fn checkpoint(&mut self) -> Result<(), FileError> {
-        at("sync", &self.pair.data_path, self.pair.data.sync_data())?;
-        at("sync", &self.pair.outboard_path, self.pair.outboard.sync_data())?;
-        let new = self.have_path.with_extension("have.new");
-        at("write", &new, write_synced(&new, &encode_have(&self.blob, &self.have)))?;
-        at("rename", &new, fs::rename(&new, &self.have_path))?;
-        sync_dir(&self.have_path);
-        self.unsynced = 0;
-        Ok(())
+        self.begin_checkpoint()?.run()
     }
 
-    /// As [`GroupSink::write`], for several groups; those that follow each other are written at once. After an error none of them
-    /// counts.
+    /// As [`Partial::checkpoint`], to be done while more is written: what was written until now is what it will say. Only one at a
+    /// time may be under way.
+    pub fn begin_checkpoint(&mut self) -> Result<Checkpoint, FileError> {
+        let Pair { data, data_path, outboard, outboard_path, .. } = &self.pair;
+        let files = [(data, data_path), (outboard, outboard_path)];
+        let [data, outboard] =
+            files.map(|(file, path)| at("open", path, file.try_clone()).map(|file| (file, path.clone())));
+        let checkpoint = Checkpoint {
+            files: [data?, outboard?],
+            bitmap: encode_have(&self.blob, &self.have),
+            have_path: self.have_path.clone(),
+        };
+        self.unsynced = 0;
+        Ok(checkpoint)
+    }
+
+    /// Whether so much was written since the last checkpoint that the next one is due.
+    pub fn is_checkpoint_due(&self) -> bool {
+        self.unsynced >= CHECKPOINT_GROUPS
+    }
+
+    /// As [`GroupSink::write`], for several groups; those that follow each other are written at once. Makes no checkpoint. After
+    /// an error none of them counts.
     pub fn write_all(&mut self, groups: &[Verified]) -> Result<(), FileError> {
         self.pair.write(groups)?;
         for group in groups {
             self.have.set(group.group());
         }
         self.unsynced += groups.len() as u64;
-        if self.unsynced >= CHECKPOINT_GROUPS || self.have.is_full() { self.checkpoint() } else { Ok(()) }
+        Ok(())
     }
 
     /// As [`StepSource::read`], for several steps; those that follow each other are read at once.
@@ -262,7 +276,8 @@ impl GroupSink for Partial {
     type Error = FileError;
 
     fn write(&mut self, verified: &Verified) -> Result<(), FileError> {
-        self.write_all(std::slice::from_ref(verified))
+        self.write_all(std::slice::from_ref(verified))?;
+        if self.is_checkpoint_due() || self.have.is_full() { self.checkpoint() } else { Ok(()) }
     }
 }
 
@@ -271,6 +286,28 @@ impl StepSource for Partial {
 
     fn read(&mut self, step: &Step) -> Result<Vec<u8>, FileError> {
         self.pair.read(std::slice::from_ref(step)).map(one)
+    }
+}
+
+/// What [`Partial::begin_checkpoint`] has to put on the disk.
+#[derive(Debug)]
+pub struct Checkpoint {
+    files: [(File, PathBuf); 2],
+    bitmap: Vec<u8>,
+    have_path: PathBuf,
+}
+
+impl Checkpoint {
+    /// Syncs the files, and then writes the bitmap.
+    pub fn run(self) -> Result<(), FileError> {
+        for (file, path) in &self.files {
+            at("sync", path, file.sync_data())?;
+        }
+        let new = self.have_path.with_extension("have.new");
+        at("write", &new, write_synced(&new, &self.bitmap))?;
+        at("rename", &new, fs::rename(&new, &self.have_path))?;
+        sync_dir(&self.have_path);
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    thread::JoinHandle,
 };
 
 use fog_base::NodeId;
@@ -131,6 +132,8 @@ pub(crate) struct Disk {
     seed: [u8; 32],
     nonces: AtomicU64,
     table: Mutex<BTreeMap<BlobId, Arc<Mutex<Stored>>>>,
+    /// The checkpoint that is under way.
+    syncing: Mutex<Option<JoinHandle<()>>>,
     pub(crate) loads: Queue<Load>,
     pub(crate) writes: Queue<Write>,
     pub(crate) jobs: Queue<Job>,
@@ -160,9 +163,9 @@ impl Disk {
                 let _removed = fs::remove_file(entry.path());
             }
         }
-        let (nonces, table) = (AtomicU64::new(0), Mutex::new(table));
+        let (nonces, table, syncing) = (AtomicU64::new(0), Mutex::new(table), Mutex::new(None));
         let (loads, writes, jobs) = (Queue::new(), Queue::new(), Queue::new());
-        Ok(Self { dir: dir.to_owned(), sealer, seed, nonces, table, loads, writes, jobs })
+        Ok(Self { dir: dir.to_owned(), sealer, seed, nonces, table, syncing, loads, writes, jobs })
     }
 
     /// The blobs that are whole, as far as their files' sizes tell, and the records of those that are not.
@@ -183,7 +186,7 @@ impl Disk {
     }
 
     /// Reads for peers, until the queue is closed.
-    pub(crate) fn run_loads(&self, hub: &Hub) {
+    pub(crate) fn run_loads(&self, hub: &Arc<Hub>) {
         let mut open = VecDeque::new();
         while let Some(Load { to, id, blob, steps }) = self.loads.pop() {
             let steps = self.load(blob, &steps, &mut open);
@@ -193,11 +196,11 @@ impl Disk {
     }
 
     /// Writes what was fetched, until the queue is closed.
-    pub(crate) fn run_writes(&self, hub: &Hub) {
+    pub(crate) fn run_writes(&self, hub: &Arc<Hub>) {
         while let Some(write) = self.writes.pop() {
             let outcome = match write {
                 Write::Groups(blob, groups) => {
-                    let failure = self.write(blob, &groups).err();
+                    let failure = self.write(blob, &groups, hub).err();
                     let groups = groups.iter().map(Verified::group).collect();
                     hub.reply(Reply::Written { blob, groups, failure });
                     Ok(())
@@ -226,7 +229,7 @@ impl Disk {
     }
 
     /// Does what takes long, until the queue is closed.
-    pub(crate) fn run_jobs(&self, hub: &Hub) {
+    pub(crate) fn run_jobs(&self, hub: &Arc<Hub>) {
         while let Some(job) = self.jobs.pop() {
             match job {
                 Job::Import { task, path, key } => {
@@ -283,13 +286,43 @@ impl Disk {
         }
     }
 
-    fn write(&self, blob: BlobId, groups: &[Verified]) -> Result<(), Failure> {
+    fn write(&self, blob: BlobId, groups: &[Verified], hub: &Arc<Hub>) -> Result<(), Failure> {
         let stored = self.get(blob).ok_or_else(gone)?;
         let Stored::Partial { partial, .. } = &mut *lock(&stored) else { return Err(gone()) };
-        partial.write_all(groups).map_err(Failure::from)
+        partial.write_all(groups)?;
+        if partial.is_checkpoint_due() {
+            self.checkpoint_behind(blob, partial, hub)?;
+        }
+        Ok(())
+    }
+
+    /// Puts what was written on the disk while more is written; not while another checkpoint is under way.
+    fn checkpoint_behind(&self, blob: BlobId, partial: &mut Partial, hub: &Arc<Hub>) -> Result<(), Failure> {
+        let mut syncing = lock(&self.syncing);
+        if syncing.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Ok(());
+        }
+        let (checkpoint, hub) = (partial.begin_checkpoint()?, Arc::clone(hub));
+        let sync = move || {
+            if let Err(error) = checkpoint.run() {
+                hub.reply(Reply::Written { blob, groups: Vec::new(), failure: Some(error.into()) });
+            }
+        };
+        let thread = std::thread::Builder::new().name("blobs-sync".into()).spawn(sync);
+        *syncing = Some(thread.map_err(|error| Failure::Disk(error.to_string()))?);
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that is under way: two would write one file.
+    fn settle(&self) {
+        if let Some(thread) = lock(&self.syncing).take() {
+            // A thread that panicked has said so itself, and what it did not keep costs a transfer.
+            let _ended = thread.join();
+        }
     }
 
     fn checkpoint(&self, blob: BlobId, sources: Option<Vec<NodeId>>) -> Result<(), Failure> {
+        self.settle();
         let Some(stored) = self.get(blob) else { return Ok(()) };
         let Stored::Partial { record, partial } = &mut *lock(&stored) else { return Ok(()) };
         if partial.is_unsynced() {
@@ -313,6 +346,7 @@ impl Disk {
     }
 
     fn forget(&self, blob: BlobId) -> Result<(), Failure> {
+        self.settle();
         let Some(stored) = lock(&self.table).remove(&blob) else { return Ok(()) };
         record::remove(&self.dir, blob)?;
         Partial::remove(&self.dir, blob)?;
@@ -327,6 +361,7 @@ impl Disk {
     }
 
     fn finish(&self, blob: BlobId) -> Result<PathBuf, Failure> {
+        self.settle();
         let stored = self.get(blob).ok_or_else(gone)?;
         let mut stored = lock(&stored);
         let Stored::Partial { record, partial } = &mut *stored else { return Err(gone()) };
