@@ -1,5 +1,4 @@
 //! Files between real swarms over TCP on loopback.
-#![expect(clippy::disallowed_methods, reason = "real swarms run on the real clock")]
 
 #[path = "common/raw.rs"]
 mod raw;
@@ -121,7 +120,7 @@ impl Node {
     /// The bytes that a fetch had verified when it last told.
     fn progress(&self) -> u64 {
         let progress = |event: &Event| if let Event::Progress { bytes, .. } = event { Some(*bytes) } else { None };
-        self.events.iter().filter_map(progress).last().unwrap_or(0)
+        self.events.iter().filter_map(progress).next_back().unwrap_or(0)
     }
 
     fn blames(&self) -> Vec<(PeerId, Reject)> {
