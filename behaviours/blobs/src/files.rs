@@ -1,5 +1,6 @@
 //! Blobs on disk, by the standard library alone: a file that is being fetched ([`Partial`]) and a file that is offered
-//! ([`Shared`]). Calls block; they belong on a thread that may.
+//! ([`Shared`]). Both are the user's own, in plain, encrypted as they are read; only the tree lies beside. Calls block; they
+//! belong on a thread that may.
 //!
 //! Only groups whose bytes and parents were on the disk when the bitmap was written are taken up after a crash; a bitmap that is
 //! torn or lost is made anew from the tree itself.
@@ -45,7 +46,7 @@ impl FileError {
     }
 }
 
-fn at<T>(what: &'static str, path: &Path, outcome: io::Result<T>) -> Result<T, FileError> {
+pub(crate) fn at<T>(what: &'static str, path: &Path, outcome: io::Result<T>) -> Result<T, FileError> {
     outcome.map_err(|source| FileError { what, path: path.to_owned(), source })
 }
 
@@ -62,20 +63,64 @@ struct Pair {
     outboard_path: PathBuf,
     /// The data is the plaintext of the blob under this key.
     key: Option<Key>,
+    /// What is read or written at once.
+    buffer: Vec<u8>,
 }
 
 impl Pair {
-    fn read(&mut self, step: &Step) -> Result<Vec<u8>, FileError> {
-        let mut bytes = vec![0; step.len()];
-        let parents = step.parents.len() * PARENT_BYTES;
-        let (above, group) = bytes.split_at_mut(parents);
-        for (to, from) in above.chunks_exact_mut(PARENT_BYTES).zip(&step.parents) {
-            at("read", &self.outboard_path, read_at(&mut self.outboard, *from, to))?;
+    /// The steps as they travel. What lies together is read and encrypted at once.
+    fn read(&mut self, steps: &[Step]) -> Result<Vec<Vec<u8>>, FileError> {
+        let offsets: Vec<u64> = steps.iter().flat_map(|step| &step.parents).copied().collect();
+        let mut parents = vec![0; offsets.len() * PARENT_BYTES];
+        let mut rest = &mut parents[..];
+        for run in offsets.chunk_by(|one, next| one + PARENT_BYTES as u64 == *next) {
+            let (into, behind) = std::mem::take(&mut rest).split_at_mut(run.len() * PARENT_BYTES);
+            rest = behind;
+            let from = run.first().copied().unwrap_or(0);
+            at("read", &self.outboard_path, read_at(&mut self.outboard, from, into))?;
         }
-        at("read", &self.data_path, read_at(&mut self.data, step.data.start, group))?;
-        let sealed = self.key.as_ref().is_none_or(|key| key.apply(step.data.start, group));
-        at("encrypt", &self.data_path, if sealed { Ok(()) } else { Err(invalid("too long")) })?;
-        Ok(bytes)
+        let (mut parents, mut found) = (&parents[..], Vec::with_capacity(steps.len()));
+        for run in steps.chunk_by(|one, next| one.data.end == next.data.start) {
+            let (from, end) =
+                (run.first().map_or(0, |step| step.data.start), run.last().map_or(0, |step| step.data.end));
+            self.buffer.resize(usize::try_from(end - from).unwrap_or(0), 0);
+            at("read", &self.data_path, read_at(&mut self.data, from, &mut self.buffer))?;
+            let sealed = self.key.as_ref().is_none_or(|key| key.apply(from, &mut self.buffer));
+            at("encrypt", &self.data_path, if sealed { Ok(()) } else { Err(invalid("too long")) })?;
+            let mut data = &self.buffer[..];
+            for step in run {
+                let mut bytes = Vec::with_capacity(step.len());
+                let above = step.parents.len() * PARENT_BYTES;
+                let (head, behind) = parents.split_at(above);
+                bytes.extend_from_slice(head);
+                parents = behind;
+                let (head, behind) = data.split_at(step.len() - above);
+                bytes.extend_from_slice(head);
+                data = behind;
+                found.push(bytes);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes groups and their parents. What lies together is decrypted and written at once.
+    fn write(&mut self, groups: &[Verified]) -> Result<(), FileError> {
+        for run in groups.chunk_by(|one, next| one.offset() + one.data().len() as u64 == next.offset()) {
+            let from = run.first().map_or(0, Verified::offset);
+            self.buffer.clear();
+            run.iter().for_each(|group| self.buffer.extend_from_slice(group.data()));
+            let opened = self.key.as_ref().is_none_or(|key| key.apply(from, &mut self.buffer));
+            at("decrypt", &self.data_path, if opened { Ok(()) } else { Err(invalid("too long")) })?;
+            at("write", &self.data_path, write_at(&mut self.data, from, &self.buffer))?;
+        }
+        let parents: Vec<_> = groups.iter().flat_map(Verified::parents).collect();
+        for run in parents.chunk_by(|(one, _), (next, _)| one + PARENT_BYTES as u64 == *next) {
+            let from = run.first().map_or(0, |(from, _)| *from);
+            self.buffer.clear();
+            run.iter().for_each(|(_, parent)| self.buffer.extend_from_slice(parent));
+            at("write", &self.outboard_path, write_at(&mut self.outboard, from, &self.buffer))?;
+        }
+        Ok(())
     }
 }
 
@@ -89,8 +134,12 @@ fn write_at(file: &mut File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-/// A blob that is being fetched, or was: `ID.data`, `ID.outboard` and `ID.have` in one directory. Its bytes are as they travel,
-/// so what is encrypted stays so on the disk.
+/// The only step that was asked for.
+fn one(mut steps: Vec<Vec<u8>>) -> Vec<u8> {
+    steps.pop().unwrap_or_default()
+}
+
+/// A blob that is being fetched: the file that it becomes, and `ID.outboard` and `ID.have` in one directory.
 #[derive(Debug)]
 pub struct Partial {
     blob: Blob,
@@ -101,13 +150,14 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Opens what is there of `blob`, or begins it. No other handle on the same blob may be open.
-    pub fn open(dir: &Path, blob: Blob) -> Result<Self, FileError> {
-        let path = |end: &str| dir.join(format!("{}.{end}", blob.id()));
-        let (data_path, outboard_path, have_path) = (path("data"), path("outboard"), path("have"));
+    /// Opens what is there of `blob`, or begins it: its content goes to `data`, decrypted by `key`, and what else is kept to
+    /// `dir`. No other handle on the same blob may be open.
+    pub fn open(dir: &Path, data: &Path, blob: Blob, key: Option<Key>) -> Result<Self, FileError> {
+        let (data_path, outboard_path, have_path) =
+            (data.to_owned(), beside(dir, blob.id(), "outboard"), beside(dir, blob.id(), "have"));
         let (data, old_data) = open_sized(&data_path, blob.size())?;
         let (outboard, old_outboard) = open_sized(&outboard_path, blob.outboard_bytes())?;
-        let pair = Pair { data, data_path, outboard, outboard_path, key: None };
+        let pair = Pair { data, data_path, outboard, outboard_path, key, buffer: Vec::new() };
         let found = match fs::read(&have_path) {
             Ok(bytes) => decode_have(&blob, &bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -151,7 +201,7 @@ impl Partial {
                 while let Some(step) = slice.step().cloned() {
                     from = step.group + 1;
                     // A group that does not verify ends the slice; the next one begins again at the root.
-                    if slice.accept(self.pair.read(&step)?).is_err() {
+                    if slice.accept(self.read(&step)?).is_err() {
                         break;
                     }
                     have.set(step.group);
@@ -164,47 +214,55 @@ impl Partial {
 
     /// Puts all that was written on the disk, and then the bitmap that says so.
     pub fn checkpoint(&mut self) -> Result<(), FileError> {
-        at("sync", &self.pair.data_path, self.pair.data.sync_data())?;
-        at("sync", &self.pair.outboard_path, self.pair.outboard.sync_data())?;
-        let new = self.have_path.with_extension("have.new");
-        at("write", &new, write_synced(&new, &encode_have(&self.blob, &self.have)))?;
-        at("rename", &new, fs::rename(&new, &self.have_path))?;
-        sync_dir(&self.have_path);
+        self.begin_checkpoint()?.run()
+    }
+
+    /// As [`Partial::checkpoint`], to be done while more is written: what was written until now is what it will say. Only one at a
+    /// time may be under way.
+    pub fn begin_checkpoint(&mut self) -> Result<Checkpoint, FileError> {
+        let Pair { data, data_path, outboard, outboard_path, .. } = &self.pair;
+        let files = [(data, data_path), (outboard, outboard_path)];
+        let [data, outboard] =
+            files.map(|(file, path)| at("open", path, file.try_clone()).map(|file| (file, path.clone())));
+        let checkpoint = Checkpoint {
+            files: [data?, outboard?],
+            bitmap: encode_have(&self.blob, &self.have),
+            have_path: self.have_path.clone(),
+        };
         self.unsynced = 0;
+        Ok(checkpoint)
+    }
+
+    /// Whether so much was written since the last checkpoint that the next one is due.
+    pub fn is_checkpoint_due(&self) -> bool {
+        self.unsynced >= CHECKPOINT_GROUPS
+    }
+
+    /// As [`GroupSink::write`], for several groups; those that follow each other are written at once. Makes no checkpoint. After
+    /// an error none of them counts.
+    pub fn write_all(&mut self, groups: &[Verified]) -> Result<(), FileError> {
+        self.pair.write(groups)?;
+        for group in groups {
+            self.have.set(group.group());
+        }
+        self.unsynced += groups.len() as u64;
         Ok(())
     }
 
-    /// Writes the content, decrypted, to `path`, where nothing may be. Every group is verified once more.
-    pub fn export(&mut self, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
-        let mut out = at("create", path, OpenOptions::new().write(true).create_new(true).open(path))?;
-        let outcome = self.copy(&mut out, path, key);
-        if outcome.is_err() {
-            drop(out);
-            // What is left of a failed export is of no use, and the failure is reported.
-            let _removed = fs::remove_file(path);
-        }
-        outcome
+    /// As [`StepSource::read`], for several steps; those that follow each other are read at once.
+    pub fn read_all(&mut self, steps: &[Step]) -> Result<Vec<Vec<u8>>, FileError> {
+        self.pair.read(steps)
     }
 
-    fn copy(&mut self, out: &mut File, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
-        let mut slice = Slice::new(&self.blob, 0..self.blob.groups());
-        while let Some(step) = slice.step().cloned() {
-            let accepted = slice.accept(self.pair.read(&step)?).map_err(|_| invalid("the bytes on the disk are wrong"));
-            let mut verified = at("verify", &self.pair.data_path, accepted)?;
-            let offset = verified.offset();
-            let opened = key.is_none_or(|key| key.apply(offset, verified.data_mut()));
-            at("decrypt", path, if opened { Ok(()) } else { Err(invalid("too long")) })?;
-            at("write", path, out.write_all(verified.data()))?;
-        }
-        at("sync", path, out.sync_all())?;
-        sync_dir(path);
-        Ok(())
+    /// Whether something was written since the last [`Partial::checkpoint`].
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced > 0
     }
 
-    /// Removes the files of `blob` from `dir`.
+    /// Removes what `dir` has of `blob`; the file itself stays.
     pub fn remove(dir: &Path, blob: BlobId) -> Result<(), FileError> {
-        for end in ["have", "have.new", "outboard", "data"] {
-            let path = dir.join(format!("{blob}.{end}"));
+        for end in ["have", "have.new", "outboard"] {
+            let path = beside(dir, blob, end);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return at("remove", &path, Err(error)),
                 _ => {}
@@ -218,14 +276,8 @@ impl GroupSink for Partial {
     type Error = FileError;
 
     fn write(&mut self, verified: &Verified) -> Result<(), FileError> {
-        let Pair { data, data_path, outboard, outboard_path, .. } = &mut self.pair;
-        at("write", data_path, write_at(data, verified.offset(), verified.data()))?;
-        for (offset, parent) in verified.parents() {
-            at("write", outboard_path, write_at(outboard, offset, parent))?;
-        }
-        self.have.set(verified.group());
-        self.unsynced += 1;
-        if self.unsynced >= CHECKPOINT_GROUPS || self.have.is_full() { self.checkpoint() } else { Ok(()) }
+        self.write_all(std::slice::from_ref(verified))?;
+        if self.is_checkpoint_due() || self.have.is_full() { self.checkpoint() } else { Ok(()) }
     }
 }
 
@@ -233,7 +285,29 @@ impl StepSource for Partial {
     type Error = FileError;
 
     fn read(&mut self, step: &Step) -> Result<Vec<u8>, FileError> {
-        self.pair.read(step)
+        self.pair.read(std::slice::from_ref(step)).map(one)
+    }
+}
+
+/// What [`Partial::begin_checkpoint`] has to put on the disk.
+#[derive(Debug)]
+pub struct Checkpoint {
+    files: [(File, PathBuf); 2],
+    bitmap: Vec<u8>,
+    have_path: PathBuf,
+}
+
+impl Checkpoint {
+    /// Syncs the files, and then writes the bitmap.
+    pub fn run(self) -> Result<(), FileError> {
+        for (file, path) in &self.files {
+            at("sync", path, file.sync_data())?;
+        }
+        let new = self.have_path.with_extension("have.new");
+        at("write", &new, write_synced(&new, &self.bitmap))?;
+        at("rename", &new, fs::rename(&new, &self.have_path))?;
+        sync_dir(&self.have_path);
+        Ok(())
     }
 }
 
@@ -266,7 +340,10 @@ impl Shared {
         let blob = Blob::new(BlobId(*root.as_bytes()), size);
         let blob = at("read", path, blob.ok_or_else(|| invalid("longer than 64 GiB")))?;
         let (data, data_path, outboard_path) = (reader.file, path.to_owned(), outboard.to_owned());
-        Ok(Self { blob, pair: Pair { data, data_path, outboard: parents.file, outboard_path, key } })
+        Ok(Self {
+            blob,
+            pair: Pair { data, data_path, outboard: parents.file, outboard_path, key, buffer: Vec::new() },
+        })
     }
 
     /// Opens what [`Shared::create`] made. Whether the file is still the same is seen when it is sent.
@@ -274,12 +351,44 @@ impl Shared {
         let data = at("open", path, File::open(path))?;
         let parents = at("open", outboard, File::open(outboard))?;
         let (data_path, outboard_path) = (path.to_owned(), outboard.to_owned());
-        Ok(Self { blob, pair: Pair { data, data_path, outboard: parents, outboard_path, key } })
+        Ok(Self { blob, pair: Pair { data, data_path, outboard: parents, outboard_path, key, buffer: Vec::new() } })
     }
 
     /// The blob.
     pub fn blob(&self) -> Blob {
         self.blob
+    }
+
+    /// As [`StepSource::read`], for several steps; those that follow each other are read at once.
+    pub fn read_all(&mut self, steps: &[Step]) -> Result<Vec<Vec<u8>>, FileError> {
+        self.pair.read(steps)
+    }
+
+    /// Writes the content, decrypted by `key`, to `path`, where nothing may be. Every group is verified once more.
+    pub fn export(&mut self, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
+        let mut out = at("create", path, OpenOptions::new().write(true).create_new(true).open(path))?;
+        let outcome = self.copy(&mut out, path, key);
+        if outcome.is_err() {
+            drop(out);
+            // What is left of a failed export is of no use, and the failure is reported.
+            let _removed = fs::remove_file(path);
+        }
+        outcome
+    }
+
+    fn copy(&mut self, out: &mut File, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
+        let mut slice = Slice::new(&self.blob, 0..self.blob.groups());
+        while let Some(step) = slice.step().cloned() {
+            let accepted = slice.accept(self.read(&step)?).map_err(|_| invalid("the bytes on the disk are wrong"));
+            let mut verified = at("verify", &self.pair.data_path, accepted)?;
+            let offset = verified.offset();
+            let opened = key.is_none_or(|key| key.apply(offset, verified.data_mut()));
+            at("decrypt", path, if opened { Ok(()) } else { Err(invalid("too long")) })?;
+            at("write", path, out.write_all(verified.data()))?;
+        }
+        at("sync", path, out.sync_all())?;
+        sync_dir(path);
+        Ok(())
     }
 }
 
@@ -287,7 +396,7 @@ impl StepSource for Shared {
     type Error = FileError;
 
     fn read(&mut self, step: &Step) -> Result<Vec<u8>, FileError> {
-        self.pair.read(step)
+        self.pair.read(std::slice::from_ref(step)).map(one)
     }
 }
 
@@ -327,6 +436,11 @@ impl OutboardMut for Parents {
     }
 }
 
+/// Where `dir` has something of `blob`.
+pub(crate) fn beside(dir: &Path, blob: BlobId, end: &str) -> PathBuf {
+    dir.join(format!("{blob}.{end}"))
+}
+
 /// Opens or makes a file of `len` bytes, and says how long it was.
 fn open_sized(path: &Path, len: u64) -> Result<(File, Option<u64>), FileError> {
     let old = fs::metadata(path).ok().map(|metadata| metadata.len());
@@ -352,7 +466,7 @@ fn decode_have(blob: &Blob, bytes: &[u8]) -> Option<Bitmap> {
     fits.then(|| Bitmap::from_bytes(blob.groups(), bits)).flatten()
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -360,7 +474,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Makes a rename last on systems where a directory can be opened; elsewhere, and if it fails, an older bitmap may be found after
 /// a loss of power, which costs a transfer and nothing else.
-fn sync_dir(of: &Path) {
+pub(crate) fn sync_dir(of: &Path) {
     if let Some(dir) = of.parent().and_then(|dir| File::open(dir).ok()) {
         let _synced = dir.sync_all();
     }

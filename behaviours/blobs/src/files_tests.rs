@@ -30,6 +30,10 @@ fn path(dir: &TempDir, content: &Content, end: &str) -> PathBuf {
     dir.path().join(format!("{}.{end}", content.blob.id()))
 }
 
+fn open(dir: &TempDir, blob: Blob) -> Partial {
+    Partial::open(dir.path(), &beside(dir.path(), blob.id(), "data"), blob, None).unwrap()
+}
+
 fn offer(bytes: &[u8], key: Option<Key>) -> (TempDir, Shared) {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), bytes).unwrap();
@@ -47,20 +51,22 @@ proptest! {
         let (dir, mut shared) = offer(&content.bytes, key.clone());
         prop_assert_eq!(shared.blob() == content.blob, !is_sealed || size == 0);
         let blob = shared.blob();
-        let mut partial = Partial::open(dir.path(), blob).unwrap();
+        let (out, copy) = (dir.path().join("out"), dir.path().join("copy"));
+        let mut partial = Partial::open(dir.path(), &out, blob, key.clone()).unwrap();
         let mut slice = Slice::new(&blob, 0..blob.groups());
         for step in Steps::new(&blob, 0..blob.groups()) {
             partial.write(&slice.accept(shared.read(&step).unwrap()).unwrap()).unwrap();
+            prop_assert_eq!(partial.read(&step).unwrap(), shared.read(&step).unwrap(), "it is served as it came");
         }
         prop_assert!(partial.have().is_full() && partial.pieces().is_full());
-        let out = dir.path().join("out");
-        partial.export(&out, key.as_ref()).unwrap();
         prop_assert_eq!(fs::read(&out).unwrap(), &content.bytes[..]);
-        prop_assert!(partial.export(&out, key.as_ref()).is_err(), "nothing is overwritten");
-        let mut again = Shared::open(blob, &dir.path().join("file"), &dir.path().join("tree"), key).unwrap();
+        let mut again = Shared::open(blob, &out, &beside(dir.path(), blob.id(), "outboard"), key.clone()).unwrap();
         for step in Steps::new(&blob, 0..blob.groups()) {
             prop_assert_eq!(again.read(&step).unwrap(), shared.read(&step).unwrap());
         }
+        again.export(&copy, key.as_ref()).unwrap();
+        prop_assert_eq!(fs::read(&copy).unwrap(), &content.bytes[..]);
+        prop_assert!(again.export(&copy, key.as_ref()).is_err(), "nothing is overwritten");
     }
 
     /// The process ends anywhere between two writes: what the last bitmap names is there, and right.
@@ -70,14 +76,14 @@ proptest! {
     ) {
         let (dir, content) = (tempfile::tempdir().unwrap(), Content::new(size, 2));
         let groups = content.blob.groups();
-        let mut partial = Partial::open(dir.path(), content.blob).unwrap();
+        let mut partial = open(&dir, content.blob);
         first.iter().map(|group| group % groups).for_each(|group| write(&mut partial, &content, group..group + 1));
         partial.checkpoint().unwrap();
         let saved = partial.have().clone();
         then.iter().map(|group| group % groups).for_each(|group| write(&mut partial, &content, group..group + 1));
         let written = partial.have().clone();
         drop(partial);
-        let mut partial = Partial::open(dir.path(), content.blob).unwrap();
+        let mut partial = open(&dir, content.blob);
         prop_assert_eq!(partial.have(), if written.is_full() { &written } else { &saved });
         check(&mut partial, &content);
         partial.rescan().unwrap();
@@ -91,7 +97,7 @@ proptest! {
         flip in any::<bool>(), hole in any::<prop::sample::Index>(), tree in any::<prop::sample::Index>(),
     ) {
         let (dir, content) = (tempfile::tempdir().unwrap(), Content::new(size, 3));
-        let mut partial = Partial::open(dir.path(), content.blob).unwrap();
+        let mut partial = open(&dir, content.blob);
         for group in groups.iter().map(|group| group % content.blob.groups()) {
             write(&mut partial, &content, group..group + 1);
         }
@@ -114,10 +120,10 @@ proptest! {
         if content.blob.groups() > 1 {
             punch("outboard", tree.index(content.outboard.len() / 64) * 64, 64);
         }
-        let mut partial = Partial::open(dir.path(), content.blob).unwrap();
+        let mut partial = open(&dir, content.blob);
         check(&mut partial, &content);
         prop_assert!(partial.have().iter().all(|group| before.get(group)));
-        let mut again = Partial::open(dir.path(), content.blob).unwrap();
+        let mut again = open(&dir, content.blob);
         prop_assert_eq!(again.have(), partial.have());
         check(&mut again, &content);
     }
@@ -127,12 +133,12 @@ proptest! {
 fn files_that_were_cut_short_are_looked_through() {
     for end in ["data", "outboard"] {
         let (dir, content) = (tempfile::tempdir().unwrap(), Content::new(3_000_000, 4));
-        let mut partial = Partial::open(dir.path(), content.blob).unwrap();
+        let mut partial = open(&dir, content.blob);
         write(&mut partial, &content, 0..content.blob.groups());
         drop(partial);
         let file = OpenOptions::new().write(true).open(path(&dir, &content, end)).unwrap();
         file.set_len(file.metadata().unwrap().len() / 2).unwrap();
-        let mut partial = Partial::open(dir.path(), content.blob).unwrap();
+        let mut partial = open(&dir, content.blob);
         assert!(!partial.have().is_full() && !partial.have().is_empty(), "{end}");
         check(&mut partial, &content);
     }
@@ -141,18 +147,18 @@ fn files_that_were_cut_short_are_looked_through() {
 #[test]
 fn the_bitmap_of_another_blob_is_not_taken() {
     let (dir, content, other) = (tempfile::tempdir().unwrap(), Content::new(500_000, 5), Content::new(500_000, 6));
-    let mut partial = Partial::open(dir.path(), content.blob).unwrap();
+    let mut partial = open(&dir, content.blob);
     write(&mut partial, &content, 0..content.blob.groups());
     drop(partial);
     fs::copy(path(&dir, &content, "have"), path(&dir, &other, "have")).unwrap();
     fs::write(path(&dir, &other, "data"), vec![0; 500_000]).unwrap();
-    assert!(Partial::open(dir.path(), other.blob).unwrap().have().is_empty());
+    assert!(open(&dir, other.blob).have().is_empty());
 }
 
 #[test]
 fn a_piece_counts_when_it_is_whole() {
     let (dir, content) = (tempfile::tempdir().unwrap(), Content::new(3 << 20, 7));
-    let mut partial = Partial::open(dir.path(), content.blob).unwrap();
+    let mut partial = open(&dir, content.blob);
     write(&mut partial, &content, PIECE_GROUPS..2 * PIECE_GROUPS);
     write(&mut partial, &content, 0..PIECE_GROUPS - 1);
     assert!(partial.pieces().iter().eq([1]));
@@ -178,30 +184,32 @@ fn a_file_that_changed_is_not_what_was_offered() {
 #[test]
 fn a_rotten_disk_is_seen_at_the_export_and_leaves_nothing() {
     let (dir, content) = (tempfile::tempdir().unwrap(), Content::new(300_000, 9));
-    let mut partial = Partial::open(dir.path(), content.blob).unwrap();
+    let mut partial = open(&dir, content.blob);
     write(&mut partial, &content, 0..content.blob.groups());
     let mut bytes = content.bytes.clone();
     bytes[299_999] ^= 1;
     fs::write(path(&dir, &content, "data"), bytes).unwrap();
-    let out = dir.path().join("out");
-    assert_eq!(partial.export(&out, None).unwrap_err().io().kind(), io::ErrorKind::InvalidData);
+    let (out, tree) = (dir.path().join("out"), path(&dir, &content, "outboard"));
+    let mut shared = Shared::open(content.blob, &path(&dir, &content, "data"), &tree, None).unwrap();
+    assert_eq!(shared.export(&out, None).unwrap_err().io().kind(), io::ErrorKind::InvalidData);
     assert!(!out.exists());
 }
 
 #[test]
-fn no_plaintext_is_on_the_disk_of_whoever_fetches_and_all_is_removed() {
+fn neither_plaintext_nor_key_is_beside_the_file_and_all_of_it_is_removed() {
     let canary = b"canary-0123456789-canary";
     let plain: Vec<u8> = canary.iter().cycle().take(100_000).copied().collect();
-    let (_offered, mut shared) = offer(&plain, Some(Key::from_random([4; 32])));
+    let key = Key::from_random(*b"key-key-key-key-key-key-key-key-");
+    let (offered, mut shared) = offer(&plain, Some(key.clone()));
     let (dir, blob) = (tempfile::tempdir().unwrap(), shared.blob());
-    let mut partial = Partial::open(dir.path(), blob).unwrap();
+    let mut partial = Partial::open(dir.path(), &offered.path().join("out"), blob, Some(key)).unwrap();
     let mut slice = Slice::new(&blob, 0..blob.groups());
     for step in Steps::new(&blob, 0..blob.groups()) {
         partial.write(&slice.accept(shared.read(&step).unwrap()).unwrap()).unwrap();
     }
     for entry in fs::read_dir(dir.path()).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
-        assert!(!bytes.windows(8).any(|window| window == &canary[..8]));
+        assert!(!bytes.windows(8).any(|window| window == &canary[..8] || window == b"key-key-"));
     }
     Partial::remove(dir.path(), blob.id()).unwrap();
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -218,5 +226,5 @@ fn directories_and_missing_files_are_refused() {
     assert!(error.to_string().contains("nothing"), "{error}");
     assert!(!error.is_full());
     let gone = dir.path().join("no/such/dir");
-    assert!(Partial::open(&gone, Content::new(1, 1).blob).is_err());
+    assert!(Partial::open(&gone, &gone.join("data"), Content::new(1, 1).blob, None).is_err());
 }

@@ -1,9 +1,24 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+#[cfg(feature = "libp2p")]
+pub mod behaviour;
 pub mod core;
+#[cfg(feature = "libp2p")]
+mod event;
 pub mod files;
+#[cfg(feature = "libp2p")]
+mod handler;
+#[cfg(feature = "libp2p")]
+mod ids;
+#[cfg(feature = "libp2p")]
+mod runtime;
 pub mod wire;
+
+#[cfg(feature = "libp2p")]
+pub use behaviour::{Behaviour, Config, StartError};
+#[cfg(feature = "libp2p")]
+pub use event::{Event, Failure, Resumed, TaskId};
 
 pub use crate::core::{
     bitmap::Bitmap,

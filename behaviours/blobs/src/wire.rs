@@ -106,11 +106,18 @@ pub trait Message: Sized {
 
     /// As a frame: a prefix of four bytes with the length of the rest, big-endian, and the message.
     fn encode(&self) -> Vec<u8> {
-        let mut out = vec![0; PREFIX_BYTES];
-        self.write(&mut out);
-        let len = u32::try_from(out.len() - PREFIX_BYTES).unwrap_or(u32::MAX).to_be_bytes();
-        out.iter_mut().zip(len).for_each(|(to, from)| *to = from);
+        let mut out = Vec::new();
+        self.append(&mut out);
         out
+    }
+
+    /// Adds the frame to `out`.
+    fn append(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend([0; PREFIX_BYTES]);
+        self.write(out);
+        let len = u32::try_from(out.len() - start - PREFIX_BYTES).unwrap_or(u32::MAX).to_be_bytes();
+        out.iter_mut().skip(start).zip(len).for_each(|(to, from)| *to = from);
     }
 
     /// The message at the start of `bytes`, and how many bytes it took; `None` if it is not all there. A caller that reads until

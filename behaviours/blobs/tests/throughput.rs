@@ -165,7 +165,7 @@ fn verifying_and_writing_beside_plain_blake3() {
     let plain_write = plain_files(&plain, dir.path());
     let write = measure("reading the frames, verifying and writing, synced", || {
         let target = tempfile::tempdir_in(dir.path()).unwrap();
-        let mut partial = Partial::open(target.path(), blob).unwrap();
+        let mut partial = Partial::open(target.path(), &target.path().join("data"), blob, None).unwrap();
         let mut slice = Slice::new(&blob, all());
         steps().for_each(|step| partial.write(&slice.accept(step).unwrap()).unwrap());
         assert!(partial.have().is_full());
