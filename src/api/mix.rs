@@ -168,7 +168,7 @@ async fn first<T>(events: &mut mpsc::Receiver<Result<T, Failure>>) -> Result<T, 
     events.recv().await.unwrap_or_else(|| Err(stopped())).map_err(ApiError::from)
 }
 
-async fn streamed<T: Send + 'static>(
+pub(super) async fn streamed<T: Send + 'static>(
     mut events: mpsc::Receiver<Result<T, Failure>>,
     line: impl Fn(T) -> Line + Send + 'static,
 ) -> Result<impl Stream<Item = Line> + Send + 'static, ApiError> {

@@ -7,6 +7,7 @@
 mod chat;
 mod error;
 mod extract;
+mod files;
 mod guard;
 mod health;
 mod listener;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::listener::Bounded;
 pub use self::{
+    files::{FileGet, FileSend},
     chat::{ChatMessage, ContactChange, Introduction, Membership, Named, Room, Whither},
     error::ErrorBody,
     mix::{MAX_MESSAGE, MAX_PINGS, PingRequest, ReceiveRequest, SendRequest},
@@ -121,6 +123,7 @@ fn router(api: Api) -> Router {
         .route("/v1/relays/{peer}/seat", get(relays::seat))
         .route("/v1/reputation", get(reputation::reputation))
         .merge(chat::routes())
+        .merge(files::routes())
         .route("/v1/mix/send", post(mix::send))
         .route("/v1/mix/ping", post(mix::ping))
         .route("/v1/mix/recv", post(mix::receive))

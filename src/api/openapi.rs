@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::{chat, error, health, metrics, mix, peers, relays, reputation, status};
+use super::{chat, error, files, health, metrics, mix, peers, relays, reputation, status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,7 +18,8 @@ use super::{chat, error, health, metrics, mix, peers, relays, reputation, status
         health::alive, health::ready, metrics::guarded, serve, status::status, status::identity, peers::peers, peers::connect,
         relays::relays, relays::snapshot, relays::seat, reputation::reputation, mix::send, mix::ping, mix::receive,
         chat::status, chat::conversations, chat::send, chat::history, chat::events, chat::join, chat::leave, chat::read, chat::create, chat::invite,
-        chat::remove, chat::role, chat::members, chat::contacts, chat::add_contact, chat::verify, chat::policy, chat::block, chat::why, chat::panic
+        chat::remove, chat::role, chat::members, chat::contacts, chat::add_contact, chat::verify, chat::policy, chat::block, chat::why, chat::panic,
+        files::list, files::send, files::fetch
     ),
     components(schemas(error::ErrorBody)),
     modifiers(&Bearer),

@@ -150,8 +150,13 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
     }
     let config = Config::load(layers(&cli), cli.globals.config.as_deref())?;
     let context = Context { out: Output::new(config.json), config };
-    let is_run = matches!(cli.command, Command::Run(_));
-    logging::init(&context.config, if is_run { "info" } else { "warn" });
+        // A log line would spoil the screen of the terminal interface.
+    let level = match &cli.command {
+        Command::Run(_) => "info",
+        Command::Chat(arguments) if arguments.is_interface() => "off",
+        _ => "warn",
+    };
+    logging::init(&context.config, level);
     match cli.command {
         Command::Run(_) => run::run(context),
         Command::Network(command) => network::run(&context, command),

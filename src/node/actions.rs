@@ -72,6 +72,7 @@ impl EventLoop {
             Action::Snapshots => self.refresh_snapshots(now),
             Action::Announce(address) => self.announce(address),
             Action::Mix(event) => self.on_mix(event),
+            Action::Blobs(event) => self.on_blobs(event),
             Action::Chat(event) => self.on_chat(event),
             Action::Meet { peer, is_lan } => self.meet(&peer, is_lan),
             Action::Part(peer) => self.part(&peer),

@@ -46,6 +46,8 @@ pub(super) struct Behaviour {
     pub(super) directory: fog_directory::Behaviour,
     /// What peers proved about each other.
     pub(super) reputation: fog_reputation::Behaviour,
+    /// Files.
+    pub(super) blobs: fog_blobs::Behaviour,
     /// Rooms, groups and direct messages.
     pub(super) chat: fog_chat::Behaviour,
     /// Messages through relays.

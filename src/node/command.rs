@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{chat::Desk, report};
+use super::{
+    chat::{Desk, FileEvents},
+    report,
+};
 
 /// Why a command failed: one line, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,6 +120,26 @@ pub enum Command {
     },
     /// `fog chat …`
     Chat(ChatJob),
+    /// `fog chat file send`
+    FileSend {
+        /// The conversation.
+        to: String,
+        /// The file.
+        path: std::path::PathBuf,
+        /// The answer.
+        reply: Reply<super::chat::report::FileDone>,
+    },
+    /// `fog chat file list`
+    FileList(Reply<Vec<super::chat::report::File>>),
+    /// `fog chat file get`
+    FileGet {
+        /// The message.
+        id: String,
+        /// Where to.
+        out: Option<std::path::PathBuf>,
+        /// Progress, then the end.
+        events: FileEvents,
+    },
     /// `fog chat panic`
     ChatPanic(Reply<super::chat::report::Destroyed>),
     /// `fog relays`

@@ -71,6 +71,8 @@ pub(super) enum Event {
     Kad(fog_directory::KadEvent),
     /// The mixnet tells something.
     Mix(fog_mix::Event),
+    /// Something became of a file.
+    Blobs(fog_blobs::Event),
     /// Chat wants something.
     Chat(fog_chat::Event),
 }
@@ -149,6 +151,7 @@ impl Event {
             BehaviourEvent::Directory(event) => Self::Directory(event),
             BehaviourEvent::Reputation(event) => Self::Reputation(event),
             BehaviourEvent::Mix(event) => Self::Mix(event),
+            BehaviourEvent::Blobs(event) => Self::Blobs(event),
             BehaviourEvent::Chat(event) => Self::Chat(event),
             BehaviourEvent::Kad(event) => Self::Kad(event),
             BehaviourEvent::AutonatClient(event) => return ignore_probe(&event),

@@ -1,5 +1,7 @@
 //! A cloneable handle on a running node: what the API calls.
 
+use std::path::PathBuf;
+
 use fog_base::NetworkId;
 use fog_chat::core::engine::RoomKey;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -7,8 +9,8 @@ use zeroize::Zeroizing;
 
 use super::{
     chat::{
-        Desk,
-        report::{Destroyed, News, Target},
+        Desk, FileEvent,
+        report::{Destroyed, File, FileDone, News, Target},
     },
     command::{ChatJob, Command, Failure, MixPing, MixSend, MixSendEvent, Reply},
     report,
@@ -100,6 +102,27 @@ impl NodeHandle {
             }
         };
         self.chat(move |desk| desk.join(&room, key)).await
+    }
+
+    /// `fog chat file send`
+    pub(crate) async fn file_send(&self, to: String, path: PathBuf) -> Result<FileDone, Failure> {
+        self.ask(|reply| Command::FileSend { to, path, reply }).await
+    }
+
+    /// `fog chat file list`
+    pub(crate) async fn file_list(&self) -> Result<Vec<File>, Failure> {
+        self.ask(Command::FileList).await
+    }
+
+    /// `fog chat file get`: progress, then the end.
+    pub(crate) async fn file_get(
+        &self,
+        id: String,
+        out: Option<PathBuf>,
+    ) -> Result<mpsc::Receiver<Result<FileEvent, Failure>>, Failure> {
+        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+        self.commands.send(Command::FileGet { id, out, events }).await.map_err(|_| stopped())?;
+        Ok(receiver)
     }
 
     /// `fog chat panic`

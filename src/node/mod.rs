@@ -108,9 +108,10 @@ pub fn start(
     let (chat, chat_state) = chat::open(&config, &keys, &network, &store)?;
     let chat_news = chat_state.news.clone();
     let council = council(&config, &keys, &network, &store)?;
-    let mut swarm = transport::build(&config, &keys, &network, council, (mix, chat))?;
+    let mut swarm = transport::build(&config, &keys, &network, council, (mix, chat, chat::open_files(&config, &keys, &network)?))?;
     let mut expired = load_descriptors(&mut swarm, &*store)?;
     expired.append(load_reputation(&mut swarm, &*store)?);
+    swarm.behaviour_mut().blobs.resume();
     transport::listen(&mut swarm, &config.listen)?;
     let now = clock::now();
     let (mixnet, stored) = Mixnet::new(inbox, mixnet::stored_mailboxes(&*store)?);

@@ -58,7 +58,7 @@ pub(super) fn build(
     keys: &Keys,
     network: &Network,
     council: Option<Council>,
-    (mix, chat): (fog_mix::Behaviour, fog_chat::Behaviour),
+    (mix, chat, blobs): (fog_mix::Behaviour, fog_chat::Behaviour, fog_blobs::Behaviour),
 ) -> anyhow::Result<Swarm<Behaviour>> {
     let ours = Ours {
         directory: directory(config, keys, network, council),
@@ -66,6 +66,7 @@ pub(super) fn build(
         lan: config.lan_beacon.then(|| lan(keys, network)),
         mix,
         chat,
+        blobs,
     };
     let keypair = keypair(keys)?;
     let base = || -> anyhow::Result<_> {
@@ -111,6 +112,7 @@ struct Ours {
     lan: Option<fog_lan::Behaviour>,
     mix: fog_mix::Behaviour,
     chat: fog_chat::Behaviour,
+    blobs: fog_blobs::Behaviour,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -153,6 +155,7 @@ fn behaviour(
         reputation: ours.reputation,
         mix: ours.mix,
         chat: ours.chat,
+        blobs: ours.blobs,
     })
 }
 

@@ -90,6 +90,8 @@ pub(super) enum Action {
     Announce(Multiaddr),
     /// What the mixnet tells those who use it.
     Mix(fog_mix::Event),
+    /// Tell who waits for a file.
+    Blobs(fog_blobs::Event),
     /// Do what chat wants.
     Chat(fog_chat::Event),
     /// Tell chat that a peer of our network is connected.
@@ -239,6 +241,7 @@ impl Wiring {
                 vec![reputation::handle_loop(&end.hops, end.returned), Action::CountLoop(end)]
             }
             Event::Mix(event) => vec![Action::Mix(event)],
+            Event::Blobs(event) => vec![Action::Blobs(event)],
             Event::Chat(event) => vec![Action::Chat(event)],
         }
     }

@@ -1,6 +1,7 @@
 //! `fog chat`: without a subcommand the terminal interface.
 
 mod contacts;
+mod files;
 mod groups;
 mod tui;
 
@@ -32,6 +33,13 @@ pub(super) struct Arguments {
     command: Option<Command>,
 }
 
+impl Arguments {
+    /// Whether the terminal interface is asked for.
+    pub(super) fn is_interface(&self) -> bool {
+        self.command.is_none()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Send a message to `@name`, `@PEER`, `#room` or `&group`
@@ -55,6 +63,9 @@ enum Command {
     /// People whose invite you have
     #[command(subcommand)]
     Contact(contacts::Command),
+    /// Files in conversations
+    #[command(subcommand)]
+    File(files::Command),
     /// The causal proof of a message
     Why {
         /// The message's id
@@ -127,6 +138,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), CliErro
         Command::Group(groups::Command::Members(members)) | Command::Members(members) => {
             groups::run(context, &client, members)
         }
+        Command::File(command) => files::run(context, &client, command),
         Command::Contact(command) => contacts::run(context, &client, command),
         Command::Why { id } => {
             let why: Why = client.get_with("/v1/chat/why", &[("id", &id)], timeout)?;

@@ -58,7 +58,7 @@ fn via(text: Option<&str>) -> Result<Via, Failure> {
     }
 }
 
-fn message_id(text: &str) -> Result<MessageId, Failure> {
+pub(super) fn message_id(text: &str) -> Result<MessageId, Failure> {
     text.parse()
         .map_err(|_| Failure::usage("a message's id has 64 hexadecimal digits", "`fog chat history --json` shows ids"))
 }

@@ -1,6 +1,7 @@
 //! Chat in this node: what it is started with, and what its events and the commands for it lead to.
 
 mod desk;
+mod files;
 mod key;
 pub mod report;
 mod rows;
@@ -22,7 +23,7 @@ use rand::RngExt;
 use tokio::sync::{broadcast, oneshot};
 use zeroize::Zeroizing;
 
-pub(crate) use self::desk::Desk;
+pub(crate) use self::{desk::Desk, files::{FileEvent, FileEvents}};
 pub use self::key::FILE as KEY_FILE;
 use self::{report::News, rows::StoredRows};
 use super::{
@@ -52,6 +53,7 @@ const MAX_MIXING: usize = 4096;
 pub(super) struct ChatState {
     store: Arc<dyn Store>,
     rows: StoredRows,
+    files: files::Files,
     pub(super) news: broadcast::Sender<News>,
     /// What is in the mixnet, and what the engine calls it.
     mixing: BTreeMap<MessageId, (u64, Option<MixProgress>)>,
@@ -72,6 +74,13 @@ impl std::fmt::Debug for ChatState {
     }
 }
 
+/// Starts the files of a data directory.
+pub(super) fn open_files(config: &Config, keys: &Keys, network: &Network) -> anyhow::Result<fog_blobs::Behaviour> {
+    let secret = Zeroizing::new(blake3::derive_key("fog blobs records v1", keys.storage().as_slice()));
+    let settings = fog_blobs::Config::new(network.id, &config.data_dir.join("blobs"), secret);
+    fog_blobs::Behaviour::new(settings).context("the files cannot be opened")
+}
+
 /// Opens the device of a data directory, or begins a new one.
 pub(super) fn open(
     config: &Config,
@@ -86,6 +95,7 @@ pub(super) fn open(
     let state = ChatState {
         store: Arc::clone(store),
         rows,
+        files: files::Files::default(),
         news,
         mixing: BTreeMap::new(),
         arriving: BTreeMap::new(),

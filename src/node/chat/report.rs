@@ -135,6 +135,8 @@ pub enum News {
     Message(Line),
     /// A message is not shown any more.
     Retracted {
+        /// The conversation.
+        to: String,
         /// Which, in hex.
         id: String,
     },
@@ -189,4 +191,53 @@ pub struct Predecessor {
 pub struct Destroyed {
     /// Always true: what could not be destroyed is an error.
     pub destroyed: bool,
+}
+
+/// A file in a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct File {
+    /// The message that it came in, in hex.
+    pub id: String,
+    /// The conversation.
+    pub to: String,
+    /// What this node calls its sender.
+    pub from: String,
+    /// Its name.
+    pub name: String,
+    /// The hash of what travels, in hex.
+    pub hash: String,
+    /// Its size.
+    pub total_bytes: u64,
+    /// When its sender says that it was sent.
+    pub sent_at: String,
+}
+
+/// How far a file is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FileProgress {
+    /// The message that it came in, in hex.
+    pub id: String,
+    /// Bytes that are here and verified.
+    pub bytes: u64,
+    /// Its size.
+    pub total_bytes: u64,
+    /// Peers that have some of it.
+    pub sources: u64,
+}
+
+/// A file is here, or offered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FileDone {
+    /// The message that it came in, in hex.
+    pub id: String,
+    /// Where it is.
+    pub path: String,
+    /// The hash of what travels, in hex.
+    pub hash: String,
+    /// Its size.
+    pub bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Peers that sent a part of it.
+    pub sources: u64,
 }
