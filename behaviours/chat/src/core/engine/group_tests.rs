@@ -96,6 +96,9 @@ fn a_stranger_invitation_is_shown_and_not_taken_up() {
     let by = world.chat(0).device();
     assert!(world.nodes[1].events.contains(&Event::Invited { group: id, by }));
     assert_eq!(world.chat(0).members(id).unwrap().iter().filter(|member| member.role == Role::Invited).count(), 1);
+    world.act(1, |chat, now| chat.accept(id, now)).unwrap();
+    world.run(30 * SECOND);
+    assert!(world.chat(0).members(id).unwrap().iter().all(|member| member.role != Role::Invited));
 }
 
 #[test]

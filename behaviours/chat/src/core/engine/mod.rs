@@ -253,7 +253,12 @@ impl Chat {
 
     fn tick(&mut self, now: Now) {
         self.parked.retain(|(_, _, envelope)| envelope.expires_at() > now.unix);
-        self.renew_card(now);
+        // Contacts are told where the mailboxes are now.
+        let is_told = |person: &&Person| person.is_contact && person.is_met && !person.is_blocked;
+        let contacts: Vec<_> = self.people.values().filter(is_told).map(|person| person.card.device).collect();
+        for contact in contacts {
+            self.introduce(contact, now);
+        }
         self.at(now.mono + TICK, Timer::Tick);
     }
 
