@@ -5,7 +5,7 @@ use super::{testing::World, *};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A group of `count` devices that know each other by the invites of the first; all connected.
-fn group(seed: u64, count: usize) -> (World, ConversationId) {
+pub(super) fn group(seed: u64, count: usize) -> (World, ConversationId) {
     let mut world = World::new(seed, count);
     world.can_dial = true;
     let id = world.act(0, |chat, now| chat.create_group("crew", now)).unwrap();

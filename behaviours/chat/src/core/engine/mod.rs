@@ -27,6 +27,8 @@ mod engine_tests;
 #[cfg(test)]
 mod group_tests;
 #[cfg(test)]
+mod rough_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod world_tests;

@@ -12,7 +12,7 @@ use crate::core::message::Message;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn seeds(default: u64) -> std::ops::Range<u64> {
+pub(super) fn seeds(default: u64) -> std::ops::Range<u64> {
     let wanted = std::env::var("FOG_CHAT_SEEDS").ok().and_then(|text| text.parse().ok());
     0..wanted.unwrap_or(default)
 }
