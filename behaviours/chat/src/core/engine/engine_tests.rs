@@ -296,3 +296,43 @@ fn texts_and_names_that_move_a_terminal_are_refused() {
         assert_eq!(world.act(0, |chat, now| chat.join_room(name, None, now)), Err(Refusal::BadName));
     }
 }
+
+#[test]
+fn gossip_that_is_lost_everywhere_comes_with_the_next_hello() {
+    let mut world = World::new(13, 2);
+    let room = world.join_all("#lobby");
+    world.connect_all();
+    world.run(60 * SECOND);
+    world.loss = 1.0;
+    let id = world.say(0, room, "into the void");
+    world.run(SECOND);
+    world.loss = 0.0;
+    assert!(world.history(1, room).is_empty());
+    world.run(60 * SECOND);
+    assert_eq!(world.history(1, room), [id]);
+}
+
+#[test]
+fn a_device_that_lost_its_last_message_does_not_use_its_number_again() {
+    let mut world = World::new(14, 2);
+    let room = world.join_all("#lobby");
+    world.connect_all();
+    let first = world.say(0, room, "one");
+    world.run(5 * SECOND);
+    let before: std::collections::BTreeSet<_> = world.nodes[0].store.0.lock().unwrap().keys().cloned().collect();
+    let second = world.say(0, room, "two");
+    world.run(5 * SECOND);
+    world.crash(0);
+    world.disconnect(0, 1);
+    world.nodes[0].store.0.lock().unwrap().retain(|key, _| key[0] != 9 || before.contains(key));
+    world.reopen(0);
+    assert_eq!(world.history(0, room), [first]);
+    let refused = world.act(0, |chat, now| chat.send(room, Kind::TEXT, b"three", Via::Auto, now));
+    assert_eq!(refused, Err(Refusal::Incomplete));
+    world.connect(0, 1);
+    world.run(5 * SECOND);
+    assert_eq!(world.history(0, room), [first, second]);
+    world.say(0, room, "three");
+    world.run(5 * SECOND);
+    assert_eq!(world.texts(1, room), ["one", "two", "three"]);
+}

@@ -5,7 +5,7 @@ use super::{testing::World, *};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A group of `count` devices that know each other by the invites of the first; all connected.
-fn group(seed: u64, count: usize) -> (World, ConversationId) {
+pub(super) fn group(seed: u64, count: usize) -> (World, ConversationId) {
     let mut world = World::new(seed, count);
     world.can_dial = true;
     let id = world.act(0, |chat, now| chat.create_group("crew", now)).unwrap();
@@ -96,6 +96,9 @@ fn a_stranger_invitation_is_shown_and_not_taken_up() {
     let by = world.chat(0).device();
     assert!(world.nodes[1].events.contains(&Event::Invited { group: id, by }));
     assert_eq!(world.chat(0).members(id).unwrap().iter().filter(|member| member.role == Role::Invited).count(), 1);
+    world.act(1, |chat, now| chat.accept(id, now)).unwrap();
+    world.run(30 * SECOND);
+    assert!(world.chat(0).members(id).unwrap().iter().all(|member| member.role != Role::Invited));
 }
 
 #[test]

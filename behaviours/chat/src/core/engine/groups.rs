@@ -141,6 +141,13 @@ impl Chat {
         self.operate(group, action, device, Vec::new(), now)
     }
 
+    /// Takes up the invitation of somebody who is no contact.
+    pub fn accept(&mut self, group: ConversationId, now: Now) -> Result<(), Refusal> {
+        self.check_store()?;
+        self.club_of(group)?;
+        self.join_group(group, now)
+    }
+
     pub(super) fn leave_group(&mut self, group: ConversationId, now: Now) -> Result<(), Refusal> {
         if self.is_member(group) { self.operate(group, Action::Leave, self.device, Vec::new(), now) } else { Ok(()) }
     }
@@ -154,7 +161,10 @@ impl Chat {
         self.save_record(group, true);
         self.renew_card(now);
         let card = self.card.to_bytes();
-        self.operate(group, Action::Join, self.device, vec![card], now)
+        self.operate(group, Action::Join, self.device, vec![card], now)?;
+        self.subscribe();
+        self.meet_all(now);
+        Ok(())
     }
 
     /// Signs an operation on a group and tells it to the members.
@@ -402,7 +412,7 @@ impl Chat {
         let message = Message::parse(&bytes, &self.config.network).ok()?;
         let mut there = club.group.members().keys().filter(|device| self.node_of(**device) == Some(node));
         let is_open = message.header().kind == Kind::MEMBERSHIP.0
-            || there.any(|device| is_after_join(club, *device, |join| talk.dag.precedes(join, id) == Some(true)));
+            || there.any(|device| was_member(talk, club, *device, |op| talk.dag.precedes(op, id) == Some(true)));
         match (is_open, message.is_bare()) {
             (true, false) | (false, true) => Some(bytes),
             (true, true) => None,
@@ -422,10 +432,10 @@ impl Chat {
         if !header.predecessors().all(|parent| talk.dag.is_complete(&parent)) {
             return Ok(false);
         }
-        let follows = |join: &MessageId| {
-            header.predecessors().any(|parent| parent == *join || talk.dag.precedes(join, &parent) == Some(true))
+        let follows = |op: &MessageId| {
+            header.predecessors().any(|parent| parent == *op || talk.dag.precedes(op, &parent) == Some(true))
         };
-        if is_after_join(club, self.device, follows) { Err(Reject::BadBody) } else { Ok(true) }
+        if was_member(talk, club, self.device, follows) { Err(Reject::BadBody) } else { Ok(true) }
     }
 
     /// Whether a message's author was let to write it, as far as the messages that are here say: in a group, nobody whose removal or leave
@@ -453,9 +463,13 @@ impl Chat {
     }
 }
 
-/// Whether `follows` says so of a message by which `device` came into the group.
-fn is_after_join(club: &Club, device: DeviceId, follows: impl Fn(&MessageId) -> bool) -> bool {
-    let joins =
-        club.group.ops().filter(|op| op.subject == device && matches!(op.action, Action::Create | Action::Join));
-    joins.filter_map(|op| club.ops.get(&op.id)).any(follows)
+/// Whether `device` was a member for what `follows`: a join before it, and no end of that membership in between.
+fn was_member(talk: &Talk, club: &Club, device: DeviceId, follows: impl Fn(&MessageId) -> bool) -> bool {
+    let of = |actions: [Action; 2]| {
+        let ops = club.group.ops().filter(move |op| op.subject == device && actions.contains(&op.action));
+        ops.filter_map(|op| club.ops.get(&op.id)).filter(|message| follows(message))
+    };
+    let ends: Vec<_> = of([Action::Remove, Action::Leave]).collect();
+    let is_over = |join: &MessageId| ends.iter().any(|end| talk.dag.precedes(end, join) != Some(true));
+    of([Action::Create, Action::Join]).any(|join| !is_over(join))
 }

@@ -137,7 +137,7 @@ impl Chat {
         let author = message.header().author;
         let talk = self.talks.get_mut(&id).ok_or(Reject::Unknown)?;
         talk.dag.handle_message(message, from, now)?;
-        let name = talk.record.vault_name();
+        let (name, is_shared) = (talk.record.vault_name(), talk.is_shared());
         self.store(&name, &message.id(), Some(via), &message.encode(), now);
         if message.header().kind == Kind::MEMBERSHIP.0 {
             self.take_membership(id, message, now);
@@ -147,7 +147,9 @@ impl Chat {
             self.end_publication(id, message.id());
         }
         self.drain_dag(id, now);
-        self.mark_all_dirty(id);
+        if is_shared {
+            self.mark_all_dirty(id);
+        }
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use crate::{
         tag::Tag,
     },
     wire::{
-        RangesAnswer,
+        MAX_HELLO, RangesAnswer,
         request::{MAX_FETCH, Request},
     },
 };
@@ -51,9 +51,14 @@ impl Chat {
     pub(super) fn meet(&mut self, node: NodeId, now: Now) {
         let salt = self.random();
         let own = self.config.node;
-        let talks = self.talks.values().filter(|talk| self.may_meet(talk, node));
-        // What is beyond the bound of one hello waits for the next: those that changed last come first.
-        let talks: Vec<_> = talks.take(crate::wire::MAX_HELLO).collect();
+        let [a, b]: [u8; 2] = self.random();
+        let mut talks: Vec<_> = self.talks.values().filter(|talk| self.may_meet(talk, node)).collect();
+        // One hello has a bound: each begins somewhere else.
+        let from = usize::from(u16::from_be_bytes([a, b])).checked_rem(talks.len()).unwrap_or_default();
+        if talks.len() > MAX_HELLO {
+            talks.rotate_left(from);
+            talks.truncate(MAX_HELLO);
+        }
         let hello = reconcile::hello(salt, own, node, talks.iter().map(|talk| (&talk.tag_key, &talk.dag)));
         let tokens = hello.entries.iter().zip(&talks).map(|(entry, talk)| (entry.token, talk.record.id)).collect();
         if let Some(link) = self.links.get_mut(&node) {

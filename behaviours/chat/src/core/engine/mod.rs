@@ -27,6 +27,8 @@ mod engine_tests;
 #[cfg(test)]
 mod group_tests;
 #[cfg(test)]
+mod rough_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod world_tests;
@@ -253,7 +255,12 @@ impl Chat {
 
     fn tick(&mut self, now: Now) {
         self.parked.retain(|(_, _, envelope)| envelope.expires_at() > now.unix);
-        self.renew_card(now);
+        // Contacts are told where the mailboxes are now.
+        let is_told = |person: &&Person| person.is_contact && person.is_met && !person.is_blocked;
+        let contacts: Vec<_> = self.people.values().filter(is_told).map(|person| person.card.device).collect();
+        for contact in contacts {
+            self.introduce(contact, now);
+        }
         self.at(now.mono + TICK, Timer::Tick);
     }
 

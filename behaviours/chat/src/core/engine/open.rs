@@ -147,7 +147,12 @@ impl Chat {
     fn restore(&mut self, others: &[Opened], now: Now) {
         for row in others.iter().filter(|row| row.kind == RowKind::Person) {
             match Person::restore(&self.config.network, &row.value) {
-                Some(person) => drop(self.people.insert(person.card.device, person)),
+                Some(person) => {
+                    if person.is_blocked {
+                        self.secrets.block_list().block(person.card.device);
+                    }
+                    self.people.insert(person.card.device, person);
+                }
                 None => self.count(crate::core::reject::Reject::Malformed),
             }
         }

@@ -219,6 +219,8 @@ impl Chat {
         talk.deliveries.insert(id, Delivery::of_members(now));
         talk.unpublished.insert(id, Unpublished { attempts: 0, next: now.mono });
         self.save_delivery(to, &id, true);
+        // What gossip loses everywhere comes with the next hello.
+        self.mark_all_dirty(to);
         self.publish(to, id, now);
     }
 
@@ -236,10 +238,13 @@ impl Chat {
     pub(super) fn begin_talk(&mut self, id: ConversationId, now: Now) {
         let Some(talk) = self.talks.get(&id) else { return };
         self.book.remove(&id);
+        let is_shared = talk.is_shared();
         self.book.add(id, talk.tag_key.clone(), now.unix);
         self.save_record(id, true);
         self.subscribe();
-        self.meet_all(now);
+        if is_shared {
+            self.meet_all(now);
+        }
         self.settle(now);
     }
 

@@ -177,7 +177,9 @@ impl World {
                 self.act(other, |chat, now| chat.handle_disconnected(node_id(n), now));
             }
         }
-        self.wire.retain(|_, (to, _)| *to != n);
+        // Streams end with their process, on both sides.
+        let is_of = |packet: &Packet| matches!(packet, Packet::Request { from, .. } if *from == n);
+        self.wire.retain(|_, (to, packet)| (*to != n || matches!(packet, Packet::Mix { .. })) && !is_of(packet));
     }
 
     /// Opens a device again; its peers see it come.

@@ -12,7 +12,7 @@ use crate::core::message::Message;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn seeds(default: u64) -> std::ops::Range<u64> {
+pub(super) fn seeds(default: u64) -> std::ops::Range<u64> {
     let wanted = std::env::var("FOG_CHAT_SEEDS").ok().and_then(|text| text.parse().ok());
     0..wanted.unwrap_or(default)
 }
@@ -358,6 +358,29 @@ fn torn_rows_are_counted_and_never_a_panic() {
     let rows = Box::new(world.nodes[0].store.clone());
     let opened = Chat::open(config, zeroize::Zeroizing::new([1; 32]), rows, [7; 32], world.now);
     assert!(matches!(opened, Err(OpenError::Unreadable)));
+}
+
+/// What a live message of a room costs its receiver: `cargo test --release what_ingest_costs -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn what_ingest_costs() {
+    let mut world = World::new(8, 2);
+    world.is_gossip_content = true;
+    let room = world.join_all("#lobby");
+    for step in 0..20_000 {
+        world.say(0, room, &format!("{step:0>1000}"));
+    }
+    let envelopes: Vec<_> = std::mem::take(&mut world.nodes[0].left).into_iter().map(|(_, bytes)| bytes).collect();
+    assert_eq!(envelopes.len(), 20_000);
+    let start = std::time::Instant::now();
+    for bytes in &envelopes {
+        // The rate of one author is no part of the cost.
+        world.nodes[1].chat.as_mut().unwrap().limits = Limits::default();
+        world.act(1, |chat, now| chat.handle_gossip(node_id(0), bytes, now));
+    }
+    let took = start.elapsed();
+    assert_eq!(world.chat(1).talks[&room].dag.len(), (20_000, 0));
+    println!("{:.0} messages a second, {:.1} us each", 20_000.0 / took.as_secs_f64(), took.as_secs_f64() * 50.0);
 }
 
 proptest::proptest! {

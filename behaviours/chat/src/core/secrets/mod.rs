@@ -1,4 +1,4 @@
-//! Secrets: who can read what, and what a thief of the disk finds.
+#![doc = include_str!("../../../SECRETS.md")]
 
 pub mod block;
 pub mod bundle;
