@@ -34,9 +34,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::listener::Bounded;
 pub use self::{
-    files::{FileGet, FileSend},
     chat::{ChatMessage, ContactChange, Introduction, Membership, Named, Room, Whither},
     error::ErrorBody,
+    files::{FileGet, FileSend},
     mix::{MAX_MESSAGE, MAX_PINGS, PingRequest, ReceiveRequest, SendRequest},
     node_file::{NodeFile, NodeFileGuard},
     openapi::document,

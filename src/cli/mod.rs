@@ -150,7 +150,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
     }
     let config = Config::load(layers(&cli), cli.globals.config.as_deref())?;
     let context = Context { out: Output::new(config.json), config };
-        // A log line would spoil the screen of the terminal interface.
+    // A log line would spoil the screen of the terminal interface.
     let level = match &cli.command {
         Command::Run(_) => "info",
         Command::Chat(arguments) if arguments.is_interface() => "off",

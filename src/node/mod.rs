@@ -108,7 +108,8 @@ pub fn start(
     let (chat, chat_state) = chat::open(&config, &keys, &network, &store)?;
     let chat_news = chat_state.news.clone();
     let council = council(&config, &keys, &network, &store)?;
-    let mut swarm = transport::build(&config, &keys, &network, council, (mix, chat, chat::open_files(&config, &keys, &network)?))?;
+    let mut swarm =
+        transport::build(&config, &keys, &network, council, (mix, chat, chat::open_files(&config, &keys, &network)?))?;
     let mut expired = load_descriptors(&mut swarm, &*store)?;
     expired.append(load_reputation(&mut swarm, &*store)?);
     swarm.behaviour_mut().blobs.resume();

@@ -313,18 +313,18 @@ impl Client {
         format!("Bearer {}", self.token)
     }
 
-    fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Error> {
+    pub(crate) fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Error> {
         let request = self.agent.get(format!("{}{path}", self.api)).header("Authorization", self.bearer());
         let sent = request.config().timeout_global(Some(QUICK)).build().call();
         self.lines(&format!("GET {path}"), sent)
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let values: Vec<T> = self.list(path)?;
         values.into_iter().next().ok_or_else(|| self.refused(path, "an empty answer".into()))
     }
 
-    fn post<T: DeserializeOwned>(&self, path: &str, body: &Value, limit: Duration) -> Result<Vec<T>, Error> {
+    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &Value, limit: Duration) -> Result<Vec<T>, Error> {
         let request = self.agent.post(format!("{}{path}", self.api)).header("Authorization", self.bearer());
         let sent = request.config().timeout_global(Some(limit + MARGIN)).build().send_json(body);
         self.lines(&format!("POST {path}"), sent)
@@ -362,7 +362,7 @@ impl Client {
         parsed.map_err(|e| self.refused(request, e.to_string()))
     }
 
-    fn refused(&self, request: &str, detail: String) -> Error {
+    pub(crate) fn refused(&self, request: &str, detail: String) -> Error {
         Error::Api { index: self.index, request: request.to_owned(), detail }
     }
 }

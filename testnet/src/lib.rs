@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "this crate starts processes and waits for them: it reads the clock")]
 
 mod batch;
+mod chat;
 mod client;
 pub mod demo;
 mod error;
@@ -16,6 +17,7 @@ mod state;
 mod wait;
 
 pub use batch::{Batch, Counted, Outcome, Recipient};
+pub use chat::{ChatFile, ChatLine, ChatSent};
 pub use client::{Client, Message, PingLine, Received, Reputation, Seat, Sent, Snapshot, Status};
 pub use error::Error;
 pub use network::{Node, Testnet};

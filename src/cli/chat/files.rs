@@ -57,7 +57,8 @@ fn get(context: &Context, client: &Client, id: String, out: Option<&Path>) -> Re
     let mut progress = Progress::start();
     let mut is_done = false;
     client.stream("/v1/chat/files/get", &request, None, |line| {
-        let wrong = |error: serde_json::Error| CliError::failed(error.to_string(), "are `fog` and the node of one version?");
+        let wrong =
+            |error: serde_json::Error| CliError::failed(error.to_string(), "are `fog` and the node of one version?");
         if line.get("total_bytes").is_none() {
             let done: FileDone = serde_json::from_value(line).map_err(wrong)?;
             is_done = true;
@@ -81,15 +82,17 @@ fn get(context: &Context, client: &Client, id: String, out: Option<&Path>) -> Re
 fn absolute(path: &Path) -> Result<String, CliError> {
     let failed = |error: std::io::Error| CliError::usage(format!("`{}`: {error}", path.display()), "name a path");
     let absolute = std::path::absolute(path).map_err(failed)?;
-    let text = absolute.to_str().ok_or_else(|| CliError::usage("the path is not UTF-8", "rename it, or name another"))?;
+    let text =
+        absolute.to_str().ok_or_else(|| CliError::usage("the path is not UTF-8", "rename it, or name another"))?;
     Ok(text.to_owned())
 }
 
 fn list(files: &[File]) -> String {
     let rows: Vec<_> = files
         .iter()
-        .map(|file| [printable(&file.name), size(file.total_bytes), printable(&file.from), printable(&file.to), file.id.clone()])
+        .map(|file| {
+            [printable(&file.name), size(file.total_bytes), printable(&file.from), printable(&file.to), file.id.clone()]
+        })
         .collect();
     table(["NAME", "SIZE", "FROM", "TO", "ID"], &rows)
 }
-

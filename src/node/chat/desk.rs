@@ -283,7 +283,9 @@ impl Desk<'_> {
                 let to = self.name_of(&shown.conversation);
                 News::Message(line(shown, &to))
             }
-            Event::Retracted(id) => News::Retracted { id: id.to_string() },
+            Event::Retracted { conversation, message } => {
+                News::Retracted { to: self.name_of(conversation), id: message.to_string() }
+            }
             Event::State(id) => News::State(self.sent(id)),
             Event::Members(conversation) => News::Members { to: self.name_of(conversation) },
             Event::Invited { group, by } => notice(

@@ -70,7 +70,8 @@ impl EventLoop {
     pub(in crate::node) fn file_send(&mut self, to: String, path: PathBuf, reply: Reply<FileDone>) {
         let checked = self.swarm.behaviour().chat.chat().resolve(&to).map_err(Failure::from).and_then(|_| {
             let is_file = path.is_absolute() && path.is_file();
-            let failed = || Failure::usage(format!("`{}` is no file", path.display()), "name a file by its absolute path");
+            let failed =
+                || Failure::usage(format!("`{}` is no file", path.display()), "name a file by its absolute path");
             is_file.then_some(()).ok_or_else(failed)
         });
         if let Err(failure) = checked {
@@ -117,7 +118,8 @@ impl EventLoop {
         let id = message_id(id)?;
         let chat = self.swarm.behaviour().chat.chat();
         let shown = chat.shown(&id).filter(|shown| shown.kind == Kind::FILE);
-        let shown = shown.ok_or_else(|| Failure::failed(format!("no file {id} is here"), "`fog chat file list` lists files"))?;
+        let shown = shown
+            .ok_or_else(|| Failure::failed(format!("no file {id} is here"), "`fog chat file list` lists files"))?;
         let members = chat.members(shown.conversation)?;
         let author = members.iter().find(|member| member.device == shown.author).and_then(|member| member.node);
         let nodes: Vec<NodeId> = author.into_iter().chain(members.iter().filter_map(|member| member.node)).collect();
@@ -126,8 +128,9 @@ impl EventLoop {
             return Err(Failure::usage("the path is not absolute", "name a folder or a file that is not there yet"));
         }
         if out == default_folder(&self.config.data_dir) {
-            crate::platform::files::create_private_dir(&out)
-                .map_err(|error| Failure::failed(format!("`{}` cannot be made: {error}", out.display()), "name another with --out"))?;
+            crate::platform::files::create_private_dir(&out).map_err(|error| {
+                Failure::failed(format!("`{}` cannot be made: {error}", out.display()), "name another with --out")
+            })?;
         }
         let sources = self.sources(&nodes);
         let task = self.swarm.behaviour_mut().blobs.fetch(&shown.body, out, sources);
@@ -157,7 +160,8 @@ impl EventLoop {
             Event::Shared { task, manifest, hash, bytes } => self.shared(task, &manifest, (hash.to_string(), bytes)),
             Event::Progress { task, bytes, total, sources } => {
                 if let Some((id, events)) = self.chat.files.fetching.get(&task) {
-                    let progress = FileProgress { id: id.to_string(), bytes, total_bytes: total, sources: sources as u64 };
+                    let progress =
+                        FileProgress { id: id.to_string(), bytes, total_bytes: total, sources: sources as u64 };
                     let _slow_reader = events.try_send(Ok(FileEvent::Progress(progress)));
                 }
             }
@@ -179,7 +183,8 @@ impl EventLoop {
                 let hint = "what is here of it is kept: the same command goes on with it";
                 let failure = Failure::failed(format!("the file is not complete: {reason}"), hint);
                 if let Some(sharing) = self.chat.files.sharing.remove(&task) {
-                    let failure = Failure::failed(format!("the file cannot be shared: {reason}"), "see that it can be read");
+                    let failure =
+                        Failure::failed(format!("the file cannot be shared: {reason}"), "see that it can be read");
                     drop(sharing.reply.send(Err(failure)));
                 } else if let Some((_, events)) = self.chat.files.fetching.remove(&task) {
                     end(events, Err(failure));

@@ -23,8 +23,11 @@ use rand::RngExt;
 use tokio::sync::{broadcast, oneshot};
 use zeroize::Zeroizing;
 
-pub(crate) use self::{desk::Desk, files::{FileEvent, FileEvents}};
 pub use self::key::FILE as KEY_FILE;
+pub(crate) use self::{
+    desk::Desk,
+    files::{FileEvent, FileEvents},
+};
 use self::{report::News, rows::StoredRows};
 use super::{
     behaviour::{node_id, peer_id},

@@ -3,6 +3,7 @@
 //! Each step is a [`Check`]; nothing is shown that was not asked of a running node. The network is `n` relays and one client without
 //! roles behind a mailbox that sends at a full, constant rate.
 
+mod chat;
 mod directory;
 mod faults;
 mod messages;
@@ -100,6 +101,10 @@ impl Stage {
             show(check);
         }
         show(steady::constant_rate(resting_rate, rate));
+        tell("a room, direct messages and a file");
+        show(Check::attempt("chat room", || chat::room(self)));
+        show(Check::attempt("direct messages", || chat::direct(self)));
+        show(Check::attempt("file", || chat::file(self)));
         tell("a message to a client that is away");
         show(Check::attempt("client away", || messages::client_away(self)));
         tell("200 messages from four senders, and a relay is killed among them");

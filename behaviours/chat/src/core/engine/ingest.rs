@@ -169,7 +169,7 @@ impl Chat {
                     if let Some(talk) = self.talks.get_mut(&id) {
                         talk.unread.remove(&message);
                     }
-                    self.tell(Event::Retracted(message));
+                    self.tell(Event::Retracted { conversation: id, message });
                 }
                 Order::Conflict { known, other } => self.prove_fork(id, &known, &other),
                 Order::Forked { author, .. } => self.tell(Event::Forked { conversation: id, author }),

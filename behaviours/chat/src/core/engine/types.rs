@@ -447,7 +447,12 @@ pub enum Event {
     /// A message is shown: a new one, or a gap before it was filled.
     Message(MessageId),
     /// A message is no longer shown.
-    Retracted(MessageId),
+    Retracted {
+        /// Where.
+        conversation: ConversationId,
+        /// Which.
+        message: MessageId,
+    },
     /// The state of an own message advanced.
     State(MessageId),
     /// The members of a conversation changed.

@@ -1,0 +1,97 @@
+//! Chat through a node's local API.
+
+use std::{path::Path, time::Duration};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{Client, Error};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ChatSent {
+    /// In hex.
+    pub id: String,
+    /// `queued`, `sent`, `carried`, `delivered`, `read` or `failed`.
+    pub state: String,
+    /// The way that it took.
+    pub via: Option<String>,
+    /// Why it failed, or what it waits for.
+    pub reason: Option<String>,
+}
+
+/// A line of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ChatLine {
+    /// In hex.
+    pub id: String,
+    /// `text`, `membership`, `file` or `other`.
+    pub kind: String,
+    /// What it says.
+    pub text: String,
+    /// What it waits for, or how far it is.
+    pub state: String,
+    /// Whether something before it is missing.
+    pub gap_before: bool,
+}
+
+/// A file that was offered or fetched.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct ChatFile {
+    /// The message.
+    pub id: String,
+    /// Where it is.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Peers that sent a part.
+    pub sources: u64,
+}
+
+impl Client {
+    fn first<T: DeserializeOwned>(&self, path: &str, body: &Value, limit: Duration) -> Result<T, Error> {
+        let values: Vec<T> = self.post(path, body, limit)?;
+        values.into_iter().next().ok_or_else(|| self.refused(path, "an empty answer".into()))
+    }
+
+    /// Enters a room.
+    pub fn chat_join(&self, room: &str) -> Result<(), Error> {
+        self.first::<Value>("/v1/chat/rooms", &json!({ "name": room }), SOON).map(drop)
+    }
+
+    /// Adds somebody by their invite.
+    pub fn chat_contact(&self, invite: &str, name: &str) -> Result<(), Error> {
+        self.first::<Value>("/v1/chat/contacts", &json!({ "invite": invite, "name": name }), SOON).map(drop)
+    }
+
+    /// Sends a message; waits so long until it was delivered, if at all.
+    pub fn chat_send(&self, to: &str, text: &str, via: &str, wait: Option<Duration>) -> Result<ChatSent, Error> {
+        let limit = wait.unwrap_or(SOON);
+        let body = json!({ "to": to, "text": text, "via": via, "wait": wait.is_some(), "timeout_s": limit.as_secs() });
+        self.first("/v1/chat/messages", &body, limit)
+    }
+
+    /// A conversation, oldest first.
+    pub fn chat_history(&self, to: &str) -> Result<Vec<ChatLine>, Error> {
+        let to = to.replace('#', "%23").replace('&', "%26");
+        self.list(&format!("/v1/chat/history?to={to}"))
+    }
+
+    /// Offers a file.
+    pub fn chat_file_send(&self, to: &str, path: &Path) -> Result<ChatFile, Error> {
+        let body = json!({ "to": to, "path": path.display().to_string() });
+        self.first("/v1/chat/files", &body, Duration::from_secs(300))
+    }
+
+    /// Fetches a file into a folder.
+    pub fn chat_file_get(&self, id: &str, out: &Path) -> Result<ChatFile, Error> {
+        let body = json!({ "id": id, "out": out.display().to_string() });
+        let lines: Vec<Value> = self.post("/v1/chat/files/get", &body, Duration::from_secs(300))?;
+        let last = lines.into_iter().last().unwrap_or_default();
+        serde_json::from_value(last).map_err(|error| self.refused("POST /v1/chat/files/get", error.to_string()))
+    }
+}
