@@ -23,8 +23,6 @@ impl Kind {
     pub const TEXT: Self = Self(1);
     /// A signed operation on who is a member.
     pub const MEMBERSHIP: Self = Self(2);
-    /// What was delivered or read.
-    pub const RECEIPT: Self = Self(3);
     /// The manifest of a file.
     pub const FILE: Self = Self(4);
 }

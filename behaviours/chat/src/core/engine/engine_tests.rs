@@ -336,3 +336,44 @@ fn a_device_that_lost_its_last_message_does_not_use_its_number_again() {
     world.run(5 * SECOND);
     assert_eq!(world.texts(1, room), ["one", "two", "three"]);
 }
+
+#[test]
+fn no_byte_of_a_card_can_be_changed_and_no_other_network_takes_it() {
+    let mut world = World::new(15, 1);
+    let slots = vec![(NodeId([1; 32]), [2; 32]), (NodeId([3; 32]), [4; 32])];
+    world.act(0, |chat, _| chat.set_mailboxes(slots.clone()));
+    let card = world.act(0, |chat, now| chat.card(now));
+    assert_eq!((card.name.as_str(), &card.mailboxes), ("dev0", &slots));
+    let (bytes, now) = (card.to_bytes(), world.now.unix);
+    assert!(bytes.len() <= MAX_CARD && MAX_CARD <= 1_024);
+    assert_eq!(Card::from_bytes(&super::testing::NETWORK, &bytes, now), Ok(card));
+    assert!(Card::from_bytes(&fog_base::NetworkId([1; 32]), &bytes, now).is_err());
+    for at in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1;
+        assert!(Card::from_bytes(&super::testing::NETWORK, &bad, now).is_err(), "byte {at}");
+        assert!(Card::from_bytes(&super::testing::NETWORK, &bytes[..at], now).is_err(), "{at} bytes");
+    }
+}
+
+#[test]
+fn a_card_that_names_a_foreign_node_is_refused_over_a_link_and_not_found_by_that_node() {
+    let mut world = World::new(16, 3);
+    // Device 0 says that it is at node 2.
+    let chat = world.nodes[0].chat.as_mut().unwrap();
+    chat.config.node = super::testing::node_id(2);
+    chat.mailboxes = vec![(NodeId([9; 32]), [9; 32])];
+    let lie = world.act(0, |chat, now| chat.card(now));
+    let from = super::testing::node_id(0);
+    let bytes = [&[9], &lie.to_bytes()[..]].concat();
+    assert_eq!(world.act(1, |chat, now| chat.handle_request(from, &bytes, now)), Err(Reject::Malformed));
+    world.act(1, |chat, now| chat.take_card(&lie, false, now)).unwrap();
+    let asked = format!("@{}", super::testing::node_id(2));
+    assert!(matches!(world.chat(1).resolve(&asked), Err(Refusal::NoCard(_))));
+}
+
+#[test]
+fn the_engine_may_move_between_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Chat>();
+}

@@ -67,12 +67,15 @@ fn a_removed_member_reads_nothing_whose_author_knew() {
     assert!(refused.is_err(), "no admin");
     world.act(0, |chat, now| chat.remove(id, "dev3", now)).unwrap();
     world.run(60 * SECOND);
+    let mut later = Vec::new();
     for n in 0..3 {
-        world.say(n, id, &format!("without, from {n}"));
+        later.push(world.say(n, id, &format!("without, from {n}")));
         world.run(5 * SECOND);
     }
     world.run(120 * SECOND);
     assert_eq!(world.texts(3, id), ["with all"]);
+    // Not even that somebody wrote.
+    assert!(later.iter().all(|message| !world.chat(3).talks[&id].dag.contains(message)));
     for n in 0..3 {
         assert_eq!(world.texts(n, id).len(), 4, "{n}");
         assert_eq!(world.chat(n).members(id).unwrap().len(), 3);

@@ -410,6 +410,10 @@ impl Chat {
         let bytes = self.load_stored(talk, id)?;
         let Some(club) = &talk.club else { return Some(bytes) };
         let message = Message::parse(&bytes, &self.config.network).ok()?;
+        // While something before it is missing nobody can say who was a member.
+        if message.header().kind != Kind::MEMBERSHIP.0 && !talk.dag.is_complete(id) {
+            return None;
+        }
         let mut there = club.group.members().keys().filter(|device| self.node_of(**device) == Some(node));
         let is_open = message.header().kind == Kind::MEMBERSHIP.0
             || there.any(|device| was_member(talk, club, *device, |op| talk.dag.precedes(op, id) == Some(true)));

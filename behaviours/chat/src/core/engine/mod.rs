@@ -68,6 +68,7 @@ use crate::core::{
     tag::TagBook,
 };
 pub use crate::core::{
+    dag::Standing,
     delivery::{Policy, Reason, State, Transport, Via},
     id::{ConversationId, DeviceId, MessageId},
     message::Kind,

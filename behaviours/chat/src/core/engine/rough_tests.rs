@@ -43,6 +43,9 @@ fn rough_direct(seed: u64) {
     let mut world = World::new(seed, 3);
     world.loss = world.rng.random_range(0.0..0.4);
     world.jitter = Duration::from_millis(world.rng.random_range(1..3_000));
+    for n in 0..3 {
+        world.nodes[n].skew = world.rng.random_range(-3_600_000..3_600_000);
+    }
     let direct = world.befriend(0, 1);
     for (a, b) in [(1, 0), (0, 2), (1, 2), (2, 0), (2, 1)] {
         world.befriend(a, b);
@@ -72,6 +75,9 @@ fn rough_group(seed: u64) {
     let (mut world, id) = group(seed, 4);
     world.loss = world.rng.random_range(0.0..0.3);
     world.jitter = Duration::from_millis(world.rng.random_range(1..1_000));
+    for n in 0..4 {
+        world.nodes[n].skew = world.rng.random_range(-1_800_000..1_800_000);
+    }
     let mut written = BTreeSet::new();
     for step in 0..40 {
         let n = world.rng.random_range(0..4);

@@ -278,7 +278,10 @@ impl World {
                     self.connect(n, to);
                 }
             }
-            Output::Blame { .. } => self.nodes[n].blamed += 1,
+            Output::Blame { node, reject } => {
+                println!("device {n} blames {node} for {reject:?}");
+                self.nodes[n].blamed += 1;
+            }
             Output::Event(event) => {
                 if let Event::State(id) = event {
                     let state = self.chat(n).shown(&id).map(|shown| shown.state);

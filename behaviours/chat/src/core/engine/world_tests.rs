@@ -39,7 +39,7 @@ fn rough(seed: u64) {
     world.loss = world.rng.random_range(0.0..0.4);
     world.jitter = Duration::from_millis(world.rng.random_range(1..2_000));
     for n in 0..5 {
-        world.nodes[n].skew = world.rng.random_range(-55_000..55_000);
+        world.nodes[n].skew = world.rng.random_range(-3_600_000..3_600_000);
     }
     let room = world.join_all("#lobby");
     world.connect_all();
