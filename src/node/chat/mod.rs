@@ -209,7 +209,7 @@ impl EventLoop {
         let mailboxes = super::mailboxes(&self.keys, &status.mailboxes);
         behaviour.chat.handle_mix_ready(is_ready);
         let mailboxes = mailboxes.into_iter().map(|mailbox| (mailbox.relay, mailbox.slot)).collect();
-        behaviour.chat.chat_mut().set_mailboxes(mailboxes);
+        behaviour.chat.chat_mut().set_mailboxes(mailboxes, clock::now());
     }
 
     /// A peer of our network is here.

@@ -341,7 +341,7 @@ fn a_device_that_lost_its_last_message_does_not_use_its_number_again() {
 fn no_byte_of_a_card_can_be_changed_and_no_other_network_takes_it() {
     let mut world = World::new(15, 1);
     let slots = vec![(NodeId([1; 32]), [2; 32]), (NodeId([3; 32]), [4; 32])];
-    world.act(0, |chat, _| chat.set_mailboxes(slots.clone()));
+    world.act(0, |chat, now| chat.set_mailboxes(slots.clone(), now));
     let card = world.act(0, |chat, now| chat.card(now));
     assert_eq!((card.name.as_str(), &card.mailboxes), ("dev0", &slots));
     let (bytes, now) = (card.to_bytes(), world.now.unix);

@@ -151,8 +151,12 @@ impl Chat {
     }
 
     /// The node's mailboxes: relay and slot.
-    pub fn set_mailboxes(&mut self, mailboxes: Vec<(NodeId, [u8; 32])>) {
-        self.mailboxes = mailboxes;
+    pub fn set_mailboxes(&mut self, mailboxes: Vec<(NodeId, [u8; 32])>, now: Now) {
+        if self.mailboxes != mailboxes {
+            self.mailboxes = mailboxes;
+            self.tell_contacts(now);
+            self.settle(now);
+        }
     }
 
     /// Batch `number` is on disk, or the store failed: then nothing comes out any more.
@@ -256,13 +260,17 @@ impl Chat {
 
     fn tick(&mut self, now: Now) {
         self.parked.retain(|(_, _, envelope)| envelope.expires_at() > now.unix);
-        // Contacts are told where the mailboxes are now.
+        self.tell_contacts(now);
+        self.at(now.mono + TICK, Timer::Tick);
+    }
+
+    /// Contacts are told where the mailboxes are now, if they do not know it.
+    fn tell_contacts(&mut self, now: Now) {
         let is_told = |person: &&Person| person.is_contact && person.is_met && !person.is_blocked;
         let contacts: Vec<_> = self.people.values().filter(is_told).map(|person| person.card.device).collect();
         for contact in contacts {
             self.introduce(contact, now);
         }
-        self.at(now.mono + TICK, Timer::Tick);
     }
 
     fn at(&mut self, at: Instant, timer: Timer) {
