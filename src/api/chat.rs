@@ -149,6 +149,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/chat/read", post(read))
         .route("/v1/chat/groups", post(create))
         .route("/v1/chat/groups/invite", post(invite))
+        .route("/v1/chat/groups/accept", post(accept))
         .route("/v1/chat/groups/remove", post(remove))
         .route("/v1/chat/groups/role", post(role))
         .route("/v1/chat/members", get(members))
@@ -272,6 +273,16 @@ pub(super) async fn create(
     (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn invite(State(api): State<Api>, Body(change): Body<Membership>) -> Result<Json<Target>, ApiError> {
     answer(api.node.chat(move |desk| desk.invite(&change.group, &change.peer))).await
+}
+
+/// Takes up an invitation by somebody who is no contact.
+#[utoipa::path(post, path = "/v1/chat/groups/accept", tag = "chat", request_body = Whither, responses(
+    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn accept(
+    State(api): State<Api>,
+    Body(Whither { to }): Body<Whither>,
+) -> Result<Json<Target>, ApiError> {
+    answer(api.node.chat(move |desk| desk.accept(&to))).await
 }
 
 /// Removes somebody from a group.

@@ -17,7 +17,7 @@ use super::{chat, error, files, health, metrics, mix, peers, relays, reputation,
     paths(
         health::alive, health::ready, metrics::guarded, serve, status::status, status::identity, peers::peers, peers::connect,
         relays::relays, relays::snapshot, relays::seat, reputation::reputation, mix::send, mix::ping, mix::receive,
-        chat::status, chat::conversations, chat::send, chat::history, chat::events, chat::join, chat::leave, chat::read, chat::create, chat::invite,
+        chat::status, chat::conversations, chat::send, chat::history, chat::events, chat::join, chat::leave, chat::read, chat::create, chat::invite, chat::accept,
         chat::remove, chat::role, chat::members, chat::contacts, chat::add_contact, chat::verify, chat::policy, chat::block, chat::why, chat::panic,
         files::list, files::send, files::fetch
     ),

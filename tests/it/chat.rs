@@ -130,6 +130,8 @@ fn direct_messages_are_delivered_read_and_answered_on_all_ways() {
     chat(bob, &["contact", "block", "ada"]);
     chat(ada, &["send", "@bob", "can you hear me"]);
     std::thread::sleep(Duration::from_secs(3));
+    assert!(!texts(bob, "@ada").iter().any(|text| text == "can you hear me"));
+    chat(bob, &["contact", "block", "ada", "--undo"]);
     assert_eq!(texts(bob, "@ada").len(), 4);
 }
 

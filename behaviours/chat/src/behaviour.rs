@@ -171,14 +171,17 @@ impl Behaviour {
         self.chat.handle_persisted(number, ok, clock());
     }
 
-    fn handle_exchanged(&mut self, event: Exchanged<Vec<u8>, Vec<u8>>, now: Now) {
+    fn handle_exchanged(&mut self, event: Exchanged<Vec<u8>, Vec<u8>>, now: Now) -> Option<Event> {
         match event {
             Exchanged::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                let Some(from) = node(&peer) else { return };
+                let from = node(&peer)?;
                 // A request without an answer ends the stream, which tells the peer enough.
                 match self.chat.handle_request(from, &request, now) {
                     Ok(response) => drop(self.inner.send_response(channel, response)),
-                    Err(reject) => tracing::debug!(%peer, %reject, "a request is refused"),
+                    Err(reject) => {
+                        tracing::debug!(%peer, %reject, "a request is refused");
+                        return reject.is_misbehaviour().then_some(Event::Blame(from, reject));
+                    }
                 }
             }
             Exchanged::Message { message: Message::Response { request_id, response }, .. } => {
@@ -195,6 +198,7 @@ impl Behaviour {
             Exchanged::InboundFailure { peer, error, .. } => tracing::debug!(%peer, %error, "an answer failed"),
             Exchanged::ResponseSent { .. } => {}
         }
+        None
     }
 
     fn poll_core(&mut self, now: Now) -> Option<Event> {
@@ -260,10 +264,10 @@ impl NetworkBehaviour for Behaviour {
                 return Poll::Ready(ToSwarm::GenerateEvent(event));
             }
             match self.inner.poll(cx) {
-                Poll::Ready(ToSwarm::GenerateEvent(event)) => {
-                    self.handle_exchanged(event, now);
-                    continue;
-                }
+                Poll::Ready(ToSwarm::GenerateEvent(event)) => match self.handle_exchanged(event, now) {
+                    Some(event) => return Poll::Ready(ToSwarm::GenerateEvent(event)),
+                    None => continue,
+                },
                 // Every event of request-response was taken above.
                 Poll::Ready(other) => return Poll::Ready(other.map_out(|_| Event::Subscribe(0, false))),
                 Poll::Pending => {}

@@ -13,6 +13,11 @@ pub(super) enum Command {
         /// Its name
         name: String,
     },
+    /// Take up an invitation by somebody who is no contact
+    Accept {
+        /// `&group`
+        group: String,
+    },
     #[command(flatten)]
     Members(Members),
 }

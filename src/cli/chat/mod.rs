@@ -135,6 +135,10 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), CliErro
         Command::Group(groups::Command::Create { name }) => {
             done(context, &client.post("/v1/chat/groups", &Named { name }, timeout)?, "created")
         }
+        Command::Group(groups::Command::Accept { group }) => {
+            let target = client.post("/v1/chat/groups/accept", &Whither { to: group }, timeout)?;
+            done(context, &target, "joined")
+        }
         Command::Group(groups::Command::Members(members)) | Command::Members(members) => {
             groups::run(context, &client, members)
         }

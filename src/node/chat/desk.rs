@@ -25,7 +25,6 @@ const MAX_ADDRESSES: usize = 4096;
 /// The engine and what is around it, for as long as one command takes.
 pub(crate) struct Desk<'a> {
     pub(super) chat: &'a mut Chat,
-    pub(super) store: &'a dyn Store,
     pub(super) writer: &'a Writer,
     pub(super) network: &'a Network,
     pub(super) now: Now,
@@ -155,6 +154,12 @@ impl Desk<'_> {
     pub(crate) fn invite(&mut self, group: &str, who: &str) -> Result<Target, Failure> {
         let group = self.chat.resolve(group)?;
         self.chat.invite(group, bare(who), self.now)?;
+        Ok(self.target(&group))
+    }
+
+    pub(crate) fn accept(&mut self, group: &str) -> Result<Target, Failure> {
+        let group = self.chat.resolve(group)?;
+        self.chat.accept(group, self.now)?;
         Ok(self.target(&group))
     }
 
@@ -290,7 +295,9 @@ impl Desk<'_> {
             Event::Members(conversation) => News::Members { to: self.name_of(conversation) },
             Event::Invited { group, by } => notice(
                 Some(group),
-                format!("the device {by} invites you into a group: `fog chat contact add` it, or leave the group"),
+                format!(
+                    "the device {by}, which is no contact, invites you into a group: `fog chat group accept` takes it up"
+                ),
             ),
             Event::Forked { conversation, author } => notice(
                 Some(conversation),

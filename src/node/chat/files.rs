@@ -34,11 +34,11 @@ const MAX_SOURCES: usize = 16;
 const MAX_WAITING: usize = 64;
 
 /// Progress of a fetch, then its end.
-pub(crate) type FileEvents = mpsc::Sender<Result<FileEvent, Failure>>;
+pub type FileEvents = mpsc::Sender<Result<FileEvent, Failure>>;
 
 /// What somebody who fetches a file is told.
 #[derive(Debug, Clone)]
-pub(crate) enum FileEvent {
+pub enum FileEvent {
     /// How far it is.
     Progress(FileProgress),
     /// It is here.

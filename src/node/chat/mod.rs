@@ -23,11 +23,9 @@ use rand::RngExt;
 use tokio::sync::{broadcast, oneshot};
 use zeroize::Zeroizing;
 
+pub(crate) use self::desk::Desk;
+pub use self::files::{FileEvent, FileEvents};
 pub use self::key::FILE as KEY_FILE;
-pub(crate) use self::{
-    desk::Desk,
-    files::{FileEvent, FileEvents},
-};
 use self::{report::News, rows::StoredRows};
 use super::{
     behaviour::{node_id, peer_id},
@@ -205,7 +203,8 @@ impl EventLoop {
         }
         let behaviour = self.swarm.behaviour_mut();
         let status = behaviour.mix.stats().status();
-        let is_ready = status.ready;
+        // Without roles an answer needs a mailbox.
+        let is_ready = status.ready && (!self.config.roles.is_empty() || !status.mailboxes.is_empty());
         let mailboxes = super::mailboxes(&self.keys, &status.mailboxes);
         behaviour.chat.handle_mix_ready(is_ready);
         let mailboxes = mailboxes.into_iter().map(|mailbox| (mailbox.relay, mailbox.slot)).collect();
@@ -298,7 +297,6 @@ impl EventLoop {
         let mix_ready = behaviour.mix.stats().status().ready;
         Desk {
             chat: behaviour.chat.chat_mut(),
-            store: &*self.chat.store,
             writer: &self.store,
             network: &self.network,
             now,

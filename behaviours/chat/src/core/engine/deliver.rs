@@ -92,24 +92,27 @@ impl Chat {
         }
     }
 
-    /// An acknowledgement goes once, by the first way that is open; without one the other side sends again.
-    pub(super) fn send_once(&mut self, to: DeviceId, envelope: &Envelope) {
-        let Some((transport, _)) = self.plan_for(to, Via::Auto).first().copied() else { return };
-        let Some(card) = self.people.get(&to).map(|person| person.card.clone()) else { return };
+    /// Sends by the first way that is open, and once. `None` without a way; else the handle, if it is in the mixnet.
+    pub(super) fn send_once(&mut self, to: DeviceId, envelope: &Envelope) -> Option<Option<u64>> {
+        let (transport, _) = self.plan_for(to, Via::Auto).first().copied()?;
+        let card = self.people.get(&to).map(|person| person.card.clone())?;
         match transport {
             Transport::Lan | Transport::Direct => {
                 let asked = Asked::Frame { to, id: None, transport };
                 self.ask_held(card.node, &Request::Envelope(envelope.encode()), asked);
+                Some(None)
             }
             Transport::Mix => {
                 let handle = self.number();
                 self.disk.hold(Output::Mix { handle, to: MixAddress::from(&card), bytes: envelope.encode() });
+                Some(Some(handle))
             }
             _ => {
                 let carriers: Vec<_> = self.carriers(card.node).take(CARRIERS).collect();
                 for carrier in carriers {
                     self.ask_held(carrier, &Request::Carried(vec![envelope.encode()]), Asked::Push);
                 }
+                Some(None)
             }
         }
     }
@@ -152,7 +155,10 @@ impl Chat {
 
     /// How far a payload is in the mixnet.
     pub fn handle_mix_progress(&mut self, handle: u64, progress: MixProgress, now: Now) {
-        let Some((to, id)) = self.mixing.get(&handle).copied() else { return };
+        let Some((to, id)) = self.mixing.get(&handle).copied() else {
+            self.handle_owed_progress(handle, progress, now);
+            return self.settle(now);
+        };
         match progress {
             MixProgress::Sent | MixProgress::Acknowledged => self.progress(to, id, State::Sent, Transport::Mix),
             MixProgress::Stored => self.progress(to, id, State::Carried, Transport::Mailbox),

@@ -183,13 +183,13 @@ impl Chat {
         self.at(now.mono, Timer::Flight(to, id));
     }
 
-    /// Olm sealed a frame, for the first time or anew: an attempt begins. Without an id it is an acknowledgement, tried once.
+    /// Olm sealed a frame, for the first time or anew: an attempt begins. Without an id it is an acknowledgement.
     pub(super) fn handle_sealed(&mut self, to: DeviceId, id: Option<FrameId>, olm: &[u8], now: Now) {
         let expires = id.and_then(|id| self.flights.get(&(to, id))).map(|flight| flight.expires);
         let lifetime = expires.map_or(LIFETIME, |expires| expires.since(now.unix));
         let Some(envelope) = self.pack_direct(to, olm, id.is_some(), lifetime, now) else { return };
         let Some(id) = id else {
-            self.send_once(to, &envelope);
+            self.acknowledge(to, envelope, None, now);
             return;
         };
         let flight = self.flights.entry((to, id)).or_insert_with(|| Flight {

@@ -14,6 +14,7 @@ mod ingest;
 mod links;
 mod meet;
 mod open;
+mod owed;
 mod pack;
 mod people;
 mod rooms;
@@ -93,6 +94,8 @@ enum Timer {
     Publish(ConversationId, MessageId),
     /// A connected peer is asked again.
     Meet(NodeId),
+    /// Acknowledgements that found no way.
+    Owed,
     /// Expiry of what is rarely looked at.
     Tick,
 }
@@ -125,6 +128,7 @@ pub struct Chat {
     /// Frames for which a peer's window has no room.
     waiting: BTreeMap<DeviceId, VecDeque<Frame>>,
     mixing: BTreeMap<u64, (DeviceId, FrameId)>,
+    owed: owed::Owed,
     publishing: BTreeMap<u64, (ConversationId, MessageId)>,
     parked: VecDeque<(ConversationId, NodeId, Envelope)>,
     /// From which node and by which way a device's last frame came.
@@ -175,6 +179,7 @@ impl Chat {
                 Timer::Flight(to, id) => self.run_flight(to, id, now),
                 Timer::Publish(conversation, id) => self.publish(conversation, id, now),
                 Timer::Meet(node) => self.meet_again(node, now),
+                Timer::Owed => self.run_owed(now),
                 Timer::Tick => self.tick(now),
             }
         }

@@ -133,6 +133,7 @@ impl Chat {
             flights: BTreeMap::new(),
             waiting: BTreeMap::new(),
             mixing: BTreeMap::new(),
+            owed: super::owed::Owed::default(),
             publishing: BTreeMap::new(),
             parked: VecDeque::new(),
             sources: BTreeMap::new(),
