@@ -295,7 +295,11 @@ impl Council {
         let mut tip = self.certifier.tip().clone();
         let mut last = None;
         // Who knows no link at all knows that nothing was certified; what others say must verify.
-        self.has_heard |= links.is_empty() && !more;
+        let hears_first = links.is_empty() && !more && !self.has_heard;
+        if hears_first {
+            self.has_heard = true;
+            self.push(Output::Changed);
+        }
         let known = tip.statement().epoch;
         for link in links.into_iter().filter(|link| link.certificate.statement.epoch > known) {
             let (certificate, bytes) = (link.certificate.clone(), link.to_bytes());

@@ -467,3 +467,17 @@ fn what_this_node_signed_is_not_shown_before_it_is_on_the_disk() {
     let (ours, theirs) = (&world.nodes[1].council, &world.nodes[0].council);
     assert!(ours.links(Epoch(0), usize::MAX).0.len() < theirs.links(Epoch(0), usize::MAX).0.len());
 }
+
+#[test]
+fn who_hears_that_nothing_is_certified_makes_its_snapshots_anew() {
+    let mut world = World::new(7, 7);
+    let now = world.now;
+    let council = &mut world.nodes[0].council;
+    while council.poll_output().is_some() {}
+    assert_eq!(council.serving(FIRST), Serving::Joining);
+    for told in [1, 0] {
+        council.handle_links(node(1), Vec::new(), false, now);
+        let changed = std::iter::from_fn(|| council.poll_output()).filter(|output| matches!(output, Output::Changed));
+        assert_eq!((changed.count(), council.serving(FIRST)), (told, Serving::Genesis));
+    }
+}
