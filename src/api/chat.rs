@@ -1,6 +1,6 @@
 //! BitChat: `/v1/chat/…`. Files have a file of their own.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use axum::{
     Json, Router,
@@ -187,14 +187,18 @@ pub(super) async fn send(State(api): State<Api>, Body(message): Body<ChatMessage
     let mut news = api.node.chat_news();
     let ChatMessage { to, text, via, wait, .. } = message;
     let Json(mut sent) = answer(api.node.chat(move |desk| desk.send(&to, &text, via.as_deref()))).await?;
-    let deadline = tokio::time::Instant::now() + patience;
+    let mut patience = pin!(tokio::time::sleep(patience));
     while wait && !matches!(sent.state.as_str(), "delivered" | "read" | "failed") {
         let id = sent.id.clone();
-        match tokio::time::timeout_at(deadline, news.recv()).await {
-            Ok(Ok(News::State(state))) if state.id == id => sent = state,
-            Ok(Err(RecvError::Lagged(_))) => Json(sent) = answer(api.node.chat(move |desk| desk.state(&id))).await?,
-            Ok(Err(RecvError::Closed)) | Err(_) => break,
-            Ok(Ok(_)) => {}
+        let next = tokio::select! {
+            () = patience.as_mut() => break,
+            next = news.recv() => next,
+        };
+        match next {
+            Ok(News::State(state)) if state.id == id => sent = state,
+            Err(RecvError::Lagged(_)) => Json(sent) = answer(api.node.chat(move |desk| desk.state(&id))).await?,
+            Err(RecvError::Closed) => break,
+            Ok(_) => {}
         }
     }
     Ok(Json(sent))

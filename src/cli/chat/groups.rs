@@ -50,7 +50,8 @@ pub(super) enum Members {
         role: String,
     },
     /// Who is in a group, or was seen in a room
-    Members {
+    #[command(name = "members")]
+    List {
         /// `&group` or `#room`
         group: String,
     },
@@ -62,7 +63,7 @@ pub(super) fn run(context: &Context, client: &Client, command: Members) -> Resul
         Members::Invite { group, peer } => ("invited into", "invite", Membership { group, peer, role: None }),
         Members::Remove { group, peer } => ("removed from", "remove", Membership { group, peer, role: None }),
         Members::Role { group, peer, role } => ("changed in", "role", Membership { group, peer, role: Some(role) }),
-        Members::Members { group } => {
+        Members::List { group } => {
             let members: Vec<Member> = client.get_with("/v1/chat/members", &[("to", &group)], timeout)?;
             return context.out.value(&members, |members| list(members));
         }

@@ -209,7 +209,7 @@ fn history(context: &Context, client: &Client, arguments: &History) -> Result<()
         (print.borrow_mut())(lines)
     };
     client.follow("/v1/chat/events", opened, |line| match serde_json::from_value(line) {
-        Ok(News::Message(line)) if Some(&line.to) == known.borrow().as_ref() => (print.borrow_mut())(vec![line]),
+        Ok(News::Message(line)) if Some(&line.to) == known.borrow().as_ref() => (print.borrow_mut())(vec![*line]),
         _ => Ok(()),
     })
 }

@@ -286,7 +286,7 @@ impl Desk<'_> {
             Event::Message(id) => {
                 let shown = self.chat.shown(id)?;
                 let to = self.name_of(&shown.conversation);
-                News::Message(line(shown, &to))
+                News::Message(Box::new(line(shown, &to)))
             }
             Event::Retracted { conversation, message } => {
                 News::Retracted { to: self.name_of(conversation), id: message.to_string() }

@@ -132,7 +132,7 @@ pub struct ChatStatus {
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum News {
     /// A message is shown, or moved because an earlier one came.
-    Message(Line),
+    Message(Box<Line>),
     /// A message is not shown any more.
     Retracted {
         /// The conversation.

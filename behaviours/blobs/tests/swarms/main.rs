@@ -403,4 +403,3 @@ async fn nothing_is_overwritten_and_a_fetch_that_is_cancelled_leaves_nothing() {
     drive(&mut [&mut b], |nodes| nodes[0].is_over(junk)).await;
     assert_eq!(b.end(junk), Some(&Event::Failed { task: junk, reason: Failure::Manifest }));
 }
-
