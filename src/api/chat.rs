@@ -33,7 +33,7 @@ pub struct ChatMessage {
     /// `auto`, `lan`, `direct` or `mix`; a contact's policy is never widened by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
-    /// Whether to wait until it was delivered or has failed.
+    /// Whether to wait until it was delivered or has failed; in a room or a group, until others took it to pass it on.
     #[serde(default)]
     pub wait: bool,
     /// How long to wait; 30 seconds if absent.
@@ -186,9 +186,11 @@ pub(super) async fn send(State(api): State<Api>, Body(message): Body<ChatMessage
     let patience = timeout(message.timeout_s, DEFAULT_TIMEOUT_S)?;
     let mut news = api.node.chat_news();
     let ChatMessage { to, text, via, wait, .. } = message;
+    // In a room or a group nobody acknowledges: others show by what they write that they have it.
+    let is_direct = to.starts_with('@');
     let Json(mut sent) = answer(api.node.chat(move |desk| desk.send(&to, &text, via.as_deref()))).await?;
     let mut patience = pin!(tokio::time::sleep(patience));
-    while wait && !matches!(sent.state.as_str(), "delivered" | "read" | "failed") {
+    while wait && !is_over(&sent.state, is_direct) {
         let id = sent.id.clone();
         let next = tokio::select! {
             () = patience.as_mut() => break,
@@ -202,6 +204,10 @@ pub(super) async fn send(State(api): State<Api>, Body(message): Body<ChatMessage
         }
     }
     Ok(Json(sent))
+}
+
+fn is_over(state: &str, is_direct: bool) -> bool {
+    matches!(state, "delivered" | "read" | "failed") || !is_direct && state == "sent"
 }
 
 /// The newest messages of a conversation, oldest first.

@@ -105,11 +105,10 @@ pub fn start(
     let inbox = mixnet::open_inbox(&config, &store, &writer)?;
     let inbox_seen = inbox.watch();
     let mix = mixnet::start(&config, &keys, &network, &*store, &inbox)?;
-    let (chat, chat_state) = chat::open(&config, &keys, &network, &store)?;
+    let (chat, blobs, chat_state) = chat::open(&config, &keys, &network, &store)?;
     let chat_news = chat_state.news.clone();
     let council = council(&config, &keys, &network, &store)?;
-    let mut swarm =
-        transport::build(&config, &keys, &network, council, (mix, chat, chat::open_files(&config, &keys, &network)?))?;
+    let mut swarm = transport::build(&config, &keys, &network, council, (mix, chat, blobs))?;
     let mut expired = load_descriptors(&mut swarm, &*store)?;
     expired.append(load_reputation(&mut swarm, &*store)?);
     swarm.behaviour_mut().blobs.resume();

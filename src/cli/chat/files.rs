@@ -56,7 +56,7 @@ fn get(context: &Context, client: &Client, id: String, out: Option<&Path>) -> Re
     let request = FileGet { id, out: Some(absolute(out.unwrap_or_else(|| Path::new(".")))?) };
     let mut progress = Progress::start();
     let mut is_done = false;
-    client.stream("/v1/chat/files/get", &request, None, |line| {
+    client.stream("/v1/chat/files/get", &request, context.config.timeout, |line| {
         let wrong =
             |error: serde_json::Error| CliError::failed(error.to_string(), "are `fog` and the node of one version?");
         if line.get("total_bytes").is_none() {

@@ -84,7 +84,7 @@ struct Send {
     /// Which way it may take; a contact's policy is never widened by it
     #[arg(long, value_name = "WAY", value_parser = ["auto", "lan", "direct", "mix"])]
     via: Option<String>,
-    /// Wait until it was delivered or has failed
+    /// Wait until it was delivered or has failed; in a room or a group, until others took it to pass it on
     #[arg(long)]
     wait: bool,
 }
@@ -162,6 +162,7 @@ fn done(context: &Context, target: &Target, what: &str) -> Result<(), CliError> 
 fn send(context: &Context, client: &Client, arguments: Send) -> Result<(), CliError> {
     let timeout = context.timeout(TIMEOUT);
     let Send { to, text, via, wait } = arguments;
+    let is_direct = to.starts_with('@');
     let message = ChatMessage { to, text, via, wait, timeout_s: Some(timeout.as_secs()) };
     let sent: Sent = client.post("/v1/chat/messages", &message, timeout)?;
     context.out.value(&sent, |sent| {
@@ -175,6 +176,7 @@ fn send(context: &Context, client: &Client, arguments: Send) -> Result<(), CliEr
             "`fog chat history` shows it; `fog status` shows what this node can reach",
         )),
         "delivered" | "read" => Ok(()),
+        "sent" if !is_direct => Ok(()),
         state if wait => Err(CliError::timed_out(
             format!("the message is {state}, and nobody has acknowledged it yet"),
             "it goes on being sent while the node runs; `--timeout` waits longer",

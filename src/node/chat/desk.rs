@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use fog_base::{Network, NodeId, Now, codec};
+use fog_blobs::Manifest;
 use fog_chat::{
     Chat, ConversationId, DeviceId, MessageId,
     core::{
         dag::Standing,
-        engine::{self, Card, Event, Kind, Policy, Refusal, Via},
+        engine::{self, Card, Event, Kind, Policy, Refusal, Via, clean_text},
     },
 };
 use libp2p::Multiaddr;
@@ -146,31 +147,37 @@ impl Desk<'_> {
         Ok(self.target(&conversation))
     }
 
+    /// A group, with or without its mark.
+    fn group(&self, name: &str) -> Result<ConversationId, Failure> {
+        let name = if name.starts_with('&') { name.to_owned() } else { format!("&{name}") };
+        Ok(self.chat.resolve(&name)?)
+    }
+
     pub(crate) fn create_group(&mut self, name: &str) -> Result<Target, Failure> {
         let group = self.chat.create_group(name.strip_prefix('&').unwrap_or(name), self.now)?;
         Ok(self.target(&group))
     }
 
     pub(crate) fn invite(&mut self, group: &str, who: &str) -> Result<Target, Failure> {
-        let group = self.chat.resolve(group)?;
+        let group = self.group(group)?;
         self.chat.invite(group, bare(who), self.now)?;
         Ok(self.target(&group))
     }
 
     pub(crate) fn accept(&mut self, group: &str) -> Result<Target, Failure> {
-        let group = self.chat.resolve(group)?;
+        let group = self.group(group)?;
         self.chat.accept(group, self.now)?;
         Ok(self.target(&group))
     }
 
     pub(crate) fn remove(&mut self, group: &str, who: &str) -> Result<Target, Failure> {
-        let group = self.chat.resolve(group)?;
+        let group = self.group(group)?;
         self.chat.remove(group, bare(who), self.now)?;
         Ok(self.target(&group))
     }
 
     pub(crate) fn set_role(&mut self, group: &str, who: &str, is_admin: bool) -> Result<Target, Failure> {
-        let group = self.chat.resolve(group)?;
+        let group = self.group(group)?;
         self.chat.set_role(group, bare(who), is_admin, self.now)?;
         Ok(self.target(&group))
     }
@@ -296,7 +303,8 @@ impl Desk<'_> {
             Event::Invited { group, by } => notice(
                 Some(group),
                 format!(
-                    "the device {by}, which is no contact, invites you into a group: `fog chat group accept` takes it up"
+                    "{by}, who is no contact, invites you: `fog chat group accept '{}'` takes it up",
+                    self.name_of(group)
                 ),
             ),
             Event::Forked { conversation, author } => notice(
@@ -345,7 +353,12 @@ fn line(shown: engine::Shown, to: &str) -> Line {
     let text = match shown.kind {
         Kind::TEXT => String::from_utf8_lossy(&shown.body).into_owned(),
         Kind::MEMBERSHIP => "changed who is in the group".to_owned(),
-        Kind::FILE => "sent a file".to_owned(),
+        Kind::FILE => match Manifest::decode(&shown.body) {
+            Ok(file) => {
+                format!("sent the file {} ({} bytes)", clean_text(file.name.as_str().as_bytes()), file.blob.size())
+            }
+            Err(_) => "sent something that is no file".to_owned(),
+        },
         _ => String::new(),
     };
     Line {

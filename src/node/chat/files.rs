@@ -7,7 +7,7 @@ use std::{
 };
 
 use fog_base::NodeId;
-use fog_blobs::{Event, Manifest, TaskId};
+use fog_blobs::{Event, Failure as FileFailure, Manifest, TaskId};
 use fog_chat::{
     MessageId,
     core::engine::{Kind, Via},
@@ -61,7 +61,7 @@ pub(super) struct Files {
 }
 
 /// Where files go if nobody says otherwise.
-fn default_folder(data_dir: &Path) -> PathBuf {
+pub(super) fn default_folder(data_dir: &Path) -> PathBuf {
     data_dir.join("files")
 }
 
@@ -180,7 +180,10 @@ impl EventLoop {
                 }
             }
             Event::Failed { task, reason } => {
-                let hint = "what is here of it is kept: the same command goes on with it";
+                let hint = match &reason {
+                    FileFailure::Exists(_) => "name a folder, or a path where nothing is yet, with --out",
+                    _ => "what is here of it is kept: the same command goes on with it",
+                };
                 let failure = Failure::failed(format!("the file is not complete: {reason}"), hint);
                 if let Some(sharing) = self.chat.files.sharing.remove(&task) {
                     let failure =

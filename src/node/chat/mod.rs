@@ -6,7 +6,12 @@ mod key;
 pub mod report;
 mod rows;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use fog_base::{MessageId, Network, NodeId};
@@ -45,6 +50,8 @@ use crate::{
 
 /// Events that a slow reader may be behind.
 const NEWS_QUEUE: usize = 1024;
+/// The folder of files in the data directory.
+const FILES: &str = "blobs";
 /// How long a message may take through the mixnet before the engine sends it again.
 const MIX_TIMEOUT: Duration = Duration::from_secs(300);
 /// Chat messages in the mixnet at a time.
@@ -75,11 +82,29 @@ impl std::fmt::Debug for ChatState {
     }
 }
 
-/// Starts the files of a data directory.
-pub(super) fn open_files(config: &Config, keys: &Keys, network: &Network) -> anyhow::Result<fog_blobs::Behaviour> {
-    let secret = Zeroizing::new(blake3::derive_key("fog blobs records v1", keys.storage().as_slice()));
-    let settings = fog_blobs::Config::new(network.id, &config.data_dir.join("blobs"), secret);
-    fog_blobs::Behaviour::new(settings).context("the files cannot be opened")
+/// Starts the files that belong to a key of chat: their records are sealed under it, in a folder of its own. Folders of other keys are of
+/// a chat that was destroyed.
+fn open_files(
+    config: &Config,
+    network: &Network,
+    master: &Zeroizing<[u8; 32]>,
+) -> anyhow::Result<(fog_blobs::Behaviour, PathBuf)> {
+    let secret = Zeroizing::new(blake3::derive_key("fog blobs records v1", master.as_slice()));
+    let name = blake3::derive_key("fog blobs folder v1", master.as_slice());
+    let dir = config.data_dir.join(FILES).join(data_encoding::HEXLOWER.encode(name.get(..8).unwrap_or_default()));
+    let settings = fog_blobs::Config::new(network.id, &dir, secret);
+    Ok((fog_blobs::Behaviour::new(settings).context("the files cannot be opened")?, dir))
+}
+
+/// Removes what a chat that was destroyed left of its files.
+fn remove_other_files(data_dir: &Path, ours: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(data_dir.join(FILES))? {
+        let path = entry?.path();
+        if path != ours {
+            std::fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens the device of a data directory, or begins a new one.
@@ -88,9 +113,11 @@ pub(super) fn open(
     keys: &Keys,
     network: &Network,
     store: &Arc<dyn Store>,
-) -> anyhow::Result<(fog_chat::Behaviour, ChatState)> {
+) -> anyhow::Result<(fog_chat::Behaviour, fog_blobs::Behaviour, ChatState)> {
     let rows = StoredRows::new(Arc::clone(store));
     let master = key::open_or_create(&config.data_dir, keys).context("the key of chat cannot be read")?;
+    let (blobs, dir) = open_files(config, network, &master)?;
+    remove_other_files(&config.data_dir, &dir).context("what is left of files that were destroyed")?;
     let chat = device(config, keys, network, (master, rows.clone()))?;
     let (news, _) = broadcast::channel(NEWS_QUEUE);
     let state = ChatState {
@@ -103,7 +130,7 @@ pub(super) fn open(
         unassigned: Vec::new(),
         unstored: 0,
     };
-    Ok((fog_chat::Behaviour::new(&network.id, chat), state))
+    Ok((fog_chat::Behaviour::new(&network.id, chat), blobs, state))
 }
 
 fn device(
@@ -339,13 +366,22 @@ impl EventLoop {
         let erased = self.store.submit(batch, Durability::Synced).map_err(|_| anyhow::anyhow!("the store is busy"))?;
         let master = key::open_or_create(&self.config.data_dir, &self.keys).context("the new key file")?;
         self.chat.rows = StoredRows::new(Arc::clone(&self.chat.store));
+        let (blobs, dir) = open_files(&self.config, &self.network, &master)?;
         let chat = device(&self.config, &self.keys, &self.network, (master, self.chat.rows.clone()))?;
         self.swarm.behaviour_mut().chat.replace(chat);
+        // The old one has written everything when it is dropped; then its folder goes, and what was fetched without another place.
+        drop(std::mem::replace(&mut self.swarm.behaviour_mut().blobs, blobs));
+        remove_other_files(&self.config.data_dir, &dir).context("the records of files")?;
+        let fetched = files::default_folder(&self.config.data_dir);
+        if fetched.exists() {
+            std::fs::remove_dir_all(fetched).context("files that were fetched")?;
+        }
         (self.chat.mixing, self.chat.arriving) = (BTreeMap::new(), BTreeMap::new());
-        let peers: Vec<_> = self.wiring.peers.identified().copied().collect();
+        self.chat.files = files::Files::default();
+        // New connections know nothing of what the old ones served.
+        let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in peers {
-            let is_lan = self.wiring.peers.is_lan(&peer);
-            self.meet(&peer, is_lan);
+            let _left = self.swarm.disconnect_peer_id(peer);
         }
         Ok(erased)
     }

@@ -176,6 +176,19 @@ impl App {
         }
     }
 
+    /// What is being written stays in its conversation: in another one it could reach the wrong people.
+    fn change_draft(&mut self, to: &str) {
+        if self.current == to {
+            return;
+        }
+        let draft = self.input.text().to_owned();
+        if let Some(left) = self.room_mut(&self.current.clone()) {
+            left.draft = draft;
+        }
+        let draft = self.room_mut(to).map(|room| std::mem::take(&mut room.draft)).unwrap_or_default();
+        self.input.set(&draft);
+    }
+
     /// Opens a conversation.
     pub(super) fn open(&mut self, to: &str) -> Vec<Ask> {
         if self.enter(to).is_none() {
@@ -185,6 +198,7 @@ impl App {
         if let Some(left) = self.room_mut(&self.current.clone()).filter(|room| room.to != to) {
             left.trim(PAGE);
         }
+        self.change_draft(to);
         self.current = to.to_owned();
         self.scroll = 0;
         self.members.clear();

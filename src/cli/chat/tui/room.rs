@@ -51,6 +51,8 @@ pub(super) struct Room {
     pub(super) unread_at_open: u32,
     /// Whether the person was told to compare safety words.
     pub(super) is_told: bool,
+    /// What was being written in it when another one was opened.
+    pub(super) draft: String,
     names: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -70,6 +72,7 @@ impl Room {
             is_stale: false,
             wanted: PAGE,
             unread_at_open: 0,
+            draft: String::new(),
             is_told: false,
             names: BTreeMap::new(),
         }

@@ -83,7 +83,7 @@ pub enum Refusal {
     #[error("a name has 1 to 64 bytes without control characters")]
     BadName,
     /// The name is taken.
-    #[error("{0} is the name of another contact")]
+    #[error("{0} is taken: it is the name of another one")]
     NameTaken(String),
     /// A text with characters that would change the terminal or the direction of writing.
     #[error("the text has control characters, escapes or marks that change the direction of writing")]
@@ -92,7 +92,7 @@ pub enum Refusal {
     #[error("a message has 1 to {0} bytes")]
     TooLong(usize),
     /// The policy of the contact forbids what was asked for.
-    #[error("the contact's policy forbids this transport")]
+    #[error("this way is not allowed here")]
     Forbidden,
     /// The contact is blocked.
     #[error("the contact is blocked")]
@@ -133,16 +133,16 @@ impl Refusal {
     /// What can be done about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Unknown(_) => "list what is known with `fog chat list` and `fog chat contacts`",
+            Self::Unknown(_) => "`fog chat conversations` and `fog chat contact list` show what is known",
             Self::NoCard(_) => "add the peer's invite, or connect to it",
             Self::BadName | Self::NameTaken(_) => "choose another name",
             Self::BadText | Self::TooLong(_) => "shorten or clean the text; send long ones as a file",
-            Self::Forbidden => "change the contact's policy first",
-            Self::Blocked => "unblock the contact first",
+            Self::Forbidden => "`fog chat contact policy` changes it; rooms and groups choose no way",
+            Self::Blocked => "`fog chat contact block NAME --undo` takes that back",
             Self::Full(_) => "wait until something is delivered, or leave a conversation",
-            Self::WrongKind => "see the conversation's kind with `fog chat list`",
+            Self::WrongKind => "`fog chat conversations` shows what kind it is",
             Self::OtherPassword(_) => "leave the room first, then join it again",
-            Self::NotEntitled => "ask an admin of the group",
+            Self::NotEntitled => "ask an admin of the group; if you are only invited: `fog chat group accept`",
             Self::Pointless | Self::Oneself => "nothing needs to be done",
             Self::Disputed => "begin as a new device",
             Self::Incomplete => "connect to other members: they bring back what they have",
