@@ -20,7 +20,10 @@ use super::{
     mix::{DEFAULT_TIMEOUT_S, timeout},
     ndjson,
 };
-use crate::node::chat::report::{ChatStatus, Contact, Conversation, Destroyed, Line, Member, News, Sent, Target, Why};
+use crate::node::{
+    chat::report::{ChatStatus, Contact, Conversation, Destroyed, Line, Member, News, Sent, Target, Why},
+    command::Failure,
+};
 
 /// A message.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -190,18 +193,31 @@ pub(super) async fn send(State(api): State<Api>, Body(message): Body<ChatMessage
     let is_direct = to.starts_with('@');
     let Json(mut sent) = answer(api.node.chat(move |desk| desk.send(&to, &text, via.as_deref()))).await?;
     let mut patience = pin!(tokio::time::sleep(patience));
-    while wait && !is_over(&sent.state, is_direct) {
+    let mut is_stored = false;
+    // What is told of a message is told when it is on the disk: until then it could be lost with the node.
+    while !is_stored || wait && !is_over(&sent.state, is_direct) {
         let id = sent.id.clone();
         let next = tokio::select! {
             () = patience.as_mut() => break,
             next = news.recv() => next,
         };
         match next {
-            Ok(News::State(state)) if state.id == id => sent = state,
+            Ok(News::State(state)) if state.id == id => (sent, is_stored) = (state, true),
+            Ok(News::Message(line)) if line.id == id => {
+                sent = Sent { id, state: line.state, via: line.via, reason: line.reason };
+                is_stored = true;
+            }
             Err(RecvError::Lagged(_)) => Json(sent) = answer(api.node.chat(move |desk| desk.state(&id))).await?,
             Err(RecvError::Closed) => break,
             Ok(_) => {}
         }
+        is_stored |= sent.reason.as_deref() != Some("not_stored") && sent.state != "queued";
+    }
+    if !is_stored {
+        return Err(ApiError::from(Failure::timed_out(
+            "the store has not taken the message yet",
+            "is the disk full? `fog status`",
+        )));
     }
     Ok(Json(sent))
 }

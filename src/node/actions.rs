@@ -146,7 +146,7 @@ impl EventLoop {
                 Heard::Ignore => Acceptance::Ignore,
                 Heard::Reject => Acceptance::Reject,
             },
-            Topic::Chat(_) => match behaviour.chat.handle_gossip(&from, bytes) {
+            Topic::Chat(bucket) => match self.judge_chat(bucket, &from, bytes) {
                 Validation::Accept => Acceptance::Accept,
                 Validation::Ignore => Acceptance::Ignore,
                 Validation::Reject => Acceptance::Reject,
@@ -159,7 +159,7 @@ impl EventLoop {
             Acceptance::Ignore => MessageAcceptance::Ignore,
             Acceptance::Reject => MessageAcceptance::Reject,
         };
-        behaviour.gossip.report_message_validation_result(id, &from, verdict);
+        self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &from, verdict);
         if is_invalid && let Some(from) = node_id(&from) {
             let actions = self.wiring.handle_offence(from, Offence::Invalid, now);
             self.perform(actions, now);

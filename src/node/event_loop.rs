@@ -58,6 +58,7 @@ impl EventLoop {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shutdown = self.shutdown.clone();
+        self.start_chat();
         self.on_epoch();
         let mut next_epoch = self.next_epoch();
         loop {

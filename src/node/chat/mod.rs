@@ -7,7 +7,7 @@ pub mod report;
 mod rows;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -16,8 +16,12 @@ use std::{
 use anyhow::Context as _;
 use fog_base::{MessageId, Network, NodeId};
 use fog_chat::{
-    Chat,
-    core::engine::{self, MixAddress, MixProgress, Row},
+    Chat, Envelope, Reject,
+    core::{
+        engine::{self, MixAddress, MixProgress, Row, Validation},
+        limits::Rates,
+        tag::BUCKETS,
+    },
 };
 use fog_mix::core::{
     endpoint::{Delivery, Kind, Send, SentNews, SentState},
@@ -44,12 +48,15 @@ use super::{
 };
 use crate::{
     config::Config,
+    invite,
     keys::Keys,
     store::{Batch, Durability, Store, Table},
 };
 
 /// Events that a slow reader may be behind.
 const NEWS_QUEUE: usize = 1024;
+/// Envelopes of others that are passed on for one peer: a second, and at once.
+const CARRIED: (f64, f64) = (1000.0, 4000.0);
 /// The folder of files in the data directory.
 const FILES: &str = "blobs";
 /// How long a message may take through the mixnet before the engine sends it again.
@@ -69,6 +76,10 @@ pub(super) struct ChatState {
     arriving: BTreeMap<u64, Vec<MessageId>>,
     /// What came and whose batch the engine has not handed out yet.
     unassigned: Vec<MessageId>,
+    /// Buckets that the engine listens to.
+    heard: BTreeSet<u8>,
+    /// What each peer may have carried.
+    carried: Rates<NodeId>,
     /// Batches that the store has not answered for.
     unstored: usize,
 }
@@ -118,7 +129,9 @@ pub(super) fn open(
     let master = key::open_or_create(&config.data_dir, keys).context("the key of chat cannot be read")?;
     let (blobs, dir) = open_files(config, network, &master)?;
     remove_other_files(&config.data_dir, &dir).context("what is left of files that were destroyed")?;
-    let chat = device(config, keys, network, (master, rows.clone()))?;
+    let mut chat = device(config, keys, network, (master, rows.clone()))?;
+    // Those of the last run hold what was sent meanwhile; contacts must not be told that there are none.
+    chat.set_mailboxes(slots(super::mailboxes(keys, &super::stored_mailboxes(&**store)?)), clock::now());
     let (news, _) = broadcast::channel(NEWS_QUEUE);
     let state = ChatState {
         store: Arc::clone(store),
@@ -128,9 +141,16 @@ pub(super) fn open(
         mixing: BTreeMap::new(),
         arriving: BTreeMap::new(),
         unassigned: Vec::new(),
+        heard: BTreeSet::new(),
+        carried: Rates::new(CARRIED),
         unstored: 0,
     };
     Ok((fog_chat::Behaviour::new(&network.id, chat), blobs, state))
+}
+
+/// Mailboxes as cards have them.
+fn slots(mailboxes: Vec<invite::Mailbox>) -> Vec<(NodeId, [u8; 32])> {
+    mailboxes.into_iter().map(|mailbox| (mailbox.relay, mailbox.slot)).collect()
 }
 
 fn device(
@@ -163,13 +183,18 @@ impl EventLoop {
             fog_chat::Event::Persist { number, rows, is_synced } => self.persist(number, rows, is_synced),
             fog_chat::Event::Subscribe(bucket, on) => {
                 let topic = Topic::Chat(bucket).ident(&self.network.id);
+                let is_carried = self.carries_chat();
                 let gossip = &mut self.swarm.behaviour_mut().gossip;
                 if on {
+                    self.chat.heard.insert(bucket);
                     if let Err(error) = gossip.subscribe(&topic) {
                         tracing::warn!(%error, "gossip takes no more topics: rooms of one are not heard");
                     }
                 } else {
-                    gossip.unsubscribe(&topic);
+                    self.chat.heard.remove(&bucket);
+                    if !is_carried {
+                        gossip.unsubscribe(&topic);
+                    }
                 }
             }
             fog_chat::Event::Publish { handle, bucket, bytes } => {
@@ -187,6 +212,38 @@ impl EventLoop {
                 self.perform(actions, now);
             }
             fog_chat::Event::Chat(event) => self.tell_of_chat(&event),
+        }
+    }
+
+    /// Whether this node passes on the envelopes of rooms that it is not in: members who know no address of each other meet at relays.
+    fn carries_chat(&self) -> bool {
+        !self.config.roles.is_empty()
+    }
+
+    /// Listens to all buckets if it carries chat.
+    pub(super) fn start_chat(&mut self) {
+        let carried = if self.carries_chat() { BUCKETS } else { 0 };
+        for bucket in 0..carried {
+            let topic = Topic::Chat(bucket).ident(&self.network.id);
+            if let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&topic) {
+                tracing::warn!(%error, "gossip takes no more topics: some rooms are not carried");
+            }
+        }
+    }
+
+    /// Judges an envelope: by the engine, where it is in a room of this bucket; else by its layout, its expiry and what its bearer may
+    /// have carried.
+    pub(super) fn judge_chat(&mut self, bucket: u8, from: &libp2p::PeerId, bytes: &[u8]) -> Validation {
+        if self.chat.heard.contains(&bucket) || !self.carries_chat() {
+            return self.swarm.behaviour_mut().chat.handle_gossip(from, bytes);
+        }
+        let now = clock::now();
+        let outcome = Envelope::parse(bytes, now.unix)
+            .and_then(|_| node_id(from).map_or(Err(Reject::Unknown), |from| self.chat.carried.take(from, now.mono)));
+        match outcome {
+            Ok(()) => Validation::Accept,
+            Err(reject) if reject.is_misbehaviour() => Validation::Reject,
+            Err(_) => Validation::Ignore,
         }
     }
 
@@ -232,10 +289,9 @@ impl EventLoop {
         let status = behaviour.mix.stats().status();
         // Without roles an answer needs a mailbox.
         let is_ready = status.ready && (!self.config.roles.is_empty() || !status.mailboxes.is_empty());
-        let mailboxes = super::mailboxes(&self.keys, &status.mailboxes);
         behaviour.chat.handle_mix_ready(is_ready);
-        let mailboxes = mailboxes.into_iter().map(|mailbox| (mailbox.relay, mailbox.slot)).collect();
-        behaviour.chat.chat_mut().set_mailboxes(mailboxes, clock::now());
+        let mailboxes = slots(self.invite_mailboxes());
+        self.swarm.behaviour_mut().chat.chat_mut().set_mailboxes(mailboxes, clock::now());
     }
 
     /// A peer of our network is here.

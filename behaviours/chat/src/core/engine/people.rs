@@ -50,7 +50,6 @@ struct Saved {
     card: Vec<u8>,
     name: String,
     flags: [bool; 6],
-    told: Option<[u8; 32]>,
 }
 
 impl Person {
@@ -60,7 +59,7 @@ impl Person {
 
     pub(super) fn save(&self) -> Zeroizing<Vec<u8>> {
         let flags = [self.is_proved, self.is_contact, self.is_verified, self.is_mixed, self.is_blocked, self.is_met];
-        let saved = Saved { card: self.card.to_bytes(), name: self.name.clone(), flags, told: self.told };
+        let saved = Saved { card: self.card.to_bytes(), name: self.name.clone(), flags };
         Zeroizing::new(serde_json::to_vec(&saved).unwrap_or_default())
     }
 
@@ -69,8 +68,18 @@ impl Person {
         // Its fallback key may be over; its node is still known.
         let card = Card::from_bytes(network, &saved.card, UnixMillis(0)).ok()?;
         let [is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met] = saved.flags;
-        let (name, told) = (saved.name, saved.told);
-        Some(Self { card, name, is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met, told })
+        // What it was told may have been lost with the crash: it is told again.
+        Some(Self {
+            card,
+            name: saved.name,
+            is_proved,
+            is_contact,
+            is_verified,
+            is_mixed,
+            is_blocked,
+            is_met,
+            told: None,
+        })
     }
 }
 
@@ -206,7 +215,10 @@ impl Chat {
         }
         self.secrets.handle_bundle(card.bundle_bytes(), now).map_err(Reject::from)?;
         if let Some(person) = self.people.get_mut(&device) {
-            let is_newer = card.bundle.seq >= person.card.bundle.seq;
+            // Of two cards with one bundle that without mailboxes was signed before any were found.
+            let is_emptier = card.mailboxes.is_empty() && !person.card.mailboxes.is_empty();
+            let (ours, theirs) = (person.card.bundle.seq, card.bundle.seq);
+            let is_newer = theirs > ours || (theirs == ours && !is_emptier);
             // A proved place is given up only for another proved one.
             if is_newer && (is_proved || !person.is_proved || person.card.node == card.node) {
                 let is_news = person.card != *card || person.is_proved != (person.is_proved || is_proved);
@@ -309,7 +321,6 @@ impl Chat {
         let hash = *hasher.finalize().as_bytes();
         let Some(person) = self.people.get_mut(&to).filter(|person| person.told != Some(hash)) else { return };
         person.told = Some(hash);
-        self.save_person(to);
         let body = [&[FRAME_CARD], &self.card.to_bytes()[..]].concat();
         self.queue_frame(to, secrets::Kind::Data, &body, Via::Auto, now.unix.plus(LIFETIME), now);
     }
