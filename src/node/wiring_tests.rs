@@ -111,9 +111,11 @@ fn only_a_peer_that_serves_kademlia_is_routed_to_and_only_where_it_can_be_dialle
     let mut wiring = wiring(mix());
     let (peer, _) = inbound(&mut wiring, 1, start());
     let actions = wiring.handle(identified(peer, NETWORK, &[]), start());
-    assert!(matches!(actions.as_slice(), [Action::Unroute(_)]), "{actions:?}");
+    assert!(matches!(actions.as_slice(), [Action::Meet { .. }, Action::Unroute(_)]), "{actions:?}");
     let actions = wiring.handle(identified(peer, NETWORK, &[KAD]), start());
-    let [Action::Route { addresses, .. }] = actions.as_slice() else { panic!("{actions:?}") };
+    let [Action::Meet { is_lan: true, .. }, Action::Route { addresses, .. }] = actions.as_slice() else {
+        panic!("{actions:?}")
+    };
     assert_eq!(addresses, &[address("/ip4/127.0.0.1/tcp/9")]);
     assert_eq!(wiring.peers.count(), 1);
 }
@@ -127,7 +129,7 @@ fn a_peer_on_the_internet_cannot_have_us_dial_into_our_lan() {
         wiring.handle(identified(peer, NETWORK, &[KAD]), start())
     };
     let actions = connect(&mut wiring, "/ip4/8.8.8.8/tcp/1");
-    assert!(matches!(actions.as_slice(), [Action::Unroute(_)]), "{actions:?}");
+    assert!(matches!(actions.as_slice(), [Action::Meet { .. }, Action::Unroute(_)]), "{actions:?}");
     let far = fog_directory::Address::from_bytes(&address("/ip4/9.9.9.9/tcp/1").to_vec()).unwrap();
     let near = fog_directory::Address::from_bytes(&address("/ip4/10.0.0.1/tcp/1").to_vec()).unwrap();
     let relays = [(NodeId([1; 32]), vec![near]), (NodeId([2; 32]), vec![near, far])];
