@@ -60,6 +60,7 @@ impl Demo {
             shown(&check);
             report.checks.push(check);
         };
+        await_room_in_epoch();
         match Testnet::up(&plan, tell) {
             Ok(testnet) => {
                 let mut stage = Stage { testnet, relays: self.relays };
@@ -75,6 +76,15 @@ impl Demo {
             tell(&format!("the nodes' logs are kept in {}", dir.display()));
         }
         Ok(report)
+    }
+}
+
+/// Waits while the set of the next epoch is about to be fixed: relays that begin in that moment are in the set after it, and the demo shows
+/// all of them in the first one.
+fn await_room_in_epoch() {
+    let phase = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() % EPOCH_SECONDS;
+    while (EPOCH_SECONDS / 3..EPOCH_SECONDS * 5 / 6).contains(&phase()) {
+        std::thread::sleep(std::time::Duration::from_millis(200));
     }
 }
 
