@@ -209,6 +209,9 @@ pub(super) async fn send(State(api): State<Api>, Body(message): Body<ChatMessage
             }
             Err(RecvError::Lagged(_)) => Json(sent) = answer(api.node.chat(move |desk| desk.state(&id))).await?,
             Err(RecvError::Closed) => break,
+            Ok(News::Notice { .. }) if !is_stored => {
+                let Json(()) = answer(api.node.chat(|desk| desk.check_running())).await?;
+            }
             Ok(_) => {}
         }
         is_stored |= sent.reason.as_deref() != Some("not_stored") && sent.state != "queued";

@@ -121,6 +121,7 @@ impl EventLoop {
         }
         warnings.extend(engine.trouble);
         warnings.extend(self.serving_warning());
+        warnings.extend(self.chat_warning());
         if self.config.faults.any() {
             warnings.push("faults are injected into this node's links: it is set up for a test".into());
         }
@@ -175,6 +176,7 @@ impl EventLoop {
         self.network_metrics(&mut metrics);
         self.directory_metrics(&mut metrics);
         self.mix_metrics(&mut metrics);
+        self.chat_metrics(&mut metrics);
         self.reputation_metrics(&mut metrics);
         self.lan_metrics(&mut metrics);
         let now = clock::now();
@@ -194,6 +196,8 @@ impl EventLoop {
             ("reputation", self.swarm.behaviour().reputation.reputation().drops()),
             ("reputation_exchange", self.swarm.behaviour().reputation.exchange().drops()),
             ("kademlia", self.swarm.behaviour().kad.drops()),
+            ("chat", &self.chat_drops()),
+            ("blobs", self.swarm.behaviour().blobs.drops()),
         ]);
         metrics.encode().map_err(|_| Failure::failed("the metrics cannot be written", ""))
     }
@@ -237,6 +241,15 @@ impl EventLoop {
         metrics.counter("mix_loops_lost", "Loops that did not", mix.loops_lost);
         metrics.gauge("mix_pool", "Packets in the mixing pool", mix.queue as f64);
         metrics.gauge("mix_ready", "1 while a path of the default length can be built", f64::from(u8::from(mix.ready)));
+    }
+
+    fn chat_metrics(&self, metrics: &mut Metrics) {
+        let counts = self.swarm.behaviour().chat.chat().counts();
+        metrics.gauge("chat_queued", "Own messages that wait for something", counts.queued as f64);
+        metrics.gauge("chat_carried", "Envelopes carried for others", counts.carried_for_others as f64);
+        metrics.gauge("chat_conversations", "Conversations", counts.conversations as f64);
+        metrics.counter("chat_desynced", "Direct conversations that lost step", counts.desynced);
+        metrics.counter("chat_healed", "Direct conversations that found it again", counts.healed);
     }
 
     fn directory_metrics(&self, metrics: &mut Metrics) {

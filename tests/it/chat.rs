@@ -282,11 +282,26 @@ fn panic_leaves_nothing_that_can_be_read_and_wrong_input_is_refused() {
         found
     };
     assert_eq!(holds(&node.dir, canary.as_bytes()), Vec::<String>::new());
+    let shared = node.dir.with_extension("shared");
+    fs::write(&shared, canary.repeat(1000)).expect("a file");
+    let path = shared.to_str().expect("text");
+    assert_eq!(chat(&["file", "send", "#lobby", path]).json_lines().len(), 1);
+    let kept = |folder: &str| {
+        fs::read_dir(node.dir.join(folder)).map(|found| found.flatten().map(|one| one.file_name()).collect())
+    };
+    let records: Vec<_> = kept("blobs").expect("a folder");
+    // Where a file that is fetched goes unless somebody says otherwise.
+    fs::create_dir_all(node.dir.join("files")).expect("a folder");
+    fs::copy(&shared, node.dir.join("files/fetched.txt")).expect("a file");
     let key = fs::read(node.dir.join("chat.key")).expect("the key file");
     assert_eq!(chat(&["panic"]).json()["destroyed"], true);
     assert_eq!(chat(&["conversations"]).json(), serde_json::json!([]));
     node.run(&["chat", "why", &id]).refused(1);
     assert_ne!(fs::read(node.dir.join("chat.key")).expect("a new key file"), key);
     assert_eq!(holds(&node.dir, &key), Vec::<String>::new());
+    assert_eq!(holds(&node.dir, canary.as_bytes()), Vec::<String>::new(), "what was fetched is gone");
+    assert!(!node.dir.join("files").exists());
+    let anew = kept("blobs").expect("a folder");
+    assert!(anew.len() == 1 && anew != records, "{anew:?} {records:?}");
     assert_eq!(chat(&["join", "#lobby"]).json()["to"], "#lobby", "chat begins anew");
 }

@@ -7,7 +7,9 @@ use std::{
     process::Command,
 };
 
-use super::support::{Alone, not_tried, ok, one_network_at_a_time, run_in};
+use fog_testnet::until;
+
+use super::support::{Alone, PATIENCE, not_tried, ok, one_network_at_a_time, run_in};
 
 /// A disk of a few megabytes. Unmounted when dropped.
 struct SmallDisk {
@@ -73,6 +75,32 @@ fn a_disk_that_fills_up_under_a_node_loses_nothing() {
     let dir = disk.mount.join("data");
     let mut node = Alone::start_in(&dir);
     let id = node.node_file()["peer_id"].clone();
+    let chat = |args: &[&str]| run_in(&dir, &[&["--json", "chat"], args].concat());
+    chat(&["join", "#lobby"]).json();
+    chat(&["send", "#lobby", "before"]).json();
+    let filling = disk.fill();
+    // A few may find room in what the log has of the disk; what is not on it is refused, and chat says that it stands still.
+    let mut kept = vec!["before".to_owned()];
+    let refused = (0..200).map(|n| format!("{n} {}", "x".repeat(4000))).find_map(|text| {
+        let ended = chat(&["send", "#lobby", &text]);
+        kept.extend((ended.code == Some(0)).then_some(text));
+        (ended.code != Some(0)).then_some(ended)
+    });
+    refused.expect("the disk is full").refused(1);
+    let stands = || run_in(&dir, &["--json", "status"]).json()["warnings"].to_string().contains("chat stands still");
+    assert!(stands());
+    let shown = || -> Vec<String> {
+        let text = |line: &serde_json::Value| line["text"].as_str().unwrap_or_default().to_owned();
+        chat(&["history", "#lobby"]).json_lines().iter().map(text).collect()
+    };
+    fs::remove_file(&filling).expect("room again");
+    ok(until("chat goes on", PATIENCE, || {
+        let ended = chat(&["send", "#lobby", "after"]);
+        if ended.code == Some(0) { Ok(()) } else { Err(ended.stderr) }
+    }));
+    kept.push("after".to_owned());
+    assert_eq!(shown(), kept, "what was refused is not there, and what was taken is");
+    assert!(!stands());
     let filling = disk.fill();
     assert_eq!(ok(node.client().status()).state, "joining", "it answers on a full disk");
     assert!(node.process.is_running());
@@ -81,6 +109,7 @@ fn a_disk_that_fills_up_under_a_node_loses_nothing() {
     fs::remove_file(filling).expect("room again");
     let again = Alone::start_in(&dir);
     assert_eq!(again.node_file()["peer_id"], id);
+    assert_eq!(shown(), kept);
     drop(again);
     assert_log_has_no_panic(&dir.with_extension("log"));
 }

@@ -239,6 +239,7 @@ fn list(conversations: &[Conversation]) -> String {
     table(["TO", "KIND", "UNREAD", "MEMBERS", "LAST"], &rows)
 }
 
+/// The proof of a message, for a person.
 fn explain(why: &Why) -> String {
     let mut text = format!(
         "message {}\n  in {}, signed by {}\n  number {} of its author there, depth {}; it is {}\n",

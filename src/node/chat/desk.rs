@@ -34,6 +34,8 @@ pub(crate) struct Desk<'a> {
     pub(super) lan: u64,
     pub(super) net: u64,
     pub(super) mix_ready: bool,
+    /// The store takes what chat writes, as far as is known.
+    pub(super) is_running: bool,
 }
 
 impl From<Refusal> for Failure {
@@ -96,6 +98,11 @@ impl Desk<'_> {
         let to = self.chat.resolve(to)?;
         let id = self.chat.send(to, Kind::TEXT, text.as_bytes(), via(way)?, self.now)?;
         Ok(self.sent(&id))
+    }
+
+    /// An error if what was sent last may not have been stored.
+    pub(crate) fn check_running(&self) -> Result<(), Failure> {
+        if self.is_running { Ok(()) } else { Err(Refusal::StoreFailed.into()) }
     }
 
     /// How far a message is.
@@ -190,6 +197,13 @@ impl Desk<'_> {
             role: member.role.name().to_owned(),
         };
         Ok(self.chat.members(self.chat.resolve(to)?)?.into_iter().map(of).collect())
+    }
+
+    /// Whether this is a group whose members do not count this device among them.
+    fn is_removed(&self, conversation: &ConversationId) -> bool {
+        let me = self.chat.device();
+        let lacks_me = |members: Vec<engine::Member>| members.iter().all(|member| member.device != me);
+        self.name_of(conversation).starts_with('&') && self.chat.members(*conversation).is_ok_and(lacks_me)
     }
 
     pub(crate) fn contacts(&self) -> Vec<Contact> {
@@ -299,6 +313,9 @@ impl Desk<'_> {
                 News::Retracted { to: self.name_of(conversation), id: message.to_string() }
             }
             Event::State(id) => News::State(self.sent(id)),
+            Event::Members(conversation) if self.is_removed(conversation) => {
+                notice(Some(conversation), "you are no member any more: what is said from now on is not for you".into())
+            }
             Event::Members(conversation) => News::Members { to: self.name_of(conversation) },
             Event::Invited { group, by } => notice(
                 Some(group),

@@ -53,11 +53,18 @@ struct Sharing {
     reply: Reply<FileDone>,
 }
 
-/// All that somebody waits for.
-#[derive(Debug, Default)]
+/// Where the records are, and all that somebody waits for.
+#[derive(Debug)]
 pub(super) struct Files {
+    pub(super) folder: PathBuf,
     sharing: BTreeMap<TaskId, Sharing>,
     fetching: BTreeMap<TaskId, (MessageId, FileEvents)>,
+}
+
+impl Files {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder, sharing: BTreeMap::new(), fetching: BTreeMap::new() }
+    }
 }
 
 /// Where files go if nobody says otherwise.

@@ -22,42 +22,61 @@ use crate::{
 pub const FILE: &str = "chat.key";
 const CONTEXT: &[u8] = b"fog chat.key v1";
 const SEALED: usize = sealing::NONCE + 32 + sealing::TAG;
+/// What a destroyed key is overwritten with, one after the other.
+const OVERWRITES: [u8; 2] = [0xff, 0x00];
 
-/// The key of the data directory; a new one if there is none.
-pub(super) fn open_or_create(data_dir: &Path, keys: &Keys) -> anyhow::Result<Zeroizing<[u8; 32]>> {
-    let path = data_dir.join(FILE);
-    let seal = SealKey::new(keys.storage().clone());
-    match fs::read(&path) {
-        Ok(sealed) => {
-            let opened = seal.open(CONTEXT, &sealed).with_context(|| format!("`{}` does not open", path.display()))?;
-            let Ok(key) = opened.as_slice().try_into() else { bail!("`{}` is damaged", path.display()) };
-            Ok(Zeroizing::new(key))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = Zeroizing::new(sealing::random()?);
-            let sealed = seal.seal(CONTEXT, key.as_slice())?;
-            files::replace(&path, &sealed).with_context(|| format!("`{}`", path.display()))?;
-            Ok(key)
-        }
-        Err(error) => Err(error).with_context(|| format!("`{}`", path.display())),
-    }
+/// What the key file says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Chat goes on under this key.
+    Key(Zeroizing<[u8; 32]>),
+    /// There is none: chat has not begun, or its data directory was restored from a backup.
+    Nothing,
+    /// It was overwritten: what it sealed is to be erased.
+    Destroyed,
 }
 
-/// Overwrites the key and removes its file; each step is on the disk before the next. That there is none is fine.
-pub(super) fn destroy(data_dir: &Path) -> io::Result<()> {
+/// Reads the key of a data directory.
+pub(super) fn read(data_dir: &Path, keys: &Keys) -> anyhow::Result<Found> {
     let path = data_dir.join(FILE);
-    let mut file = match fs::OpenOptions::new().write(true).open(&path) {
+    let sealed = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        read => read.with_context(|| format!("`{}`", path.display()))?,
+    };
+    if OVERWRITES.iter().any(|byte| sealed == [*byte; SEALED]) {
+        return Ok(Found::Destroyed);
+    }
+    let opened = SealKey::new(keys.storage().clone()).open(CONTEXT, &sealed);
+    let damaged =
+        || format!("`{}` is damaged or of another node; without it chat begins anew: remove it", path.display());
+    let Ok(key) = opened.with_context(damaged)?.as_slice().try_into() else { bail!(damaged()) };
+    Ok(Found::Key(Zeroizing::new(key)))
+}
+
+/// Writes a new key; the file is replaced as a whole.
+pub(super) fn create(data_dir: &Path, keys: &Keys) -> anyhow::Result<Zeroizing<[u8; 32]>> {
+    let path = data_dir.join(FILE);
+    let key = Zeroizing::new(sealing::random()?);
+    let sealed = SealKey::new(keys.storage().clone()).seal(CONTEXT, key.as_slice())?;
+    files::replace(&path, &sealed).with_context(|| format!("`{}`", path.display()))?;
+    Ok(key)
+}
+
+/// Overwrites the key, on the disk when this returns. The file stays until [`create`] replaces it: after a crash it tells that the rest is
+/// still to be erased. That there is none is fine.
+pub(super) fn destroy(data_dir: &Path) -> io::Result<()> {
+    let mut file = match fs::OpenOptions::new().write(true).open(data_dir.join(FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    for byte in [0xff, 0x00] {
+    for byte in OVERWRITES {
         file.rewind()?;
         file.write_all(&[byte; SEALED])?;
         file.sync_all()?;
     }
-    drop(file);
-    files::remove_if_there(&path)?;
-    files::sync_dir(data_dir)
+    // A file that was longer is no key, nor a destroyed one.
+    file.set_len(SEALED as u64)?;
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -68,17 +87,23 @@ mod tests {
     fn the_key_stays_until_it_is_destroyed_and_lies_sealed() {
         let dir = tempfile::tempdir().unwrap();
         let keys = Keys::generate().unwrap();
-        let key = open_or_create(dir.path(), &keys).unwrap();
-        assert_eq!(open_or_create(dir.path(), &keys).unwrap(), key);
-        let bytes = fs::read(dir.path().join(FILE)).unwrap();
+        assert_eq!(read(dir.path(), &keys).unwrap(), Found::Nothing);
+        destroy(dir.path()).unwrap();
+        assert_eq!(read(dir.path(), &keys).unwrap(), Found::Nothing);
+        let key = create(dir.path(), &keys).unwrap();
+        assert_eq!(read(dir.path(), &keys).unwrap(), Found::Key(key.clone()));
+        let file = dir.path().join(FILE);
+        let bytes = fs::read(&file).unwrap();
         assert_eq!(bytes.len(), SEALED);
         assert!(!bytes.windows(32).any(|window| window == key.as_slice()));
-        assert!(open_or_create(dir.path(), &Keys::generate().unwrap()).is_err(), "another node's");
-        fs::write(dir.path().join(FILE), &bytes[..40]).unwrap();
-        assert!(open_or_create(dir.path(), &keys).is_err(), "torn: a new one would orphan all rows without a word");
+        assert!(read(dir.path(), &Keys::generate().unwrap()).is_err(), "another node's");
+        fs::write(&file, &bytes[..40]).unwrap();
+        assert!(read(dir.path(), &keys).is_err(), "torn: a new one would orphan all rows without a word");
+        fs::write(&file, &bytes).unwrap();
         destroy(dir.path()).unwrap();
-        destroy(dir.path()).unwrap();
-        assert!(!dir.path().join(FILE).exists());
-        assert_ne!(open_or_create(dir.path(), &keys).unwrap(), key);
+        assert_eq!(read(dir.path(), &keys).unwrap(), Found::Destroyed);
+        fs::write(&file, [0xff; SEALED]).unwrap();
+        assert_eq!(read(dir.path(), &keys).unwrap(), Found::Destroyed, "a crash between the two passes");
+        assert_ne!(create(dir.path(), &keys).unwrap(), key);
     }
 }

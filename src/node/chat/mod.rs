@@ -1,6 +1,7 @@
 //! Chat in this node: what it is started with, and what its events and the commands for it lead to.
 
 mod desk;
+mod device;
 mod files;
 mod key;
 pub mod report;
@@ -8,15 +9,13 @@ mod rows;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use anyhow::Context as _;
-use fog_base::{MessageId, Network, NodeId};
+use fog_base::{DropCounters, MessageId, Network, NodeId};
 use fog_chat::{
-    Chat, Envelope, Reject,
+    Envelope, Reject,
     core::{
         engine::{self, MixAddress, MixProgress, Row, Validation},
         limits::Rates,
@@ -29,21 +28,20 @@ use fog_mix::core::{
 };
 use libp2p::gossipsub::PublishError;
 use rand::RngExt;
-use tokio::sync::{broadcast, oneshot};
-use zeroize::Zeroizing;
+use tokio::sync::broadcast;
 
 pub(crate) use self::desk::Desk;
 pub use self::files::{FileEvent, FileEvents};
 pub use self::key::FILE as KEY_FILE;
-use self::{report::News, rows::StoredRows};
+use self::{device::Trouble, report::News};
 use super::{
     behaviour::{node_id, peer_id},
     clock,
-    command::{Failure, Reply},
     contacts::Dial,
     event_loop::EventLoop,
     gossip::Topic,
     mixnet::Stored,
+    peers::PathKind,
     reputation::Offence,
 };
 use crate::{
@@ -57,8 +55,6 @@ use crate::{
 const NEWS_QUEUE: usize = 1024;
 /// Envelopes of others that are passed on for one peer: a second, and at once.
 const CARRIED: (f64, f64) = (1000.0, 4000.0);
-/// The folder of files in the data directory.
-const FILES: &str = "blobs";
 /// How long a message may take through the mixnet before the engine sends it again.
 const MIX_TIMEOUT: Duration = Duration::from_secs(300);
 /// Chat messages in the mixnet at a time.
@@ -67,55 +63,42 @@ const MAX_MIXING: usize = 4096;
 /// What chat needs of the node while it runs.
 pub(super) struct ChatState {
     store: Arc<dyn Store>,
-    rows: StoredRows,
     files: files::Files,
     pub(super) news: broadcast::Sender<News>,
     /// What is in the mixnet, and what the engine calls it.
     mixing: BTreeMap<MessageId, (u64, Option<MixProgress>)>,
-    /// What came through the mixnet and is acknowledged when this batch is on the disk.
-    arriving: BTreeMap<u64, Vec<MessageId>>,
-    /// What came and whose batch the engine has not handed out yet.
+    /// The batch that the store has not answered for; the engine hands out one at a time.
+    writing: Option<Writing>,
+    batches: u64,
+    /// What came through the mixnet and whose batch the engine has not handed out yet.
     unassigned: Vec<MessageId>,
     /// Buckets that the engine listens to.
     heard: BTreeSet<u8>,
     /// What each peer may have carried.
     carried: Rates<NodeId>,
-    /// Batches that the store has not answered for.
-    unstored: usize,
+    /// Envelopes that are not passed on.
+    drops: DropCounters,
+    trouble: Option<Trouble>,
+}
+
+/// A batch on its way to the disk.
+struct Writing {
+    /// The node's number of it, which no other device of this process has.
+    batch: u64,
+    /// The engine's number of it.
+    number: u64,
+    /// What came through the mixnet and is acknowledged when this is on the disk.
+    arrived: Vec<MessageId>,
 }
 
 impl std::fmt::Debug for ChatState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let written = self.writing.as_ref().map(|writing| writing.batch);
         f.debug_struct("ChatState")
             .field("mixing", &self.mixing.len())
-            .field("unstored", &self.unstored)
+            .field("writing", &written)
             .finish_non_exhaustive()
     }
-}
-
-/// Starts the files that belong to a key of chat: their records are sealed under it, in a folder of its own. Folders of other keys are of
-/// a chat that was destroyed.
-fn open_files(
-    config: &Config,
-    network: &Network,
-    master: &Zeroizing<[u8; 32]>,
-) -> anyhow::Result<(fog_blobs::Behaviour, PathBuf)> {
-    let secret = Zeroizing::new(blake3::derive_key("fog blobs records v1", master.as_slice()));
-    let name = blake3::derive_key("fog blobs folder v1", master.as_slice());
-    let dir = config.data_dir.join(FILES).join(data_encoding::HEXLOWER.encode(name.get(..8).unwrap_or_default()));
-    let settings = fog_blobs::Config::new(network.id, &dir, secret);
-    Ok((fog_blobs::Behaviour::new(settings).context("the files cannot be opened")?, dir))
-}
-
-/// Removes what a chat that was destroyed left of its files.
-fn remove_other_files(data_dir: &Path, ours: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(data_dir.join(FILES))? {
-        let path = entry?.path();
-        if path != ours {
-            std::fs::remove_dir_all(path)?;
-        }
-    }
-    Ok(())
 }
 
 /// Opens the device of a data directory, or begins a new one.
@@ -125,50 +108,32 @@ pub(super) fn open(
     network: &Network,
     store: &Arc<dyn Store>,
 ) -> anyhow::Result<(fog_chat::Behaviour, fog_blobs::Behaviour, ChatState)> {
-    let rows = StoredRows::new(Arc::clone(store));
-    let master = key::open_or_create(&config.data_dir, keys).context("the key of chat cannot be read")?;
-    let (blobs, dir) = open_files(config, network, &master)?;
-    remove_other_files(&config.data_dir, &dir).context("what is left of files that were destroyed")?;
-    let mut chat = device(config, keys, network, (master, rows.clone()))?;
+    let mut opened = device::open(config, keys, network, store)?;
+    let blobs = device::open_files(network, &opened)?;
+    device::erase_other_files(&opened.files)?;
     // Those of the last run hold what was sent meanwhile; contacts must not be told that there are none.
-    chat.set_mailboxes(slots(super::mailboxes(keys, &super::stored_mailboxes(&**store)?)), clock::now());
+    let mailboxes = slots(super::mailboxes(keys, &super::stored_mailboxes(&**store)?));
+    opened.chat.set_mailboxes(mailboxes, clock::now());
     let (news, _) = broadcast::channel(NEWS_QUEUE);
     let state = ChatState {
         store: Arc::clone(store),
-        rows,
-        files: files::Files::default(),
+        files: files::Files::new(opened.files),
         news,
         mixing: BTreeMap::new(),
-        arriving: BTreeMap::new(),
+        writing: None,
+        batches: 0,
         unassigned: Vec::new(),
         heard: BTreeSet::new(),
         carried: Rates::new(CARRIED),
-        unstored: 0,
+        drops: DropCounters::default(),
+        trouble: None,
     };
-    Ok((fog_chat::Behaviour::new(&network.id, chat), blobs, state))
+    Ok((fog_chat::Behaviour::new(&network.id, opened.chat), blobs, state))
 }
 
 /// Mailboxes as cards have them.
 fn slots(mailboxes: Vec<invite::Mailbox>) -> Vec<(NodeId, [u8; 32])> {
     mailboxes.into_iter().map(|mailbox| (mailbox.relay, mailbox.slot)).collect()
-}
-
-fn device(
-    config: &Config,
-    keys: &Keys,
-    network: &Network,
-    (master, rows): (Zeroizing<[u8; 32]>, StoredRows),
-) -> anyhow::Result<Chat> {
-    let node = keys.node_id();
-    let settings = engine::Config { network: network.id, node, name: name(config, node), seal_key: keys.seal_public() };
-    Chat::open(settings, master, Box::new(rows), random(), clock::now()).context("chat cannot be opened")
-}
-
-/// Without a name of its own a node is `fog-` and the end of its id, which says nothing of its person.
-fn name(config: &Config, node: NodeId) -> String {
-    let id = node.to_string();
-    let default = || format!("fog-{}", id.get(id.len().saturating_sub(6)..).unwrap_or_default());
-    config.chat_name.clone().unwrap_or_else(default)
 }
 
 #[expect(clippy::disallowed_methods, reason = "randomness enters the node here")]
@@ -240,49 +205,46 @@ impl EventLoop {
         let now = clock::now();
         let outcome = Envelope::parse(bytes, now.unix)
             .and_then(|_| node_id(from).map_or(Err(Reject::Unknown), |from| self.chat.carried.take(from, now.mono)));
-        match outcome {
-            Ok(()) => Validation::Accept,
-            Err(reject) if reject.is_misbehaviour() => Validation::Reject,
-            Err(_) => Validation::Ignore,
-        }
+        let Err(reject) = outcome else { return Validation::Accept };
+        self.chat.drops.count(reject.drop_reason());
+        if reject.is_misbehaviour() { Validation::Reject } else { Validation::Ignore }
     }
 
     fn persist(&mut self, number: u64, rows: Vec<Row>, is_synced: bool) {
         let mut batch = Batch::new();
-        self.chat.rows.stage(number, &rows);
         for Row { key, value } in rows {
             match value {
                 Some(value) => batch.put(Table::Chat, key, value),
                 None => batch.delete(Table::Chat, key),
             };
         }
-        let arrived = std::mem::take(&mut self.chat.unassigned);
-        if !arrived.is_empty() {
-            self.chat.arriving.insert(number, arrived);
-        }
-        self.chat.unstored += 1;
+        self.chat.batches += 1;
+        let (name, arrived) = (self.chat.batches, std::mem::take(&mut self.chat.unassigned));
+        self.chat.writing = Some(Writing { batch: name, number, arrived });
         let durability = if is_synced { Durability::Synced } else { Durability::Relaxed };
         match self.store.submit(batch, durability) {
-            Ok(committed) => self.answer(committed, move |ok| Stored::Chat(number, ok)),
-            Err(_) => self.on_chat_stored(number, false),
+            Ok(committed) => self.answer(committed, move |ok| Stored::Chat(name, ok)),
+            Err(_) => self.on_chat_stored(name, false),
         }
     }
 
-    /// The store has answered for a batch.
-    pub(super) fn on_chat_stored(&mut self, number: u64, ok: bool) {
-        self.chat.rows.settle(number);
-        self.chat.unstored = self.chat.unstored.saturating_sub(1);
-        for message in self.chat.arriving.remove(&number).unwrap_or_default() {
+    /// The store has answered for a batch; a device that was destroyed meanwhile does not hear it.
+    pub(super) fn on_chat_stored(&mut self, batch: u64, ok: bool) {
+        let Some(writing) = self.chat.writing.take_if(|writing| writing.batch == batch) else { return };
+        for message in writing.arrived {
             self.swarm.behaviour_mut().mix.accepted(message, ok);
         }
-        self.swarm.behaviour_mut().chat.handle_persisted(number, ok);
+        self.swarm.behaviour_mut().chat.handle_persisted(writing.number, ok);
+        self.note_chat_stored(ok);
     }
 
     /// Regularly: what came and changed nothing is acknowledged too; and whether the mixnet can be used.
     pub(super) fn chat_tick(&mut self) {
-        if self.chat.unstored == 0 {
+        self.retry_chat();
+        if self.chat.writing.is_none() {
+            let ok = self.is_chat_running();
             for message in std::mem::take(&mut self.chat.unassigned) {
-                self.swarm.behaviour_mut().mix.accepted(message, true);
+                self.swarm.behaviour_mut().mix.accepted(message, ok);
             }
         }
         let behaviour = self.swarm.behaviour_mut();
@@ -298,6 +260,13 @@ impl EventLoop {
     pub(super) fn meet(&mut self, peer: &libp2p::PeerId, is_lan: bool) {
         if let Some(node) = node_id(peer) {
             self.swarm.behaviour_mut().chat.handle_connected(node, is_lan);
+        }
+    }
+
+    /// Another device has taken the place of the one that knew who is here.
+    fn meet_again(&mut self) {
+        for view in self.wiring.peers.views(clock::now().mono) {
+            self.meet(&view.id, view.path == PathKind::Lan);
         }
     }
 
@@ -375,7 +344,7 @@ impl EventLoop {
     /// What a person works with.
     pub(super) fn desk(&mut self) -> Desk<'_> {
         let counts = self.peer_counts();
-        let now = clock::now();
+        let (now, is_running) = (clock::now(), self.is_chat_running());
         let behaviour = self.swarm.behaviour_mut();
         let mix_ready = behaviour.mix.stats().status().ready;
         Desk {
@@ -383,79 +352,11 @@ impl EventLoop {
             writer: &self.store,
             network: &self.network,
             now,
-            name: name(&self.config, self.keys.node_id()),
+            name: device::name(&self.config, self.keys.node_id()),
             lan: counts.lan as u64,
             net: (counts.direct + counts.relayed) as u64,
             mix_ready,
+            is_running,
         }
     }
-
-    /// Destroys the keys first, then the engine, then the rows; then begins a new device.
-    pub(super) fn chat_panic(&mut self, reply: Reply<report::Destroyed>) {
-        let begun = self.destroy_chat();
-        let erased = match begun {
-            Ok(erased) => erased,
-            Err(error) => {
-                let failure = Failure::failed(
-                    format!("chat cannot be destroyed: {error:#}"),
-                    "stop the node and delete its data directory",
-                );
-                return drop(reply.send(Err(failure)));
-            }
-        };
-        let store = Arc::clone(&self.chat.store);
-        tokio::spawn(async move {
-            let outcome = finish_erasing(store, erased).await;
-            drop(reply.send(outcome));
-        });
-    }
-
-    fn destroy_chat(&mut self) -> anyhow::Result<oneshot::Receiver<Result<(), crate::store::StoreError>>> {
-        key::destroy(&self.config.data_dir).context("the key file")?;
-        let mut batch = Batch::new();
-        for (key, _) in self.chat.store.scan(Table::Chat, &[])? {
-            batch.delete(Table::Chat, key);
-        }
-        for (key, _) in self.chat.store.scan(Table::Contacts, &[])? {
-            batch.delete(Table::Contacts, key);
-        }
-        let erased = self.store.submit(batch, Durability::Synced).map_err(|_| anyhow::anyhow!("the store is busy"))?;
-        let master = key::open_or_create(&self.config.data_dir, &self.keys).context("the new key file")?;
-        self.chat.rows = StoredRows::new(Arc::clone(&self.chat.store));
-        let (blobs, dir) = open_files(&self.config, &self.network, &master)?;
-        let chat = device(&self.config, &self.keys, &self.network, (master, self.chat.rows.clone()))?;
-        self.swarm.behaviour_mut().chat.replace(chat);
-        // The old one has written everything when it is dropped; then its folder goes, and what was fetched without another place.
-        drop(std::mem::replace(&mut self.swarm.behaviour_mut().blobs, blobs));
-        remove_other_files(&self.config.data_dir, &dir).context("the records of files")?;
-        let fetched = files::default_folder(&self.config.data_dir);
-        if fetched.exists() {
-            std::fs::remove_dir_all(fetched).context("files that were fetched")?;
-        }
-        (self.chat.mixing, self.chat.arriving) = (BTreeMap::new(), BTreeMap::new());
-        self.chat.files = files::Files::default();
-        // New connections know nothing of what the old ones served.
-        let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
-        for peer in peers {
-            let _left = self.swarm.disconnect_peer_id(peer);
-        }
-        Ok(erased)
-    }
-}
-
-async fn finish_erasing(
-    store: Arc<dyn Store>,
-    erased: oneshot::Receiver<Result<(), crate::store::StoreError>>,
-) -> Result<report::Destroyed, Failure> {
-    let failed = |error: String| {
-        Failure::failed(
-            format!("the keys are destroyed, so nothing of chat can be read; the rows are still there: {error}"),
-            "stop the node and delete its `store` directory",
-        )
-    };
-    erased.await.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
-    let compacted =
-        tokio::task::spawn_blocking(move || store.compact(Table::Chat).and_then(|()| store.compact(Table::Contacts)));
-    compacted.await.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
-    Ok(report::Destroyed { destroyed: true })
 }

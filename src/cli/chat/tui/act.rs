@@ -49,6 +49,7 @@ impl App {
             Command::Connect(target) => Action::Connect { target },
             Command::Verify { name, is_same } => Action::Verify { name, verified: is_same.then_some(true) },
             Command::GroupCreate(name) => Action::CreateGroup { name },
+            Command::GroupAccept(to) => Action::Accept { to },
             Command::GroupInvite(_) | Command::GroupRemove(_) | Command::GroupRole { .. } => {
                 return self.group(command);
             }

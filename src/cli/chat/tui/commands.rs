@@ -38,7 +38,7 @@ const fn spec(
     Spec { name, short, usage, help, args }
 }
 
-const GROUP: Arg = Arg::Word(&["create", "invite", "remove", "role", "members", "leave"]);
+const GROUP: Arg = Arg::Word(&["create", "invite", "accept", "remove", "role", "members", "leave"]);
 const CONFIRM: Arg = Arg::Word(&["yes"]);
 
 /// All commands, those of the first minute first.
@@ -58,7 +58,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec(
         "group",
         "g",
-        "create NAME | invite|remove @name | role @name admin|member",
+        "create NAME | invite|remove @name | accept &group | role @name admin|member",
         "closed groups",
         &[GROUP, Arg::Person, Arg::Word(&["admin", "member"])],
     ),
@@ -114,6 +114,7 @@ pub(super) enum Command {
     Verify { name: String, is_same: bool },
     GroupCreate(String),
     GroupInvite(String),
+    GroupAccept(String),
     GroupRemove(String),
     GroupRole { who: String, role: &'static str },
     Leave,
@@ -242,6 +243,7 @@ fn group(mut words: Words<'_>) -> Option<Command> {
     Some(match words.next()? {
         "create" => Command::GroupCreate(words.next()?.trim_start_matches('&').to_owned()),
         "invite" => Command::GroupInvite(person(words.next()?)),
+        "accept" => Command::GroupAccept(format!("&{}", words.next()?.trim_start_matches('&'))),
         "remove" | "kick" => Command::GroupRemove(person(words.next()?)),
         "role" => Command::GroupRole { who: person(words.next()?), role: one_of(&["admin", "member"], words.next()?)? },
         "members" | "list" => Command::Who,
@@ -272,6 +274,7 @@ mod tests {
         assert_eq!(parse("/m ana hi there"), Ok(Command::Message { to: "@ana".into(), text: Some("hi there".into()) }));
         assert_eq!(parse("/send &g '/tmp/a b'"), Ok(Command::Send { to: Some("&g".into()), path: "/tmp/a b".into() }));
         assert_eq!(parse("/send file:///tmp/a\\ b"), Ok(Command::Send { to: None, path: "/tmp/a b".into() }));
+        assert_eq!(parse("/group accept &club"), Ok(Command::GroupAccept("&club".into())));
         assert_eq!(parse("/group role @bo admin"), Ok(Command::GroupRole { who: "bo".into(), role: "admin" }));
         assert_eq!(parse("//join"), Ok(Command::Say("/join".into())));
         assert_eq!(parse("/panic"), Ok(Command::Panic { is_confirmed: false }));

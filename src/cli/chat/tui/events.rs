@@ -386,6 +386,7 @@ fn confirmation(action: &Action, id: Option<Label>, peer: Option<Label>) -> Stri
     let name = |name: &str| Label::new(name.trim_start_matches('@'));
     match action {
         Action::Invite { peer, .. } => format!("invited @{}", name(peer)),
+        Action::Accept { to } => format!("you take up the invitation into {}", name(to)),
         Action::Remove { peer, .. } => format!("removed @{}: what is said from now on is not for them", name(peer)),
         Action::Role { peer, role, .. } => format!("@{} is now {role}", name(peer)),
         Action::AddContact { name: Some(added), .. } => {

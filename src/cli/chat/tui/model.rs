@@ -248,6 +248,9 @@ pub(super) enum Action {
         group: String,
         peer: String,
     },
+    Accept {
+        to: String,
+    },
     Remove {
         group: String,
         peer: String,

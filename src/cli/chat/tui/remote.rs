@@ -17,7 +17,7 @@ use super::{
     text::Clean,
 };
 use crate::{
-    cli::{CliError, client::Client},
+    cli::{CliError, chat::explain, client::Client},
     config::Config,
 };
 
@@ -115,8 +115,8 @@ fn ask(client: &Client, what: What, progress: &mpsc::Sender<Event>) -> Result<Re
         }
         What::Members { to, .. } => Reply::Members(client.get_with("/v1/chat/members", &[("to", &to)], PATIENCE)?),
         What::Why { id } => {
-            let proof: Value = client.get_with("/v1/chat/why", &[("id", &id)], PATIENCE)?;
-            Reply::Why(Clean::new(&serde_json::to_string_pretty(&proof).unwrap_or_default()))
+            let why = client.get_with("/v1/chat/why", &[("id", &id)], PATIENCE)?;
+            Reply::Why(Clean::new(&explain(&why)))
         }
         What::Send { to, text, via, .. } => {
             let body = json!({ "to": to, "text": text, "via": via });
@@ -150,6 +150,7 @@ fn act<T: DeserializeOwned>(client: &Client, action: &Action) -> Result<T, CliEr
         Action::Leave { .. } => ("/v1/chat/leave", PATIENCE),
         Action::CreateGroup { .. } => ("/v1/chat/groups", PATIENCE),
         Action::Invite { .. } => ("/v1/chat/groups/invite", PATIENCE),
+        Action::Accept { .. } => ("/v1/chat/groups/accept", PATIENCE),
         Action::Remove { .. } => ("/v1/chat/groups/remove", PATIENCE),
         Action::Role { .. } => ("/v1/chat/groups/role", PATIENCE),
         Action::AddContact { .. } => ("/v1/chat/contacts", PATIENCE),

@@ -125,7 +125,7 @@ pub enum Refusal {
     #[error("the card is not valid: {0}")]
     BadCard(Reject),
     /// The store failed.
-    #[error("the store failed; restart the node")]
+    #[error("the store does not take what chat writes")]
     StoreFailed,
 }
 
@@ -147,7 +147,7 @@ impl Refusal {
             Self::Disputed => "begin as a new device",
             Self::Incomplete => "connect to other members: they bring back what they have",
             Self::BadCard(_) => "ask for a new invite",
-            Self::StoreFailed => "look at the disk, then restart the node",
+            Self::StoreFailed => "look at the disk; chat goes on by itself when there is room",
         }
     }
 }
