@@ -468,6 +468,12 @@ impl Edge {
         messages + self.streams.values().map(Stream::held).sum::<usize>()
     }
 
+    /// Acknowledges what did not come.
+    #[cfg(test)]
+    pub(super) fn push_sendme(&mut self, tag: CellTag) {
+        self.sendmes.push_back(tag);
+    }
+
     /// The sender's state.
     pub fn congestion(&self) -> &Congestion {
         &self.congestion
