@@ -1,0 +1,168 @@
+//! A circuit at the node that builds it: its layers, and where it stands.
+
+use std::time::Instant;
+
+use fog_base::NodeId;
+
+use super::{
+    cell::{Body, Cell, Command, PAYLOAD_LEN, TAG_LEN},
+    crypto::{
+        handshake::{BINDING_LEN, Waiting},
+        layer::{CellTag, ClientLayer, RelayLayer},
+    },
+    edge::Edge,
+    links::Attachment,
+    path::Hop,
+    types::{End, Isolation, Purpose},
+};
+
+/// Where a circuit stands.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Waits for a link to its first relay.
+    Connecting,
+    /// Waits for the answer of the next relay.
+    Building(Box<Waiting>),
+    /// Is there.
+    Open,
+}
+
+impl Stage {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Building(_) => "building",
+            Self::Open => "open",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct ClientCircuit {
+    pub(super) purpose: Purpose,
+    pub(super) isolation: Isolation,
+    /// Where it is to end; a spare one ends anywhere.
+    pub(super) end: Option<End>,
+    pub(super) hops: usize,
+    pub(super) path: Vec<Hop>,
+    /// Paths that may still be tried.
+    pub(super) attempts: u32,
+    pub(super) stage: Stage,
+    pub(super) link: Option<Attachment>,
+    pub(super) layers: Vec<ClientLayer>,
+    /// At a service: its part of the virtual hop.
+    pub(super) service: Option<RelayLayer>,
+    pub(super) is_virtual: bool,
+    pub(super) edge: Edge,
+    /// The payload that asks the last relay so far to go on.
+    pub(super) extend: Option<Vec<u8>>,
+    pub(super) binding: [u8; BINDING_LEN],
+    pub(super) created: Instant,
+    /// When it was first used.
+    pub(super) used: Option<Instant>,
+    pub(super) last_used: Instant,
+    /// When it must be built, or the next path is tried.
+    pub(super) deadline: Option<Instant>,
+    /// When this build began, and with how many hops.
+    pub(super) started: (Instant, usize),
+    pub(super) bytes: (u64, u64),
+    pub(super) is_listed: bool,
+}
+
+/// For whom a cell is that came.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Recognised {
+    /// From the last hop, for the edge.
+    Last(CellTag),
+    /// From a hop before it.
+    Before,
+    Nobody,
+}
+
+impl ClientCircuit {
+    pub(super) fn new(purpose: Purpose, end: Option<End>, isolation: Isolation, hops: usize, now: Instant) -> Self {
+        Self {
+            purpose,
+            isolation,
+            end,
+            hops,
+            path: Vec::new(),
+            attempts: 0,
+            stage: Stage::Connecting,
+            link: None,
+            layers: Vec::new(),
+            service: None,
+            is_virtual: false,
+            edge: Edge::new(true),
+            extend: None,
+            binding: [0; BINDING_LEN],
+            created: now,
+            used: None,
+            last_used: now,
+            deadline: None,
+            started: (now, 0),
+            bytes: (0, 0),
+            is_listed: false,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open)
+    }
+
+    pub(super) fn guard(&self) -> Option<NodeId> {
+        self.path.first().map(|hop| hop.relay.id)
+    }
+
+    /// Whether it has a cell to send.
+    pub(super) fn is_ready(&self) -> bool {
+        self.link.is_some() && (self.extend.is_some() || (self.is_open() && self.edge.is_ready()))
+    }
+
+    /// The next cell; `payload` is scratch.
+    pub(super) fn next_cell(&mut self, payload: &mut Vec<u8>, now: Instant) -> Option<Cell> {
+        let (_, hop) = self.link?;
+        payload.clear();
+        let is_counted = match self.extend.take() {
+            Some(extend) => {
+                *payload = extend;
+                false
+            }
+            None if self.is_open() => self.edge.next_payload(payload)?,
+            None => return None,
+        };
+        let mut cell = Cell::new(hop, Command::Relay);
+        let body = cell.body_mut();
+        body.iter_mut().skip(TAG_LEN).zip(payload.iter()).for_each(|(to, from)| *to = *from);
+        let tag = self.seal(body);
+        if is_counted {
+            self.edge.handle_sent(tag, now);
+        }
+        self.bytes.0 += PAYLOAD_LEN as u64;
+        Some(cell)
+    }
+
+    fn seal(&mut self, body: &mut Body) -> CellTag {
+        let mut layers = self.layers.iter_mut().rev();
+        let tag = match &mut self.service {
+            Some(service) => service.seal(body),
+            None => layers.next().map(|layer| layer.seal(body)).unwrap_or_default(),
+        };
+        layers.for_each(|layer| layer.pass(body));
+        tag
+    }
+
+    /// Takes the layers off a cell that came.
+    pub(super) fn open(&mut self, body: &mut Body) -> Recognised {
+        self.bytes.1 += PAYLOAD_LEN as u64;
+        let count = self.layers.len();
+        for (at, layer) in self.layers.iter_mut().enumerate() {
+            if let Some(tag) = layer.open(body) {
+                let is_last = at + 1 == count && self.service.is_none();
+                return if is_last { Recognised::Last(tag) } else { Recognised::Before };
+            }
+        }
+        let tag = self.service.as_mut().and_then(|service| service.open(body));
+        tag.map_or(Recognised::Nobody, Recognised::Last)
+    }
+}
