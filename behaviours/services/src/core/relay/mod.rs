@@ -1,0 +1,266 @@
+//! What a relay does for services and their clients: it keeps descriptors, passes introductions on, and joins circuits.
+//!
+//! A circuit serves one purpose: who introduces does not store, and who waits at a rendezvous does nothing else on that circuit.
+
+mod directory;
+mod introduction;
+mod rendezvous;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
+
+use fog_base::{Epoch, NetworkId, NodeId, Now};
+
+use super::{
+    circuit::Circuit,
+    reject::{Reject, Rejects},
+    ring::Ring,
+};
+use crate::wire::{AckStatus, Message};
+
+pub use directory::{MAX_BYTES, MAX_DESCRIPTORS};
+pub use introduction::{LIMIT_BURST, LIMIT_RATE, MAX_POINTS};
+pub use rendezvous::{MAX_COOKIES, WAIT};
+
+use directory::Directory;
+use introduction::IntroductionPoints;
+use rendezvous::Rendezvous;
+
+/// Circuits that are remembered for what they were used for.
+pub const MAX_CIRCUITS: usize = 32_768;
+/// What one circuit may do.
+const STORES: u8 = 4;
+const FETCHES: u8 = 8;
+const INTRODUCTIONS: u8 = 3;
+
+/// What a relay asks of its circuits. In order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a message back on a circuit.
+    Send(Circuit, Message),
+    /// From now on what comes on one leaves on the other.
+    Join(Circuit, Circuit),
+    /// Close a circuit.
+    Close(Circuit),
+}
+
+/// What a circuit was used for so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Directory { stores: u8, fetches: u8 },
+    Introduces(u8),
+    Introduced,
+    Waits,
+    Joined,
+}
+
+/// Counts for status and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Descriptors kept.
+    pub descriptors: usize,
+    /// Their bytes.
+    pub descriptor_bytes: usize,
+    /// Services that are introduced here.
+    pub points: usize,
+    /// Clients that wait here.
+    pub waiting: usize,
+}
+
+/// A relay's part.
+#[derive(Debug)]
+pub struct Relay {
+    network: NetworkId,
+    us: NodeId,
+    directory: Directory,
+    points: IntroductionPoints,
+    rendezvous: Rendezvous,
+    uses: BTreeMap<Circuit, Use>,
+    outputs: VecDeque<Output>,
+    rejects: Rejects,
+}
+
+impl Relay {
+    /// Keeps nothing yet.
+    pub fn new(network: NetworkId, us: NodeId, now: Now) -> Self {
+        Self {
+            network,
+            us,
+            directory: Directory::new(now.mono),
+            points: IntroductionPoints::default(),
+            rendezvous: Rendezvous::default(),
+            uses: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            rejects: Rejects::default(),
+        }
+    }
+
+    /// The rings in which this relay may stand: of all periods that are open. Replaces those before.
+    pub fn set_rings(&mut self, rings: Vec<Ring>) {
+        self.directory.set_rings(rings);
+    }
+
+    /// A message on a circuit whose last hop we are; `binding` is the circuit's, `epoch` the current one.
+    pub fn handle_message(
+        &mut self,
+        circuit: Circuit,
+        binding: &[u8; 32],
+        command: u8,
+        body: &[u8],
+        epoch: Epoch,
+        now: Now,
+    ) -> Result<(), Reject> {
+        let result = Message::decode(command, body)
+            .ok_or(Reject::Malformed)
+            .and_then(|message| self.handle(circuit, binding, message, epoch, now.mono));
+        result.map_err(|reason| {
+            // An answer was sent where the protocol has one; who sends what is none loses the circuit.
+            if matches!(reason, Reject::Malformed | Reject::Unexpected) {
+                self.outputs.push_back(Output::Close(circuit));
+            }
+            self.rejects.count(reason)
+        })
+    }
+
+    fn handle(
+        &mut self,
+        circuit: Circuit,
+        binding: &[u8; 32],
+        message: Message,
+        epoch: Epoch,
+        now: Instant,
+    ) -> Result<(), Reject> {
+        let used = self.admit(circuit, &message)?;
+        self.uses.insert(circuit, used);
+        match message {
+            Message::Store(bytes) => {
+                let (answer, reject) = self.directory.store(&bytes, &self.network, self.us, epoch, now);
+                self.send(circuit, Message::StoreAnswer(answer));
+                reject.map_or(Ok(()), Err)
+            }
+            Message::Fetch(key) => {
+                let found = self.directory.fetch(&key, epoch);
+                self.send(circuit, Message::FetchAnswer(found));
+                Ok(())
+            }
+            Message::EstablishIntro(establish) => {
+                let valid = establish.verifies(&self.network, &self.us.0, binding);
+                let result =
+                    if valid { self.points.establish(circuit, &establish, now) } else { Err(Reject::BadSignature) };
+                self.send(circuit, Message::IntroEstablished(result.is_ok()));
+                if let Some(before) = result? {
+                    self.close(before);
+                }
+                Ok(())
+            }
+            Message::Introduce1(introduction) => {
+                let (status, service) = self.points.introduce(&introduction.auth_key, now);
+                self.send(circuit, Message::IntroduceAck(status));
+                if let Some(service) = service {
+                    self.send(service, Message::Introduce2(introduction));
+                }
+                match status {
+                    AckStatus::PassedOn => Ok(()),
+                    AckStatus::Unknown => Err(Reject::Unknown),
+                    AckStatus::Limited => Err(Reject::RateLimited),
+                    AckStatus::Malformed => Err(Reject::Malformed),
+                }
+            }
+            Message::EstablishRendezvous(cookie) => {
+                let result = self.rendezvous.establish(circuit, cookie, now);
+                self.send(circuit, Message::RendezvousEstablished(result.is_ok()));
+                result
+            }
+            Message::Rendezvous1(cookie, reply) => {
+                let Some(client) = self.rendezvous.take(&cookie) else {
+                    self.close(circuit);
+                    return Err(Reject::Unknown);
+                };
+                self.uses.insert(client, Use::Joined);
+                self.send(client, Message::Rendezvous2(reply));
+                self.outputs.push_back(Output::Join(client, circuit));
+                Ok(())
+            }
+            _ => Err(Reject::Unexpected),
+        }
+    }
+
+    /// What the circuit is used for after this message, if it may be.
+    fn admit(&self, circuit: Circuit, message: &Message) -> Result<Use, Reject> {
+        let used = self.uses.get(&circuit).copied();
+        if used.is_none() && self.uses.len() >= MAX_CIRCUITS {
+            return Err(Reject::Full);
+        }
+        match (used, message) {
+            (None, Message::Store(_)) => Ok(Use::Directory { stores: 1, fetches: 0 }),
+            (None, Message::Fetch(_)) => Ok(Use::Directory { stores: 0, fetches: 1 }),
+            (Some(Use::Directory { stores, fetches }), Message::Store(_)) if stores < STORES => {
+                Ok(Use::Directory { stores: stores + 1, fetches })
+            }
+            (Some(Use::Directory { stores, fetches }), Message::Fetch(_)) if fetches < FETCHES => {
+                Ok(Use::Directory { stores, fetches: fetches + 1 })
+            }
+            (None, Message::Introduce1(_)) => Ok(Use::Introduces(1)),
+            (Some(Use::Introduces(n)), Message::Introduce1(_)) if n < INTRODUCTIONS => Ok(Use::Introduces(n + 1)),
+            (None | Some(Use::Introduced), Message::EstablishIntro(_)) => Ok(Use::Introduced),
+            (None, Message::EstablishRendezvous(_)) => Ok(Use::Waits),
+            (None, Message::Rendezvous1(..)) => Ok(Use::Joined),
+            _ => Err(Reject::Unexpected),
+        }
+    }
+
+    /// A circuit is gone.
+    pub fn handle_closed(&mut self, circuit: Circuit) {
+        self.uses.remove(&circuit);
+        self.points.closed(circuit);
+        self.rendezvous.closed(circuit);
+    }
+
+    /// Time passed: what is too old goes.
+    pub fn handle_timeout(&mut self, epoch: Epoch, now: Now) {
+        self.directory.expire(epoch);
+        for circuit in self.rendezvous.expire(now.mono) {
+            self.rejects.count(Reject::TimedOut);
+            self.close(circuit);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] has something to do for a client that waits. Descriptors expire with the epochs.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.rendezvous.next_timeout()
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// How often what was refused.
+    pub fn rejects(&self) -> &Rejects {
+        &self.rejects
+    }
+
+    /// What is held for others.
+    pub fn held(&self) -> Held {
+        Held {
+            descriptors: self.directory.len(),
+            descriptor_bytes: self.directory.bytes(),
+            points: self.points.len(),
+            waiting: self.rendezvous.len(),
+        }
+    }
+
+    fn send(&mut self, circuit: Circuit, message: Message) {
+        self.outputs.push_back(Output::Send(circuit, message));
+    }
+
+    fn close(&mut self, circuit: Circuit) {
+        self.handle_closed(circuit);
+        self.outputs.push_back(Output::Close(circuit));
+    }
+}
+
+#[cfg(test)]
+mod tests;

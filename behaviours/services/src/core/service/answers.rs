@@ -1,0 +1,253 @@
+//! Introductions: opened, queued by effort, and answered at the client's rendezvous point.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use fog_base::{Epoch, Now};
+
+use super::{
+    Output,
+    points::Points,
+    saved::{Row, Seeds},
+    shell::Shell,
+};
+use crate::{
+    core::{
+        blinding::{BlindedKey, Subcredential},
+        circuit::{Circuit, Purpose},
+        descriptor::PuzzleOffer,
+        handshake::Responder,
+        introduction::Request,
+        pow::{EffortLoop, Placed, Puzzle, Work, WorkQueue},
+        reject::Reject,
+        replay,
+        view::View,
+    },
+    wire::{Introduction, Message},
+};
+
+/// Introductions that wait.
+const QUEUE: usize = 1024;
+/// How long one waits.
+const MAX_WAIT: Duration = Duration::from_secs(15);
+/// Rendezvous circuits in the making.
+const IN_FLIGHT: usize = 64;
+/// Circuits for one introduction.
+const ATTEMPTS: u32 = 2;
+/// From the first circuit on.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Nonces that are remembered.
+const MAX_NONCES: usize = 65_536;
+/// Epochs that a seed is offered.
+const SEED_EPOCHS: (u32, u32) = (4, 6);
+
+/// An introduction that was opened and waits.
+#[derive(Debug)]
+struct Waiting {
+    point: [u8; 32],
+    tag: replay::Tag,
+    request: Request,
+    responder: Responder,
+}
+
+/// One that is being answered.
+#[derive(Debug)]
+struct Job {
+    waiting: Box<Waiting>,
+    attempts: u32,
+    deadline: Instant,
+}
+
+/// Under what an introduction may be opened.
+pub(super) struct Keys {
+    pub(super) subcredentials: Vec<Subcredential>,
+    /// Of the same periods, in the same order.
+    pub(super) blinded: Vec<BlindedKey>,
+}
+
+#[derive(Debug)]
+pub(super) struct Answers {
+    puzzle: Option<Box<dyn Puzzle>>,
+    seeds: Option<Seeds>,
+    nonces: BTreeSet<([u8; 4], [u8; 16])>,
+    queue: WorkQueue<Box<Waiting>>,
+    effort: EffortLoop,
+    jobs: BTreeMap<Circuit, Job>,
+    pub(super) answered: u64,
+    /// The offer changed in a way that clients must hear of.
+    pub(super) news: bool,
+}
+
+impl Answers {
+    pub(super) fn new(puzzle: Option<Box<dyn Puzzle>>, seeds: Option<Seeds>, now: Instant) -> Self {
+        Self {
+            seeds: seeds.filter(|_| puzzle.is_some()),
+            puzzle,
+            nonces: BTreeSet::new(),
+            queue: WorkQueue::new(QUEUE, MAX_WAIT),
+            effort: EffortLoop::new(now),
+            jobs: BTreeMap::new(),
+            answered: 0,
+            news: false,
+        }
+    }
+
+    pub(super) fn offer(&self) -> Option<PuzzleOffer> {
+        let Seeds { current, last_epoch, .. } = self.seeds?;
+        Some(PuzzleOffer { seed: current, effort: self.effort.suggested(), last_epoch })
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len() + self.jobs.len()
+    }
+
+    /// An introduction came from the point with this key.
+    pub(super) fn introduced(
+        &mut self,
+        (key, introduction): ([u8; 32], &Introduction),
+        keys: &Keys,
+        points: &mut Points,
+        view: &View,
+        shell: &mut Shell,
+        now: Now,
+    ) -> Result<(), Reject> {
+        let point = points.get_mut(&key).ok_or(Reject::Unexpected)?;
+        if introduction.auth_key != key {
+            return Err(Reject::Malformed);
+        }
+        let tag = replay::tag(introduction);
+        point.log.check(&tag).map_err(|e| match e {
+            replay::NotFresh::Seen => Reject::Replayed,
+            replay::NotFresh::Full => Reject::Full,
+        })?;
+        let opened = point.keys.open(&shell.network, &keys.subcredentials, introduction);
+        let opened = opened.map_err(|_| Reject::Undecryptable)?;
+        let request = Request::decode(&opened.plaintext).ok_or(Reject::Malformed)?;
+        if !view.has(&request.rendezvous) {
+            return Err(Reject::NoSuchRelay);
+        }
+        let blinded = keys.blinded.get(opened.which).ok_or(Reject::Undecryptable)?;
+        let effort = request.work.map_or(Ok(0), |work| self.check_work(&work, blinded))?;
+        point.log.note(tag);
+        let waiting = Box::new(Waiting { point: key, tag, request, responder: opened.responder });
+        let placed = self.queue.push(effort, waiting, now.mono);
+        if self.queue.is_half_full() {
+            self.pressed(now);
+        }
+        match placed {
+            Placed::Waits => Ok(()),
+            Placed::Dropped(lower, _) => {
+                self.effort.dropped(lower);
+                shell.rejects.count(Reject::Full);
+                Ok(())
+            }
+            Placed::Refused(_) => {
+                self.effort.dropped(effort);
+                Err(Reject::Full)
+            }
+        }
+    }
+
+    /// The effort of a proof that was not used before.
+    fn check_work(&mut self, work: &Work, key: &BlindedKey) -> Result<u32, Reject> {
+        let (puzzle, seeds) = self.puzzle.as_deref().zip(self.seeds).ok_or(Reject::BadWork)?;
+        let seed = [seeds.current, seeds.before].into_iter().find(|seed| seed.starts_with(&work.seed_head));
+        let seed = seed.ok_or(Reject::BadWork)?;
+        let nonce = (work.seed_head, work.nonce);
+        let fresh = self.nonces.len() < MAX_NONCES && !self.nonces.contains(&nonce);
+        if !fresh || !work.verify(puzzle, key, &seed) {
+            return Err(Reject::BadWork);
+        }
+        self.nonces.insert(nonce);
+        Ok(work.effort)
+    }
+
+    /// Half of the room is taken: the effort is looked at now, if none is suggested yet.
+    fn pressed(&mut self, now: Now) {
+        self.effort.left_over();
+        if self.effort.suggested() == 0 || self.effort.due() <= now.mono {
+            self.news |= self.effort.update(self.queue.top(), now.mono);
+        }
+    }
+
+    /// Does what is due, and answers as many as may be in the making.
+    pub(super) fn tick(&mut self, epoch: Epoch, shell: &mut Shell, now: Now) {
+        self.turn_seeds(epoch, shell);
+        for _ in 0..self.queue.expire(now.mono) {
+            self.effort.left_over();
+            shell.rejects.count(Reject::TimedOut);
+        }
+        let late = self.jobs.extract_if(.., |_, job| job.deadline <= now.mono);
+        for (circuit, _) in late {
+            shell.close(circuit);
+            shell.rejects.count(Reject::TimedOut);
+        }
+        while self.jobs.len() < IN_FLIGHT {
+            let Some((effort, waiting)) = self.queue.pop() else { break };
+            self.effort.handled(effort);
+            // On disk before anything is done that could be done twice.
+            shell.persist([Row::answered(&waiting.point, &waiting.tag)]);
+            self.begin(Job { waiting, attempts: 0, deadline: now.mono + TIMEOUT }, shell);
+        }
+        if !self.queue.is_empty() {
+            self.effort.left_over();
+        }
+        if self.effort.due() <= now.mono {
+            self.news |= self.effort.update(self.queue.top(), now.mono);
+        }
+    }
+
+    fn turn_seeds(&mut self, epoch: Epoch, shell: &mut Shell) {
+        let over = self.seeds.is_none_or(|seeds| epoch >= seeds.last_epoch);
+        if self.puzzle.is_none() || !over {
+            return;
+        }
+        let epochs = SEED_EPOCHS.0 + u32::from(shell.random.below(2) == 1) * (SEED_EPOCHS.1 - SEED_EPOCHS.0);
+        let before = self.seeds.map_or([0; 32], |seeds| seeds.current);
+        let last_epoch = Epoch(epoch.0.saturating_add(epochs));
+        let seeds = Seeds { current: shell.random.bytes(), last_epoch, before };
+        let heads = [seeds.current, seeds.before];
+        self.nonces.retain(|(head, _)| heads.iter().any(|seed| seed.starts_with(head)));
+        shell.persist([Row::seeds(&seeds)]);
+        (self.seeds, self.news) = (Some(seeds), true);
+    }
+
+    fn begin(&mut self, mut job: Job, shell: &mut Shell) {
+        job.attempts += 1;
+        let circuit = shell.open(job.waiting.request.rendezvous, Purpose::ServiceRendezvous);
+        self.jobs.insert(circuit, job);
+    }
+
+    pub(super) fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let jobs = self.jobs.values().map(|job| job.deadline);
+        let queue = (!self.queue.is_empty()).then(|| now + Duration::from_secs(1));
+        jobs.chain(queue).chain([self.effort.due()]).min()
+    }
+
+    /// A circuit was opened: the answer leaves on it, and it is the caller's from then on. False if it is none of these.
+    pub(super) fn opened(&mut self, circuit: Circuit, shell: &mut Shell) -> bool {
+        let Some(Job { waiting, .. }) = self.jobs.remove(&circuit) else { return false };
+        let Ok((reply, keys)) = waiting.responder.respond(&mut shell.random) else {
+            shell.close(circuit);
+            shell.rejects.count(Reject::Malformed);
+            return true;
+        };
+        shell.send(circuit, Message::Rendezvous1(waiting.request.cookie, reply));
+        shell.outputs.push_back(Output::Accept { circuit, keys, stream: waiting.request.stream });
+        self.answered += 1;
+        true
+    }
+
+    /// A circuit is gone; false if it was none of these.
+    pub(super) fn closed(&mut self, circuit: Circuit, shell: &mut Shell) -> bool {
+        let Some(job) = self.jobs.remove(&circuit) else { return false };
+        if job.attempts < ATTEMPTS {
+            self.begin(job, shell);
+        } else {
+            shell.rejects.count(Reject::TimedOut);
+        }
+        true
+    }
+}

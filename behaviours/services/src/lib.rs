@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests start their clocks somewhere"))]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod core;
+pub mod wire;
+
+pub use crate::core::{
+    address::{Address, AddressError},
+    client::{Client, Failure},
+    reject::Reject,
+    service::Service,
+};
