@@ -13,6 +13,7 @@ use std::{
 };
 
 use fog_base::{Network, relay::Roles};
+use fog_circuits::ExitPolicy;
 use libp2p::Multiaddr;
 
 pub use self::layers::{ConfigError, Key, Layers, Origin};
@@ -63,6 +64,8 @@ keys! {
     MAILBOX_SLOT_MIB "limits.mailbox_slot_mib" "a number from 1 to 1048576"
     INBOX_MIB "limits.inbox_mib" "a number from 2 to 1048576"
     RELAYS "limits.relays" "a number from 1 to 1000000"
+    EXIT_POLICY "exit.policy" "rules in order, such as `accept 80, accept 443, reject *`"
+    EXIT_PRIVATE "exit.private" "true or false"
     LOSS "faults.loss" "a fraction from 0 to 1"
     DELAY_MS "faults.delay_ms" "a number from 0 to 600000"
     REORDER "faults.reorder" "a fraction from 0 to 1"
@@ -186,6 +189,8 @@ pub struct Config {
     pub lan_beacon: bool,
     /// What the node offers once it is reachable.
     pub roles: Roles,
+    /// What an exit connects to; counts if `roles` names the exit.
+    pub exit_policy: ExitPolicy,
     /// Where the local API listens; always loopback.
     pub api: SocketAddr,
     /// Where the SOCKS proxy listens; off without it.
@@ -270,6 +275,7 @@ impl Config {
             mdns,
             lan_beacon: truth(key::LAN_BEACON)?.unwrap_or(mdns),
             roles: layers.parse(key::ROLES, |text| text.parse().ok())?.unwrap_or_else(default_roles),
+            exit_policy: exit_policy(layers)?,
             api: api.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             socks: socket(key::SOCKS)?,
             metrics: socket(key::METRICS)?,
@@ -320,6 +326,13 @@ pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
 /// The platform's data folder for this program.
 pub fn default_data_dir() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "fog").map(|dirs| dirs.data_dir().to_owned())
+}
+
+/// What an exit connects to. Private addresses only if that is said: an exit is in somebody's network.
+fn exit_policy(layers: &Layers) -> Result<ExitPolicy, ConfigError> {
+    let policy = layers.parse(key::EXIT_POLICY, |text| ExitPolicy::parse(text).ok())?.unwrap_or_default();
+    let allows_private = layers.parse(key::EXIT_PRIVATE, |text| text.parse::<bool>().ok())?.unwrap_or(false);
+    Ok(if allows_private { policy.with_private() } else { policy })
 }
 
 /// A name as others will see it.

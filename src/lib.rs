@@ -8,4 +8,5 @@ pub mod invite;
 pub mod keys;
 pub mod node;
 pub mod platform;
+mod proxy;
 pub mod store;

@@ -19,6 +19,7 @@ mod openapi;
 mod peers;
 mod relays;
 mod reputation;
+mod services;
 mod status;
 
 use std::{net::SocketAddr, time::Duration};
@@ -41,6 +42,7 @@ pub use self::{
     node_file::{NodeFile, NodeFileGuard},
     openapi::document,
     peers::ConnectRequest,
+    services::{ServiceAdd, ServiceClient, ServiceLookup, ServiceName},
 };
 use crate::node::handle::NodeHandle;
 
@@ -124,6 +126,7 @@ fn router(api: Api) -> Router {
         .route("/v1/reputation", get(reputation::reputation))
         .merge(chat::routes())
         .merge(files::routes())
+        .merge(services::routes())
         .route("/v1/mix/send", post(mix::send))
         .route("/v1/mix/ping", post(mix::ping))
         .route("/v1/mix/recv", post(mix::receive))

@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::{chat, error, files, health, metrics, mix, peers, relays, reputation, status};
+use super::{chat, error, files, health, metrics, mix, peers, relays, reputation, services, status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,7 +19,8 @@ use super::{chat, error, files, health, metrics, mix, peers, relays, reputation,
         relays::relays, relays::snapshot, relays::seat, reputation::reputation, mix::send, mix::ping, mix::receive,
         chat::status, chat::conversations, chat::send, chat::history, chat::events, chat::join, chat::leave, chat::read, chat::create, chat::invite, chat::accept,
         chat::remove, chat::role, chat::members, chat::contacts, chat::add_contact, chat::verify, chat::policy, chat::block, chat::why, chat::panic,
-        files::list, files::send, files::fetch
+        files::list, files::send, files::fetch,
+        services::circuits, services::requests, services::list, services::add, services::remove, services::lookup, services::authorize, services::client_key
     ),
     components(schemas(error::ErrorBody)),
     modifiers(&Bearer),

@@ -92,7 +92,7 @@ pub(super) async fn requests(State(api): State<Api>) -> Result<Json<Vec<ProxyReq
 /// The services of this node.
 #[utoipa::path(get, path = "/v1/services", tag = "services", responses((status = 200, body = [Service]), (status = 422, body = ErrorBody)))]
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<Service>>, ApiError> {
-    answer(api.node.services()).await
+    answer(async { Ok(api.node.services().await?.list().await) }).await
 }
 
 /// Adds a service.
@@ -100,7 +100,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<Service>>, A
     (status = 200, body = Added), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn add(State(api): State<Api>, Body(service): Body<ServiceAdd>) -> Result<Json<Added>, ApiError> {
     let ServiceAdd { target, port, name, clients } = service;
-    answer(api.node.service_add(NewService { target, port, name, clients })).await
+    answer(async { api.node.services().await?.add(NewService { target, port, name, clients }).await }).await
 }
 
 /// Removes a service and destroys its key.
@@ -110,7 +110,7 @@ pub(super) async fn remove(
     State(api): State<Api>,
     Body(service): Body<ServiceName>,
 ) -> Result<Json<Removed>, ApiError> {
-    answer(api.node.service_remove(service.name)).await
+    answer(async { api.node.services().await?.remove(&service.name).await }).await
 }
 
 /// Fetches and checks a service's descriptor, through a circuit.
@@ -121,7 +121,7 @@ pub(super) async fn lookup(
     Body(wanted): Body<ServiceLookup>,
 ) -> Result<Json<Lookup>, ApiError> {
     let patience = timeout(wanted.timeout_s, LOOKUP_TIMEOUT_S)?;
-    answer(api.node.service_lookup(wanted.address, patience)).await
+    answer(async { api.node.services().await?.lookup(&wanted.address, patience).await }).await
 }
 
 /// Lets a client use a service. From the first one on nobody else can.
@@ -131,11 +131,11 @@ pub(super) async fn authorize(
     State(api): State<Api>,
     Body(client): Body<ServiceClient>,
 ) -> Result<Json<Clients>, ApiError> {
-    answer(api.node.service_authorize(client.name, client.client_key)).await
+    answer(async { api.node.services().await?.authorize(&client.name, &client.client_key).await }).await
 }
 
 /// This node's key as a client of services that ask for one.
 #[utoipa::path(get, path = "/v1/services/client-key", tag = "services", responses((status = 200, body = ClientKey), (status = 422, body = ErrorBody)))]
 pub(super) async fn client_key(State(api): State<Api>) -> Result<Json<ClientKey>, ApiError> {
-    answer(api.node.service_client_key()).await
+    answer(async { Ok(api.node.services().await?.client_key()) }).await
 }

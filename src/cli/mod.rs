@@ -7,6 +7,7 @@
 mod archive;
 mod backup;
 mod chat;
+mod circuits;
 mod client;
 mod completions;
 mod connect;
@@ -23,6 +24,7 @@ mod relays;
 mod reputation;
 mod restore;
 mod run;
+mod service;
 mod status;
 mod testnet;
 
@@ -94,6 +96,11 @@ enum Command {
     Mix(mix::Command),
     /// Rooms, groups and direct messages; without a subcommand the terminal interface
     Chat(chat::Arguments),
+    /// Servers reachable by name while nobody learns where they are
+    #[command(subcommand)]
+    Service(service::Command),
+    /// The circuits that the running node built
+    Circuits,
     /// The relays that the running node knows
     Relays(relays::Arguments),
     /// What the running node thinks of its peers, by evidence
@@ -166,6 +173,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Connect(arguments) => connect::run(&context, arguments),
         Command::Mix(command) => mix::run(&context, command),
         Command::Chat(arguments) => chat::run(&context, arguments),
+        Command::Service(command) => service::run(&context, command),
+        Command::Circuits => circuits::run(&context),
         Command::Relays(arguments) => relays::run(&context, &arguments),
         Command::Reputation(arguments) => reputation::run(&context, &arguments),
         Command::Doctor(_) => doctor::run(&context),

@@ -152,12 +152,21 @@ async fn serve(context: Context, opened: Opened) -> Result<(), CliError> {
         Some(address) => Some(bind(address, "--metrics").await?),
         None => None,
     };
+    let socks = match config.socks {
+        Some(address) => Some(listen_for_programs(address).await?),
+        None => None,
+    };
     warn(config);
     let file = node_file(api.address(), &keys)?;
     let running = node::start(config.clone(), keys, store, network, stop.clone())?;
     tasks.spawn(answer(api.serve(running.handle.clone(), file.token.clone(), stop.clone()), stop.clone()));
     if let Some(metrics) = metrics {
         tasks.spawn(answer(metrics.serve_metrics(running.handle.clone(), stop.clone()), stop.clone()));
+    }
+    if let Some(socks) = socks {
+        let services = running.handle.services().await;
+        let services = services.map_err(|failure| CliError::failed(failure.message, failure.hint))?;
+        tasks.spawn(services.serve(socks, stop.clone()));
     }
     // Only now may others find the API: it answers.
     let published = publish(file, config.data_dir.clone());
@@ -200,6 +209,17 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<Server, CliError> {
     })
 }
 
+/// The proxy's port.
+async fn listen_for_programs(address: SocketAddr) -> Result<TcpListener, CliError> {
+    let failed = |error: std::io::Error| {
+        CliError::failed(format!("cannot listen on {address}: {error}"), "name another port with --socks, or 0 for any")
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(%address, "programs reach services and the internet through this node by SOCKS5 or HTTP CONNECT");
+    Ok(listener)
+}
+
 fn node_file(api: SocketAddr, keys: &Keys) -> Result<NodeFile, CliError> {
     NodeFile::new(api, keys.node_id().to_string()).map_err(|error| CliError::failed(error.to_string(), "try again"))
 }
@@ -227,8 +247,8 @@ fn warn(config: &Config) {
     if config.faults.any() {
         tracing::warn!("`[faults]` is on: this node harms its own links, as tests want it");
     }
-    if config.socks.is_some() {
-        tracing::warn!("--socks has no effect: this version has no circuits yet");
+    if config.socks.is_some_and(|socks| !socks.ip().is_loopback()) {
+        tracing::warn!("--socks is not on loopback: whoever reaches it uses this node's circuits");
     }
 }
 

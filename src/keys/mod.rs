@@ -1,6 +1,7 @@
 //! The node's keys: made on the first run, kept in files that only their owner reads, never made twice.
 //!
-//! Five secrets of 32 bytes, each with one use: `identity` (Ed25519: who the node is), `seal` (X25519: messages are sealed for it),
+//! Five secrets of 32 bytes, each with one use: `identity` (Ed25519: who the node is), `seal` (X25519: messages are sealed for it; the
+//! circuit key and the key as a client of services are derived from it),
 //! `vrf` (sr25519: the lottery, and the salt of a relay's delays), `slot` (Ed25519: claims the node's mailbox slots, so that a
 //! mailbox cannot tell whose they are) and `storage` (XChaCha20-Poly1305: private state at rest). They are created together, as one
 //! directory that is renamed into place, and are never made again while any of them is there.
@@ -286,6 +287,21 @@ impl Keys {
     /// The public X25519 key that messages are sealed for.
     pub fn seal_public(&self) -> [u8; 32] {
         x25519_dalek::x25519(*self.seal, x25519_dalek::X25519_BASEPOINT_BYTES)
+    }
+
+    /// The private X25519 key by which circuits are built to this relay.
+    pub fn circuit_secret(&self) -> Secret {
+        Zeroizing::new(blake3::derive_key("fog circuit key v1", self.seal.as_slice()))
+    }
+
+    /// Its public half.
+    pub fn circuit_public(&self) -> [u8; 32] {
+        x25519_dalek::x25519(*self.circuit_secret(), x25519_dalek::X25519_BASEPOINT_BYTES)
+    }
+
+    /// The private X25519 key of this node as a client of services that ask for one.
+    pub fn service_client_secret(&self) -> Secret {
+        Zeroizing::new(blake3::derive_key("fog service client key v1", self.seal.as_slice()))
     }
 
     /// The VRF key.

@@ -74,6 +74,7 @@ impl EventLoop {
             Action::Mix(event) => self.on_mix(event),
             Action::Blobs(event) => self.on_blobs(event),
             Action::Chat(event) => self.on_chat(event),
+            Action::Circuits(event) => self.on_circuits(event),
             Action::Meet { peer, is_lan } => self.meet(&peer, is_lan),
             Action::Part(peer) => self.part(&peer),
         }
@@ -224,6 +225,7 @@ impl EventLoop {
         let known = self.snapshots.values().flat_map(|snapshot| snapshot.relays().iter().map(|relay| relay.hop.id));
         self.swarm.behaviour_mut().reputation.set_relays(known);
         let actions = self.wiring.set_relays(relays, now);
+        self.tell_circuits(now);
         self.perform(actions, now);
     }
 

@@ -142,6 +142,8 @@ pub enum Command {
     },
     /// `fog chat panic`
     ChatPanic(Reply<super::chat::report::Destroyed>),
+    /// What `fog service …`, `fog circuits` and the proxy work with.
+    Services(Reply<std::sync::Arc<super::services::Desk>>),
     /// `fog relays`
     Relays(Reply<Vec<report::Relay>>),
     /// `fog relays snapshot`

@@ -1,6 +1,6 @@
 //! Answers the commands.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fog_base::NodeId;
 use libp2p::{Multiaddr, PeerId};
@@ -28,6 +28,7 @@ impl EventLoop {
             Command::FileList(reply) => drop(reply.send(self.file_list())),
             Command::FileGet { id, out, events } => self.file_get(&id, out, events),
             Command::ChatPanic(reply) => self.chat_panic(reply),
+            Command::Services(reply) => drop(reply.send(Ok(Arc::clone(&self.circuits.desk)))),
             Command::Relays(reply) => drop(reply.send(Ok(self.relays()))),
             Command::Snapshot(reply) => drop(reply.send(Ok(self.snapshot()))),
             Command::VerifySeat { relay, reply } => drop(reply.send(self.verify_seat(&relay))),

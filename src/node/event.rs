@@ -75,6 +75,8 @@ pub(super) enum Event {
     Blobs(fog_blobs::Event),
     /// Chat wants something.
     Chat(fog_chat::Event),
+    /// Circuits tell something.
+    Circuits(fog_circuits::Event),
 }
 
 impl Event {
@@ -153,6 +155,7 @@ impl Event {
             BehaviourEvent::Mix(event) => Self::Mix(event),
             BehaviourEvent::Blobs(event) => Self::Blobs(event),
             BehaviourEvent::Chat(event) => Self::Chat(event),
+            BehaviourEvent::Circuits(event) => Self::Circuits(event),
             BehaviourEvent::Kad(event) => Self::Kad(event),
             BehaviourEvent::AutonatClient(event) => return ignore_probe(&event),
             BehaviourEvent::Upnp(event) => return ignore_mapping(&event),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     behaviour::{Behaviour, BehaviourEvent, node_id},
     chat::ChatState,
+    circuits::CircuitState,
     clock,
     command::Command,
     connect::Connects,
@@ -48,6 +49,7 @@ pub(super) struct EventLoop {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) mixnet: Mixnet,
     pub(super) chat: ChatState,
+    pub(super) circuits: CircuitState,
     pub(super) stored: mpsc::Receiver<Stored>,
     pub(super) shutdown: CancellationToken,
 }
@@ -96,6 +98,7 @@ impl EventLoop {
         let actions = self.wiring.tick(now);
         self.perform(actions, now);
         self.chat_tick();
+        self.circuits_tick();
         self.connects.settle(&self.wiring.peers, now.mono);
     }
 

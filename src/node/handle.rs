@@ -1,9 +1,10 @@
 //! A cloneable handle on a running node: what the API calls.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use fog_base::NetworkId;
 use fog_chat::core::engine::RoomKey;
+use fog_circuits::CircuitInfo;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
@@ -12,9 +13,11 @@ use super::{
         Desk, FileEvent,
         report::{Destroyed, File, FileDone, News, Target},
     },
+    circuits::report::{Circuit, ProxyRequest},
     command::{ChatJob, Command, Failure, MixPing, MixSend, MixSendEvent, Reply},
-    report,
+    report, services,
 };
+use crate::proxy;
 
 /// Commands that may wait for the event loop at one time.
 pub const COMMAND_QUEUE: usize = 64;
@@ -133,6 +136,36 @@ impl NodeHandle {
     /// What happens in chat from now on.
     pub(crate) fn chat_news(&self) -> broadcast::Receiver<News> {
         self.chat.subscribe()
+    }
+
+    /// `fog circuits`
+    pub(crate) async fn circuits(&self) -> Result<Vec<Circuit>, Failure> {
+        let of = |circuit: CircuitInfo| Circuit {
+            id: circuit.circuit.0,
+            state: circuit.state.into(),
+            purpose: circuit.purpose.name().into(),
+            hops: circuit.hops.iter().map(ToString::to_string).collect(),
+            streams: circuit.streams,
+            age_s: circuit.age.as_secs_f64(),
+            bytes_up: circuit.bytes_up,
+            bytes_down: circuit.bytes_down,
+        };
+        Ok(self.services().await?.circuits.list().await.into_iter().map(of).collect())
+    }
+
+    /// What the proxy is asked for at present.
+    pub(crate) async fn proxy_requests(&self) -> Result<Vec<ProxyRequest>, Failure> {
+        let of = |view: proxy::View| ProxyRequest {
+            target: view.target,
+            stage: view.stage.name().into(),
+            age_s: view.age.as_secs_f64(),
+        };
+        Ok(self.services().await?.requests.views().into_iter().map(of).collect())
+    }
+
+    /// `fog service …`, and what the proxy opens streams by.
+    pub(crate) async fn services(&self) -> Result<Arc<services::Desk>, Failure> {
+        self.ask(Command::Services).await
     }
 
     /// `fog relays`

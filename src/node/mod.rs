@@ -10,6 +10,7 @@
 //! | `reputation.rs` | what happens, as evidence about peers, and what follows from their reputation |
 //! | `handle.rs`, `command.rs`, `commands.rs`, `connect.rs` | questions to a running node, and their answers |
 //! | `gossip.rs`, `chain.rs` | the topics; the certified sets in the store |
+//! | `circuits/`, `services/` | circuits, the exit, `.fog` services and the way of the proxy to them |
 //! | `chat/` | chat: its events, what people do with it, its rows and its key |
 //! | `mixnet.rs`, `traffic.rs`, `inbox.rs` | the mixnet's events and commands, who waits for what, messages that arrived |
 //! | `report.rs`, `status.rs`, `relays.rs`, `metrics.rs` | what it tells of itself |
@@ -18,6 +19,7 @@ mod actions;
 mod behaviour;
 mod chain;
 pub mod chat;
+pub mod circuits;
 mod clock;
 pub mod command;
 mod commands;
@@ -36,6 +38,7 @@ mod reachability;
 mod relays;
 pub mod report;
 mod reputation;
+pub mod services;
 mod status;
 mod traffic;
 mod transport;
@@ -108,7 +111,10 @@ pub fn start(
     let (chat, blobs, chat_state) = chat::open(&config, &keys, &network, &store)?;
     let chat_news = chat_state.news.clone();
     let council = council(&config, &keys, &network, &store)?;
-    let mut swarm = transport::build(&config, &keys, &network, council, (mix, chat, blobs))?;
+    let book = circuits::Book::new(&keys, &*store)?;
+    let onion = circuits::start(&config, &keys, &network, &book)?;
+    let desk = services::Desk::start(&keys, &network, onion.circuits(), (&store, &writer))?;
+    let mut swarm = transport::build(&config, &keys, &network, council, (mix, onion, chat, blobs))?;
     let mut expired = load_descriptors(&mut swarm, &*store)?;
     expired.append(load_reputation(&mut swarm, &*store)?);
     swarm.behaviour_mut().blobs.resume();
@@ -129,6 +135,7 @@ pub fn start(
         snapshots: Default::default(),
         loops: None,
         mixnet,
+        circuits: CircuitState::new(&config, Arc::clone(&desk), book),
         chat: chat_state,
         stored,
         store: writer,

@@ -58,13 +58,19 @@ pub(super) fn build(
     keys: &Keys,
     network: &Network,
     council: Option<Council>,
-    (mix, chat, blobs): (fog_mix::Behaviour, fog_chat::Behaviour, fog_blobs::Behaviour),
+    (mix, circuits, chat, blobs): (
+        fog_mix::Behaviour,
+        fog_circuits::Behaviour,
+        fog_chat::Behaviour,
+        fog_blobs::Behaviour,
+    ),
 ) -> anyhow::Result<Swarm<Behaviour>> {
     let ours = Ours {
         directory: directory(config, keys, network, council),
         reputation: reputation(keys, network),
         lan: config.lan_beacon.then(|| lan(keys, network)),
         mix,
+        circuits,
         chat,
         blobs,
     };
@@ -111,6 +117,7 @@ struct Ours {
     reputation: fog_reputation::Behaviour,
     lan: Option<fog_lan::Behaviour>,
     mix: fog_mix::Behaviour,
+    circuits: fog_circuits::Behaviour,
     chat: fog_chat::Behaviour,
     blobs: fog_blobs::Behaviour,
 }
@@ -154,6 +161,7 @@ fn behaviour(
         directory: ours.directory,
         reputation: ours.reputation,
         mix: ours.mix,
+        circuits: ours.circuits,
         chat: ours.chat,
         blobs: ours.blobs,
     })
@@ -249,7 +257,7 @@ fn relay_server(me: PeerId) -> relay::Behaviour {
     server
 }
 
-fn listens_on_loopback_only(listen: &[Multiaddr]) -> bool {
+pub(super) fn listens_on_loopback_only(listen: &[Multiaddr]) -> bool {
     listen.iter().all(|address| reachability::ip(address).is_some_and(|ip| ip.is_loopback()))
 }
 

@@ -94,6 +94,8 @@ pub(super) enum Action {
     Blobs(fog_blobs::Event),
     /// Do what chat wants.
     Chat(fog_chat::Event),
+    /// Circuits told something.
+    Circuits(fog_circuits::Event),
     /// Tell chat that a peer of our network is connected.
     Meet { peer: PeerId, is_lan: bool },
     /// Tell chat that it is gone.
@@ -243,6 +245,7 @@ impl Wiring {
             Event::Mix(event) => vec![Action::Mix(event)],
             Event::Blobs(event) => vec![Action::Blobs(event)],
             Event::Chat(event) => vec![Action::Chat(event)],
+            Event::Circuits(event) => vec![Action::Circuits(event)],
         }
     }
 

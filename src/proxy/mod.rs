@@ -9,7 +9,7 @@ mod request;
 mod requests;
 mod socks;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes},
@@ -123,11 +123,6 @@ pub(crate) trait Dialer: Send + Sync + 'static {
 
     /// Opens a stream. Dropping the future gives up.
     fn open(&self, ask: Ask, progress: Progress) -> impl Future<Output = Result<Self::Stream, Refusal>> + Send;
-}
-
-/// Listens at `address`.
-pub(crate) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }
 
 /// Serves until `shutdown` is cancelled; then streams end too.

@@ -1,6 +1,6 @@
 //! The proxy over sockets, with a dialer that the test scripts.
 
-use std::sync::Mutex;
+use std::{net::SocketAddr, sync::Mutex};
 
 use tokio::io::DuplexStream;
 
@@ -47,7 +47,7 @@ struct Proxy {
 
 impl Proxy {
     async fn start() -> Self {
-        let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (dialer, requests, shutdown) = (Arc::<Script>::default(), Arc::<Requests>::default(), CancellationToken::new());
         tokio::spawn(run(listener, Arc::clone(&dialer), Arc::clone(&requests), shutdown.clone()));

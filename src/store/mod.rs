@@ -49,11 +49,13 @@ pub enum Table {
     Reputation = 8,
     /// Chat: its rows are sealed by chat itself, under a key that it can destroy.
     Chat = 9,
+    /// The services that this node runs, their keys included. Private.
+    Services = 10,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Descriptors,
         Self::Outbox,
@@ -64,6 +66,7 @@ impl Table {
         Self::Certificates,
         Self::Reputation,
         Self::Chat,
+        Self::Services,
     ];
 
     /// Its name: of the column family, and in errors.
@@ -79,12 +82,13 @@ impl Table {
             Self::Certificates => "certificates",
             Self::Reputation => "reputation",
             Self::Chat => "chat",
+            Self::Services => "services",
         }
     }
 
     /// Whether values are sealed at rest. Keys are not: they must say nothing private (random ids, times, public ids of peers).
     pub fn is_private(self) -> bool {
-        matches!(self, Self::Outbox | Self::Inbox | Self::Slots | Self::Contacts | Self::Reputation)
+        matches!(self, Self::Outbox | Self::Inbox | Self::Slots | Self::Contacts | Self::Reputation | Self::Services)
     }
 }
 

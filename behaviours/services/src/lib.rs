@@ -3,6 +3,8 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod core;
+#[cfg(feature = "libp2p")]
+pub mod runtime;
 pub mod wire;
 
 pub use crate::core::{

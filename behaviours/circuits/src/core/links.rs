@@ -128,6 +128,13 @@ impl Links {
         true
     }
 
+    /// The circuit has another number from now on.
+    pub(super) fn rename(&mut self, (id, hop): Attachment, circuit: CircuitId) {
+        if let Some((old, _)) = self.links.get_mut(&id).and_then(|link| link.circuits.get_mut(&hop)) {
+            *old = circuit;
+        }
+    }
+
     pub(super) fn detach(&mut self, (id, hop): Attachment, now: Instant) {
         if let Some(link) = self.links.get_mut(&id) {
             link.circuits.remove(&hop);

@@ -83,7 +83,7 @@ fn is_public_name(name: &str) -> bool {
 }
 
 /// Whether an address is of the internet (IANA's special-purpose registries).
-fn is_global(address: IpAddr) -> bool {
+pub(crate) fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_global_v4(v4),
         IpAddr::V6(v6) => is_global_v6(v6),

@@ -296,15 +296,24 @@ impl Core {
         })
     }
 
+    /// An even number; the node's own are odd.
+    fn next_id(&mut self) -> CircuitId {
+        self.next_circuit += 2;
+        CircuitId(self.next_circuit)
+    }
+
     fn insert(&mut self, circuit: Circuit) -> CircuitId {
-        self.next_circuit += 1;
-        let id = CircuitId(self.next_circuit);
+        let id = self.next_id();
+        self.insert_as(id, circuit);
+        id
+    }
+
+    fn insert_as(&mut self, id: CircuitId, circuit: Circuit) {
         match circuit {
             Circuit::Client(_) => self.counts.own += 1,
             Circuit::Relay(_) => self.counts.relayed += 1,
         }
         self.circuits.insert(id, circuit);
-        id
     }
 
     fn set_timer(&mut self, id: CircuitId, at: Instant) {

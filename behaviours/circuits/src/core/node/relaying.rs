@@ -100,7 +100,8 @@ impl Core {
         let is_first = waiting.is_empty();
         waiting.push(id);
         if is_first {
-            self.outputs.push_back(Output::Connect { node, addresses });
+            let is_hint = matches!(self.circuits.get(&id), Some(Circuit::Relay(_)));
+            self.outputs.push_back(Output::Connect { node, addresses, is_hint });
         }
     }
 

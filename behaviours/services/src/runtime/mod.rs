@@ -1,0 +1,218 @@
+//! The adapter between the cores and circuits: one task that holds the client, the services of this node and its part as a relay. It decides
+//! nothing of the protocol.
+//!
+//! The node gives it what its circuits tell ([`Services::handle`]), what it knows of the network ([`Services::set_network`]), and the
+//! store ([`Keep`]); programs ask it for streams ([`Services::connect`]).
+
+mod circuits;
+mod host;
+mod sessions;
+mod task;
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use fog_base::{Epoch, NodeId};
+use fog_circuits::{Circuits, Event, Hop, Isolation, Stream};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::core::{
+    address::Address,
+    blinding::Identity,
+    client::Failure,
+    descriptor::{ClientKey, ClientSecret},
+    period::Calendar,
+    ring::Ring,
+    service::{Row, Status},
+    view::View,
+};
+pub use crate::core::client::Stage;
+use task::Task;
+
+/// Commands and events that wait for the task.
+const QUEUE: usize = 4096;
+
+/// What the node knows of the network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// The relays that introduction and rendezvous points are chosen from, as circuits end at them.
+    pub relays: Vec<Hop>,
+    /// The rings of the open periods that are known.
+    pub rings: Vec<Ring>,
+    /// Whether this node is one of the relays.
+    pub is_relay: bool,
+}
+
+/// Where services' rows are kept.
+pub trait Keep: Send + Sync + 'static {
+    /// Writes all rows of the service of this number, on the disk when it returns true.
+    fn write(&self, service: u64, rows: Vec<Row>) -> impl Future<Output = bool> + Send;
+}
+
+/// What the task is started with.
+pub struct Config {
+    /// The network's times.
+    pub calendar: Calendar,
+    /// This node.
+    pub us: NodeId,
+    /// Relays of a circuit, the last one included.
+    pub hops: usize,
+    /// 32 random bytes.
+    pub seed: [u8; 32],
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("calendar", &self.calendar).field("hops", &self.hops).finish_non_exhaustive()
+    }
+}
+
+/// A service that this node runs.
+pub struct Hosted {
+    /// A number of its own, for its rows.
+    pub number: u64,
+    /// Its key.
+    pub identity: Identity,
+    /// Where its streams go.
+    pub target: SocketAddr,
+    /// The port under which it is reached.
+    pub port: u16,
+    /// Whom it admits; everybody if there is none.
+    pub clients: Vec<ClientKey>,
+    /// What it kept.
+    pub rows: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for Hosted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hosted").field("number", &self.number).field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+/// A stream to a service that is wanted.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The service.
+    pub address: Address,
+    /// Its port.
+    pub port: u16,
+    /// The key for it, if it admits known clients only.
+    pub client: Option<ClientSecret>,
+    /// With whom it may share circuits.
+    pub isolation: Isolation,
+    /// What is said first.
+    pub early: Vec<u8>,
+    /// Follows the stage.
+    pub stage: watch::Sender<Option<Stage>>,
+}
+
+/// What a lookup found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// How many introduction points the descriptor names.
+    pub points: usize,
+    /// The last epoch in which it is valid.
+    pub last_epoch: Epoch,
+    /// Its revision.
+    pub revision: u64,
+}
+
+/// What was refused, and what is held for others.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// Messages that were refused, by reason.
+    pub rejects: Vec<(&'static str, u64)>,
+    /// What this node keeps as a relay: descriptors, introduction points, waiting clients.
+    pub held: (usize, usize, usize),
+    /// Connections to services that are open.
+    pub sessions: usize,
+}
+
+#[derive(Debug)]
+enum Command {
+    Event(Event),
+    Network(Network),
+    Connect(Wanted, oneshot::Sender<Result<Stream, Failure>>),
+    Lookup { address: Address, client: Option<ClientSecret>, reply: oneshot::Sender<Result<Found, Failure>> },
+    Host(Box<Hosted>),
+    Remove(u64),
+    Admit(u64, Vec<ClientKey>),
+    Status(oneshot::Sender<Vec<(u64, Status)>>),
+    Counts(oneshot::Sender<Counts>),
+}
+
+/// Services and connections to services. Cheap to copy; the task ends when the last of these is dropped.
+#[derive(Debug, Clone)]
+pub struct Services(mpsc::Sender<Command>);
+
+impl Services {
+    /// Starts the task, within a tokio runtime.
+    pub fn start<K: Keep>(config: Config, circuits: Circuits, keep: Arc<K>) -> Self {
+        let (commands, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(Task::new(config, circuits, keep).run(queue));
+        Self(commands)
+    }
+
+    /// An event of circuits, in order. False if it found no room: the circuit it is about is to be closed.
+    pub fn handle(&self, event: Event) -> bool {
+        self.0.try_send(Command::Event(event)).is_ok()
+    }
+
+    /// The network changed, or an epoch began.
+    pub async fn set_network(&self, network: Network) {
+        self.send(Command::Network(network)).await;
+    }
+
+    /// A stream to a service. Dropping the future gives up.
+    pub async fn connect(&self, wanted: Wanted) -> Result<Stream, Failure> {
+        self.ask(|reply| Command::Connect(wanted, reply)).await.unwrap_or(Err(Failure::NotReady))
+    }
+
+    /// Fetches and checks a descriptor.
+    pub async fn lookup(&self, address: Address, client: Option<ClientSecret>) -> Result<Found, Failure> {
+        let found = self.ask(|reply| Command::Lookup { address, client, reply }).await;
+        found.unwrap_or(Err(Failure::NotReady))
+    }
+
+    /// Runs a service.
+    pub async fn host(&self, hosted: Hosted) {
+        self.send(Command::Host(Box::new(hosted))).await;
+    }
+
+    /// Ends a service; its rows are the caller's to erase.
+    pub async fn remove(&self, number: u64) {
+        self.send(Command::Remove(number)).await;
+    }
+
+    /// Whom a service admits from now on; everybody if there is none.
+    pub async fn admit(&self, number: u64, clients: Vec<ClientKey>) {
+        self.send(Command::Admit(number, clients)).await;
+    }
+
+    /// How each service stands.
+    pub async fn status(&self) -> Vec<(u64, Status)> {
+        self.ask(Command::Status).await.unwrap_or_default()
+    }
+
+    /// What was refused, and what is held for others.
+    pub async fn counts(&self) -> Counts {
+        self.ask(Command::Counts).await.unwrap_or_default()
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await;
+        answer.await.ok()
+    }
+
+    async fn send(&self, command: Command) {
+        // The task ends with the node: then nobody needs it.
+        let _ended = self.0.send(command).await;
+    }
+}
+
+impl Network {
+    fn view(&self, us: NodeId) -> View {
+        let relays = self.relays.iter().map(|hop| hop.relay.id).collect();
+        View::new(relays, self.is_relay.then_some(us), self.rings.iter().cloned())
+    }
+}

@@ -1,0 +1,455 @@
+//! The task: what comes in goes to the cores, and what they say is done.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use fog_base::{NodeId, Now, UnixMillis};
+use fog_circuits::{CircuitId, Circuits, End, Event, Hop, Isolation, Open, Side, Target, VirtualRole};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::sync::mpsc;
+
+use super::{
+    Command, Config, Counts, Found, Hosted, Keep, Network, Wanted,
+    circuits::{Owner, Table, purpose},
+    host::{self, Host},
+    sessions::{Key, Making, Sessions, Waiter},
+};
+use crate::core::{
+    circuit::{Circuit, Purpose},
+    client::{self, Client, Connect, ConnectionId, Failure},
+    descriptor::ClientSecret,
+    pow::{Equihash, Work},
+    relay::{self, Relay},
+    service::{self, Service},
+    view::View,
+};
+
+/// How often it looks who left, at least.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What ended on another thread.
+enum Done {
+    Written(u64),
+    Solved(ConnectionId, Option<Work>),
+}
+
+pub(super) struct Task<K> {
+    config: Config,
+    circuits: Circuits,
+    keep: Arc<K>,
+    client: Client,
+    hosts: BTreeMap<u64, Host>,
+    relay: Option<Relay>,
+    hops: BTreeMap<NodeId, Hop>,
+    view: View,
+    table: Table,
+    sessions: Sessions,
+    /// Rendezvous circuits of services whose client is at the other end.
+    served: BTreeMap<CircuitId, u64>,
+    /// Circuits that could not be asked for.
+    unbuilt: VecDeque<(Owner, Circuit)>,
+    running: FuturesUnordered<BoxFuture<'static, Done>>,
+    seeds: u64,
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where the cores' clock is read")]
+fn clock() -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { mono: Instant::now(), unix: UnixMillis(0).plus(unix) }
+}
+
+impl<K: Keep> Task<K> {
+    pub(super) fn new(config: Config, circuits: Circuits, keep: Arc<K>) -> Self {
+        let client = Client::new(config.calendar.clone(), *blake3::keyed_hash(&config.seed, b"client").as_bytes());
+        Self {
+            client,
+            config,
+            circuits,
+            keep,
+            hosts: BTreeMap::new(),
+            relay: None,
+            hops: BTreeMap::new(),
+            view: View::default(),
+            table: Table::default(),
+            sessions: Sessions::default(),
+            served: BTreeMap::new(),
+            unbuilt: VecDeque::new(),
+            running: FuturesUnordered::new(),
+            seeds: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        loop {
+            self.pump();
+            let due = self.due(clock());
+            tokio::select! {
+                command = queue.recv() => match command {
+                    Some(command) => self.handle(command),
+                    None => return,
+                },
+                Some(done) = self.running.next(), if !self.running.is_empty() => self.handle_done(done),
+                () = tokio::time::sleep_until(due.into()) => self.handle_timeout(),
+            }
+        }
+    }
+
+    fn due(&self, now: Now) -> Instant {
+        let hosts = self.hosts.values().filter_map(|host| host.service.poll_timeout(now));
+        let others = [self.client.poll_timeout(), self.relay.as_ref().and_then(Relay::poll_timeout)];
+        hosts.chain(others.into_iter().flatten()).min().unwrap_or(now.mono + TICK).min(now.mono + TICK)
+    }
+
+    fn handle_timeout(&mut self) {
+        let now = clock();
+        for id in self.sessions.abandoned() {
+            self.sessions.end(id);
+            self.client.cancel(id);
+        }
+        self.client.handle_timeout(now);
+        self.hosts.values_mut().for_each(|host| host.service.handle_timeout(now));
+        if let Some(relay) = &mut self.relay {
+            relay.handle_timeout(self.config.calendar.epoch(now.unix), now);
+        }
+    }
+
+    fn handle(&mut self, command: Command) {
+        let now = clock();
+        match command {
+            Command::Event(event) => self.handle_event(event, now),
+            Command::Network(network) => self.set_network(network, now),
+            Command::Connect(wanted, reply) => self.connect(wanted, reply, now),
+            Command::Lookup { address, client, reply } => {
+                let connect = Connect { client, lookup: true, ..Connect::to(address, None) };
+                let id = self.client.connect(connect, now);
+                self.sessions.begin(id, Making::Lookup(reply));
+            }
+            Command::Host(hosted) => self.host(*hosted, now),
+            Command::Remove(number) => {
+                self.hosts.remove(&number);
+                let served: Vec<_> = self.served.iter().filter(|(_, of)| **of == number).map(|(id, _)| *id).collect();
+                for id in self.table.remove_all(Owner::Service(number)).into_iter().chain(served) {
+                    self.served.remove(&id);
+                    self.circuits.close(id);
+                }
+            }
+            Command::Admit(number, clients) => {
+                if let Some(host) = self.hosts.get_mut(&number) {
+                    host.service.set_clients((!clients.is_empty()).then_some(clients), now);
+                }
+            }
+            Command::Status(reply) => {
+                let all = self.hosts.iter().map(|(number, host)| (*number, host.service.status(now.unix))).collect();
+                // Whoever asked may have left.
+                let _left = reply.send(all);
+            }
+            Command::Counts(reply) => drop(reply.send(self.counts())),
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let held = self.relay.as_ref().map(Relay::held).unwrap_or_default();
+        let all = self.hosts.values().map(|host| host.service.rejects()).chain([self.client.rejects()]);
+        let mut rejects = BTreeMap::new();
+        for counted in all.chain(self.relay.as_ref().map(Relay::rejects)) {
+            counted.iter().for_each(|(reason, n)| *rejects.entry(reason).or_default() += n);
+        }
+        Counts {
+            rejects: rejects.into_iter().collect(),
+            held: (held.descriptors, held.points, held.waiting),
+            sessions: self.sessions.len(),
+        }
+    }
+
+    fn seed(&mut self) -> [u8; 32] {
+        self.seeds += 1;
+        *blake3::keyed_hash(&self.config.seed, &self.seeds.to_be_bytes()).as_bytes()
+    }
+
+    fn set_network(&mut self, network: Network, now: Now) {
+        self.view = network.view(self.config.us);
+        self.client.set_view(self.view.clone());
+        self.hosts.values_mut().for_each(|host| host.service.set_view(self.view.clone(), now));
+        if network.is_relay {
+            let relay =
+                self.relay.get_or_insert_with(|| Relay::new(self.config.calendar.network, self.config.us, now));
+            relay.set_rings(network.rings);
+        }
+        self.hops = network.relays.into_iter().map(|hop| (hop.relay.id, hop)).collect();
+    }
+
+    fn host(&mut self, hosted: Hosted, now: Now) {
+        let Hosted { number, identity, target, port, clients, rows } = hosted;
+        let config = service::Config { clients: (!clients.is_empty()).then_some(clients), ..service::Config::default() };
+        let rows = rows.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        let seed = self.seed();
+        let mut service = Service::new(config, identity, self.config.calendar.clone(), rows, seed, now);
+        service.set_view(self.view.clone(), now);
+        self.hosts.insert(number, Host::new(service, target, port));
+    }
+
+    fn connect(
+        &mut self,
+        wanted: Wanted,
+        reply: tokio::sync::oneshot::Sender<Result<fog_circuits::Stream, Failure>>,
+        now: Now,
+    ) {
+        let client = wanted.client.clone();
+        let public = client.as_ref().map(ClientSecret::public);
+        let key = Key::new(&wanted.address, wanted.isolation, public.as_ref());
+        let address = wanted.address.clone();
+        let waiter = Waiter::new(wanted, reply);
+        if let Some(circuit) = self.sessions.open(&key) {
+            return self.give(circuit, waiter);
+        }
+        let Some(waiter) = self.sessions.join(&key, waiter) else { return };
+        let id = self.client.connect(Connect { client, ..Connect::to(address, None) }, now);
+        self.sessions.begin(id, Making::Session(key, vec![waiter]));
+    }
+
+    fn give(&self, circuit: CircuitId, waiter: Waiter) {
+        let stream = self.circuits.open_stream(circuit, Target::Service(waiter.port), waiter.early);
+        // Whoever left drops the stream, which ends it.
+        let _left = waiter.reply.send(Ok(stream));
+    }
+
+    fn handle_event(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Opened { circuit, binding, .. } => match self.table.owner(circuit) {
+                Some((Owner::Client, own)) => self.client.handle_opened(own, now),
+                Some((Owner::Service(number), own)) => {
+                    if let Some(host) = self.hosts.get_mut(&number) {
+                        host.service.handle_opened(own, &binding, now);
+                    }
+                }
+                None => {}
+            },
+            Event::Closed { circuit, .. } => self.handle_closed(circuit, now),
+            Event::Message { circuit, side, command, body, binding } => {
+                self.handle_message(circuit, side, (command, &body), &binding, now);
+            }
+            Event::Inbound { circuit, target, request } => {
+                // Dropped, it refuses.
+                if let Some(host) = self.served.get(&circuit).and_then(|number| self.hosts.get(number)) {
+                    host.serve(&target, request);
+                }
+            }
+            Event::Blame { .. } | Event::Stopped => {}
+        }
+    }
+
+    fn handle_closed(&mut self, circuit: CircuitId, now: Now) {
+        self.sessions.closed(circuit);
+        self.served.remove(&circuit);
+        if let Some(relay) = &mut self.relay {
+            relay.handle_closed(Circuit(circuit.0));
+        }
+        if let Some((owner, own)) = self.table.remove(circuit) {
+            self.tell_closed(owner, own, now);
+        }
+    }
+
+    fn tell_closed(&mut self, owner: Owner, circuit: Circuit, now: Now) {
+        match owner {
+            Owner::Client => self.client.handle_closed(circuit, now),
+            Owner::Service(number) => {
+                if let Some(host) = self.hosts.get_mut(&number) {
+                    host.service.handle_closed(circuit, now);
+                }
+            }
+        }
+    }
+
+    fn handle_message(
+        &mut self,
+        circuit: CircuitId,
+        side: Side,
+        (command, body): (u8, &[u8]),
+        binding: &[u8; 32],
+        now: Now,
+    ) {
+        let outcome = match (side, self.table.owner(circuit)) {
+            (Side::Client, Some((Owner::Client, own))) => self.client.handle_message(own, command, body, now),
+            (Side::Client, Some((Owner::Service(number), own))) => match self.hosts.get_mut(&number) {
+                Some(host) => host.service.handle_message(own, command, body, now),
+                None => Ok(()),
+            },
+            (Side::Client, None) => Ok(()),
+            (Side::Relay, _) => match &mut self.relay {
+                Some(relay) => {
+                    let epoch = self.config.calendar.epoch(now.unix);
+                    relay.handle_message(Circuit(circuit.0), binding, command, body, epoch, now)
+                }
+                None => {
+                    self.circuits.close(circuit);
+                    Ok(())
+                }
+            },
+        };
+        if let Err(reject) = outcome {
+            tracing::debug!(?reject, "a message of a circuit is refused");
+        }
+    }
+
+    fn handle_done(&mut self, done: Done) {
+        match done {
+            Done::Written(number) => {
+                if let Some(host) = self.hosts.get_mut(&number) {
+                    host.handle_written();
+                }
+            }
+            Done::Solved(id, work) => self.client.handle_work(id, work, clock()),
+        }
+    }
+
+    /// Does what the cores say, until they say nothing.
+    fn pump(&mut self) {
+        loop {
+            let mut is_idle = true;
+            while let Some(output) = self.client.poll_output() {
+                is_idle = false;
+                self.do_client(output);
+            }
+            let numbers: Vec<_> = self.hosts.keys().copied().collect();
+            for number in numbers {
+                while let Some(output) = self.hosts.get_mut(&number).and_then(Host::poll) {
+                    is_idle = false;
+                    self.do_service(number, output);
+                }
+            }
+            while let Some(output) = self.relay.as_mut().and_then(Relay::poll_output) {
+                is_idle = false;
+                self.do_relay(output);
+            }
+            while let Some((owner, circuit)) = self.unbuilt.pop_front() {
+                is_idle = false;
+                self.tell_closed(owner, circuit, clock());
+            }
+            if is_idle {
+                return;
+            }
+        }
+    }
+
+    fn open(&mut self, owner: Owner, circuit: Circuit, relay: &NodeId, (wanted, isolation): (Purpose, Isolation)) {
+        let Some(hop) = self.hops.get(relay).cloned() else { return self.unbuilt.push_back((owner, circuit)) };
+        let open = Open { purpose: purpose(wanted), end: End::Relay(hop), isolation, hops: self.config.hops };
+        let id = self.circuits.open(open);
+        self.table.insert(owner, circuit, id);
+    }
+
+    fn send(&self, owner: Owner, circuit: Circuit, message: &crate::wire::Message) {
+        if let Some(id) = self.table.id(owner, circuit) {
+            let (command, body) = message.encode();
+            self.circuits.send_message(id, command, body);
+        }
+    }
+
+    fn close(&mut self, owner: Owner, circuit: Circuit) {
+        if let Some(id) = self.table.id(owner, circuit) {
+            self.table.remove(id);
+            self.circuits.close(id);
+        }
+    }
+
+    fn do_client(&mut self, output: client::Output) {
+        use client::Output;
+        match output {
+            Output::Open { circuit, relay, purpose, connection } => {
+                let isolation = self.sessions.isolation(connection);
+                self.open(Owner::Client, circuit, &relay, (purpose, isolation));
+            }
+            Output::Send(circuit, message) => self.send(Owner::Client, circuit, &message),
+            Output::Close(circuit) => self.close(Owner::Client, circuit),
+            Output::Solve { connection, key, seed, effort, nonce } => {
+                let solve = move || Work::make(&Equihash, &key, &seed, effort, nonce, effort.saturating_mul(32).max(256));
+                self.running.push(Box::pin(async move {
+                    Done::Solved(connection, tokio::task::spawn_blocking(solve).await.ok().flatten())
+                }));
+            }
+            Output::Stage(id, stage) => self.sessions.set_stage(id, stage),
+            Output::Connected { connection, circuit, keys } => {
+                let Some(id) = self.table.id(Owner::Client, circuit) else { return };
+                self.table.remove(id);
+                match self.sessions.end(connection) {
+                    Some(Making::Session(key, waiters)) => {
+                        self.circuits.add_virtual_hop(id, VirtualRole::Client, &keys.seed, &keys.transcript);
+                        waiters.into_iter().for_each(|waiter| self.give(id, waiter));
+                        self.sessions.opened(key, id);
+                    }
+                    Some(Making::Probe(number)) => {
+                        self.circuits.close(id);
+                        self.handle_probe(number, Ok(()));
+                    }
+                    _ => self.circuits.close(id),
+                }
+            }
+            Output::Found { connection, points, last_epoch, revision } => {
+                if let Some(Making::Lookup(reply)) = self.sessions.end(connection) {
+                    let _left = reply.send(Ok(Found { points, last_epoch, revision }));
+                }
+            }
+            Output::Failed(connection, failure) => match self.sessions.end(connection) {
+                Some(Making::Session(_, waiters)) => {
+                    waiters.into_iter().for_each(|waiter| drop(waiter.reply.send(Err(failure))));
+                }
+                Some(Making::Lookup(reply)) => drop(reply.send(Err(failure))),
+                Some(Making::Probe(number)) => self.handle_probe(number, Err(failure)),
+                None => {}
+            },
+        }
+    }
+
+    fn handle_probe(&mut self, number: u64, result: Result<(), Failure>) {
+        if let Some(host) = self.hosts.get_mut(&number) {
+            host.service.handle_probe(result, clock());
+        }
+    }
+
+    fn do_service(&mut self, number: u64, output: service::Output) {
+        use service::Output;
+        let owner = Owner::Service(number);
+        match output {
+            Output::Open { circuit, relay, purpose } => {
+                // A service's circuits are linked by what they are for, and with nothing else.
+                let isolation = Isolation(*blake3::keyed_hash(&[1; 32], &number.to_be_bytes()).as_bytes());
+                self.open(owner, circuit, &relay, (purpose, isolation));
+            }
+            Output::Send(circuit, message) => self.send(owner, circuit, &message),
+            Output::Close(circuit) => self.close(owner, circuit),
+            Output::Persist(rows) => {
+                let keep = Arc::clone(&self.keep);
+                self.running.push(Box::pin(async move {
+                    host::write(&*keep, number, rows).await;
+                    Done::Written(number)
+                }));
+            }
+            Output::Accept { circuit, keys, .. } => {
+                let Some(id) = self.table.id(owner, circuit) else { return };
+                self.table.remove(id);
+                self.circuits.add_virtual_hop(id, VirtualRole::Service, &keys.seed, &keys.transcript);
+                self.served.insert(id, number);
+            }
+            Output::Probe(address, point) => {
+                let connect = Connect { fresh: true, through: Some(point), ..Connect::to(address, None) };
+                let id = self.client.connect(connect, clock());
+                self.sessions.begin(id, Making::Probe(number));
+            }
+        }
+    }
+
+    fn do_relay(&mut self, output: relay::Output) {
+        use relay::Output;
+        match output {
+            Output::Send(circuit, message) => {
+                let (command, body) = message.encode();
+                self.circuits.send_message(CircuitId(circuit.0), command, body);
+            }
+            Output::Join(a, b) => self.circuits.join(CircuitId(a.0), CircuitId(b.0)),
+            Output::Close(circuit) => self.circuits.close(CircuitId(circuit.0)),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Circuits in this node: what they are started with, what they tell, and the exit, which connects to the internet for others.
+
+mod exit;
+mod paths;
+pub mod report;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use fog_base::{Network, relay::Role};
+use fog_circuits::{CoreConfig, Event, ExitPolicy, Target};
+use libp2p::PeerId;
+
+pub(super) use self::paths::Book;
+use super::{
+    behaviour::node_id,
+    clock,
+    event_loop::EventLoop,
+    reputation::Offence,
+    services::{Desk, HOPS},
+    transport,
+};
+use crate::{config::Config, keys::Keys};
+
+/// Circuits built ahead of need.
+const SPARES: usize = 4;
+
+/// What the event loop holds of circuits and services.
+#[derive(Debug)]
+pub(super) struct CircuitState {
+    pub(super) desk: Arc<Desk>,
+    pub(super) book: Book,
+    /// What services know of the network.
+    told: fog_services::runtime::Network,
+    policy: Arc<ExitPolicy>,
+}
+
+impl CircuitState {
+    pub(super) fn new(config: &Config, desk: Arc<Desk>, book: Book) -> Self {
+        Self { desk, book, told: Default::default(), policy: Arc::new(policy(config)) }
+    }
+}
+
+/// What this node connects to for others: nothing, unless it is an exit.
+pub(super) fn policy(config: &Config) -> ExitPolicy {
+    if config.roles.has(Role::Exit) { config.exit_policy.clone() } else { ExitPolicy::default() }
+}
+
+/// Starts the threads of circuits.
+pub(super) fn start(
+    config: &Config,
+    keys: &Keys,
+    network: &Network,
+    book: &Book,
+) -> anyhow::Result<fog_circuits::Behaviour> {
+    let core = CoreConfig {
+        is_relay: !config.roles.is_empty(),
+        exit: policy(config),
+        hops: HOPS,
+        spares: SPARES,
+        ..CoreConfig::default()
+    };
+    let settings = fog_circuits::Config {
+        network: network.id,
+        id: keys.node_id(),
+        secret: keys.circuit_secret(),
+        core,
+        // In a network on one host or one LAN relays have no other addresses.
+        allows_private: network.is_lan() || transport::listens_on_loopback_only(&config.listen),
+    };
+    fog_circuits::Behaviour::new(settings, book.source()).context("circuits cannot be started")
+}
+
+impl EventLoop {
+    /// What circuits tell.
+    pub(super) fn on_circuits(&mut self, event: Event) {
+        match event {
+            Event::Inbound { target: Target::Host(host, port), request, .. } => {
+                exit::connect(Arc::clone(&self.circuits.policy), (host, port), request);
+            }
+            Event::Blame { peer, reason } => self.blame(&peer, reason.name()),
+            Event::Stopped => {
+                tracing::error!("the threads of circuits have ended: the node stops");
+                self.shutdown.cancel();
+            }
+            event => {
+                let circuit = match &event {
+                    Event::Message { circuit, .. } | Event::Opened { circuit, .. } | Event::Inbound { circuit, .. } => {
+                        Some(*circuit)
+                    }
+                    _ => None,
+                };
+                if !self.circuits.desk.services.handle(event)
+                    && let Some(circuit) = circuit
+                {
+                    self.circuits.desk.circuits.close(circuit);
+                }
+            }
+        }
+    }
+
+    fn blame(&mut self, peer: &PeerId, reason: &str) {
+        let Some(node) = node_id(peer) else { return };
+        tracing::debug!(%peer, reason, "a peer broke the rules of circuits");
+        let now = clock::now();
+        let actions = self.wiring.handle_offence(node, Offence::Invalid, now);
+        self.perform(actions, now);
+    }
+}

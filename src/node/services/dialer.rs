@@ -1,0 +1,111 @@
+//! The proxy's way to services and exits.
+
+use std::time::Duration;
+
+use fog_circuits::{EndReason, Isolation, Stream, Target as To};
+use fog_services::{
+    Address, Failure as Unreached,
+    runtime::{self, Wanted},
+};
+use tokio::sync::watch;
+
+use super::Desk;
+use crate::{
+    node::clock,
+    proxy::{Ask, Dialer, Privacy, Progress, Refusal, Stage, Target},
+};
+
+/// How long a stream may take to be open.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+impl Dialer for Desk {
+    type Stream = Stream;
+
+    async fn open(&self, ask: Ask, progress: Progress) -> Result<Stream, Refusal> {
+        if ask.privacy == Privacy::Mixed {
+            return Err(Refusal::NotMixed);
+        }
+        let isolation = Isolation(ask.isolation);
+        let opening = async {
+            let mut stream = match ask.target {
+                Target::Service { name, port } => {
+                    let address = name.parse().map_err(|_| Refusal::BadAddress)?;
+                    self.reach(address, port, isolation, ask.early, &progress).await?
+                }
+                Target::Name(name, port) => self.circuits.connect(To::Host(name, port), isolation, ask.early),
+                Target::Address(address, port) => {
+                    self.circuits.connect(To::Host(address.to_string(), port), isolation, ask.early)
+                }
+            };
+            progress.set(Stage::Connecting);
+            stream.connected().await.map_err(|ended| refusal(ended.0))?;
+            Ok(stream)
+        };
+        tokio::time::timeout(PATIENCE, opening).await.unwrap_or(Err(Refusal::TimedOut))
+    }
+}
+
+impl Desk {
+    async fn reach(
+        &self,
+        address: Address,
+        port: u16,
+        isolation: Isolation,
+        early: Vec<u8>,
+        progress: &Progress,
+    ) -> Result<Stream, Refusal> {
+        let (stage, mut seen) = watch::channel(None);
+        let attempt = || {
+            let (address, client, stage) = (address.clone(), Some(self.client.clone()), stage.clone());
+            self.services.connect(Wanted { address, port, client, isolation, early: early.clone(), stage })
+        };
+        let connecting = self.patiently(clock::now().mono + PATIENCE, attempt);
+        tokio::pin!(connecting);
+        loop {
+            tokio::select! {
+                outcome = &mut connecting => {
+                    return outcome.map_err(|failure| failure.map_or(Refusal::TimedOut, unreached));
+                }
+                Ok(()) = seen.changed() => {
+                    let stage = *seen.borrow_and_update();
+                    progress.set(stage.map_or(Stage::Circuit, shown));
+                }
+            }
+        }
+    }
+}
+
+fn shown(stage: runtime::Stage) -> Stage {
+    match stage {
+        runtime::Stage::Descriptor => Stage::Descriptor,
+        runtime::Stage::Circuits => Stage::Circuit,
+        runtime::Stage::Introduction => Stage::Introduction,
+        runtime::Stage::Service => Stage::Rendezvous,
+    }
+}
+
+fn unreached(failure: Unreached) -> Refusal {
+    match failure {
+        Unreached::NotReady => Refusal::NoCircuit,
+        Unreached::NotFound => Refusal::NoDescriptor,
+        Unreached::Invalid(_) => Refusal::BadDescriptor,
+        Unreached::ClientKeyMissing => Refusal::ClientKeyMissing,
+        Unreached::ClientKeyWrong => Refusal::ClientKeyWrong,
+        Unreached::Introduction => Refusal::IntroductionFailed,
+        Unreached::Rendezvous => Refusal::RendezvousFailed,
+        Unreached::TimedOut => Refusal::IntroductionTimedOut,
+        Unreached::TooMany => Refusal::Busy,
+    }
+}
+
+fn refusal(reason: EndReason) -> Refusal {
+    match reason {
+        EndReason::Refused => Refusal::NotAllowed,
+        EndReason::NotFound => Refusal::Unreachable,
+        EndReason::Unreachable => Refusal::Refused,
+        EndReason::Timeout => Refusal::TimedOut,
+        EndReason::Busy => Refusal::Busy,
+        EndReason::Other | EndReason::Reset => Refusal::Unreachable,
+        EndReason::CircuitClosed => Refusal::NoCircuit,
+    }
+}
