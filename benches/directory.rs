@@ -133,6 +133,7 @@ fn descriptor(number: u64) -> Arc<Descriptor> {
         capacity: 1_000,
         mix_versions: vec![1],
         family: None,
+        circuit_key: None,
         exit_policy: None,
     };
     let schedule = EpochSchedule::new(Duration::from_secs(1800));

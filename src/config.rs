@@ -189,8 +189,10 @@ pub struct Config {
     pub lan_beacon: bool,
     /// What the node offers once it is reachable.
     pub roles: Roles,
-    /// What an exit connects to; counts if `roles` names the exit.
-    pub exit_policy: ExitPolicy,
+    /// What an exit connects to, as [`ExitPolicy`] reads it; counts if `roles` names the exit.
+    pub exit_policy: String,
+    /// Whether an exit connects to private addresses: an exit is in somebody's network.
+    pub exit_private: bool,
     /// Where the local API listens; always loopback.
     pub api: SocketAddr,
     /// Where the SOCKS proxy listens; off without it.
@@ -275,7 +277,8 @@ impl Config {
             mdns,
             lan_beacon: truth(key::LAN_BEACON)?.unwrap_or(mdns),
             roles: layers.parse(key::ROLES, |text| text.parse().ok())?.unwrap_or_else(default_roles),
-            exit_policy: exit_policy(layers)?,
+            exit_policy: layers.parse(key::EXIT_POLICY, exit_policy)?.unwrap_or_default(),
+            exit_private: truth(key::EXIT_PRIVATE)?.unwrap_or(false),
             api: api.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             socks: socket(key::SOCKS)?,
             metrics: socket(key::METRICS)?,
@@ -328,11 +331,9 @@ pub fn default_data_dir() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "fog").map(|dirs| dirs.data_dir().to_owned())
 }
 
-/// What an exit connects to. Private addresses only if that is said: an exit is in somebody's network.
-fn exit_policy(layers: &Layers) -> Result<ExitPolicy, ConfigError> {
-    let policy = layers.parse(key::EXIT_POLICY, |text| ExitPolicy::parse(text).ok())?.unwrap_or_default();
-    let allows_private = layers.parse(key::EXIT_PRIVATE, |text| text.parse::<bool>().ok())?.unwrap_or(false);
-    Ok(if allows_private { policy.with_private() } else { policy })
+/// Rules, as they are published.
+fn exit_policy(text: &str) -> Option<String> {
+    ExitPolicy::parse(text).is_ok().then(|| text.to_owned())
 }
 
 /// A name as others will see it.

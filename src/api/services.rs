@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 use super::{
     Api, ErrorBody,
     error::{ApiError, answer},
-    extract::{Body, timeout},
+    extract::Body,
+    mix::timeout,
 };
 use crate::node::{
     circuits::report::{Circuit, ProxyRequest},
@@ -21,7 +22,7 @@ use crate::node::{
     },
 };
 
-const LOOKUP_TIMEOUT_S: f64 = 30.0;
+const LOOKUP_TIMEOUT_S: u64 = 30;
 
 /// A service to add.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -53,7 +54,7 @@ pub struct ServiceLookup {
     /// `….fog`
     pub address: String,
     /// When to give up; 30 if not given.
-    pub timeout_s: Option<f64>,
+    pub timeout_s: Option<u64>,
 }
 
 /// A client of a service.

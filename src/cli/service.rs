@@ -76,7 +76,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<(), CliError> {
             context.out.value(&removed, |removed| format!("removed {}\n", printable(&removed.name)))
         }
         Command::Lookup { address } => {
-            let wanted = ServiceLookup { address, timeout_s: Some(timeout.as_secs_f64()) };
+            let wanted = ServiceLookup { address, timeout_s: Some(timeout.as_secs()) };
             let found: Lookup = client.post("/v1/services/lookup", &wanted, timeout)?;
             context.out.value(&found, describe)
         }

@@ -12,7 +12,7 @@ const MAX_PEERS: usize = 64;
 
 /// Both clocks, now.
 #[expect(clippy::disallowed_methods, reason = "the node reads the clock here and nowhere else")]
-pub(super) fn now() -> Now {
+pub(crate) fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { mono: Instant::now(), unix: UnixMillis(0).plus(unix) }
 }

@@ -20,7 +20,7 @@ mod behaviour;
 mod chain;
 pub mod chat;
 pub mod circuits;
-mod clock;
+pub(crate) mod clock;
 pub mod command;
 mod commands;
 mod connect;
@@ -63,6 +63,7 @@ pub use self::{
     report::Lifecycle,
 };
 use self::{
+    circuits::CircuitState,
     connect::Connects,
     event_loop::EventLoop,
     handle::{COMMAND_QUEUE, NodeHandle},
@@ -224,6 +225,8 @@ fn identity(config: &Config, keys: &Keys, network: &Network, swarm: &libp2p::Swa
         schedule: network.schedule(),
         roles: config.roles,
         seal_key: keys.seal_public(),
+        circuit_key: keys.circuit_public(),
+        exit_policy: circuits::published(config),
         capacity: config.limits.packets_per_second,
         max_connections: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
     }

@@ -190,6 +190,7 @@ fn two_descriptors_with_one_sequence_number_are_a_proof_that_bans_their_relay() 
             capacity: 100,
             mix_versions: vec![1],
             family: None,
+            circuit_key: None,
             exit_policy: None,
         };
         let (now, network) = (start().unix, NetworkId([1; 32]));

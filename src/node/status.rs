@@ -177,6 +177,7 @@ impl EventLoop {
         self.directory_metrics(&mut metrics);
         self.mix_metrics(&mut metrics);
         self.chat_metrics(&mut metrics);
+        self.circuit_metrics(&mut metrics);
         self.reputation_metrics(&mut metrics);
         self.lan_metrics(&mut metrics);
         let now = clock::now();
@@ -197,6 +198,7 @@ impl EventLoop {
             ("reputation_exchange", self.swarm.behaviour().reputation.exchange().drops()),
             ("kademlia", self.swarm.behaviour().kad.drops()),
             ("chat", &self.chat_drops()),
+            ("circuits", self.circuits.desk.circuits.drops()),
             ("blobs", self.swarm.behaviour().blobs.drops()),
         ]);
         metrics.encode().map_err(|_| Failure::failed("the metrics cannot be written", ""))
@@ -250,6 +252,17 @@ impl EventLoop {
         metrics.gauge("chat_conversations", "Conversations", counts.conversations as f64);
         metrics.counter("chat_desynced", "Direct conversations that lost step", counts.desynced);
         metrics.counter("chat_healed", "Direct conversations that found it again", counts.healed);
+    }
+
+    fn circuit_metrics(&self, metrics: &mut Metrics) {
+        let desk = &self.circuits.desk;
+        let counts = desk.circuits.counts();
+        metrics.gauge("circuits_own", "Circuits that this node built", counts.own as f64);
+        metrics.gauge("circuits_relayed", "Circuits of others through this node", counts.relayed as f64);
+        let (begun, refused, broken) = desk.requests.counts();
+        metrics.counter("proxy_requests", "Streams that programs asked for", begun);
+        metrics.counter("proxy_refused", "Of those, refused", refused);
+        metrics.counter("proxy_broken", "Connections to the proxy that asked for nothing", broken);
     }
 
     fn directory_metrics(&self, metrics: &mut Metrics) {

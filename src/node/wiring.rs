@@ -114,6 +114,10 @@ pub(super) struct Identity {
     pub(super) schedule: EpochSchedule,
     pub(super) roles: Roles,
     pub(super) seal_key: [u8; 32],
+    /// By which circuits are built to this node.
+    pub(super) circuit_key: [u8; 32],
+    /// What it connects to for others, if it is an exit.
+    pub(super) exit_policy: Option<String>,
     /// Packets per second.
     pub(super) capacity: u32,
     pub(super) max_connections: usize,
@@ -509,8 +513,9 @@ impl Wiring {
             seal_key: self.identity.seal_key,
             capacity: self.identity.capacity,
             mix_versions: fog_mix::core::VERSIONS.to_vec(),
+            circuit_key: Some(self.identity.circuit_key),
             family: None,
-            exit_policy: None,
+            exit_policy: self.identity.exit_policy.clone(),
         };
         self.serving.then_some((epoch, facts))
     }

@@ -23,6 +23,8 @@ fn wiring(roles: Roles) -> Wiring {
         schedule: schedule(),
         roles,
         seal_key: [1; 32],
+        circuit_key: [2; 32],
+        exit_policy: None,
         capacity: 100,
         max_connections: 16,
     };

@@ -67,8 +67,6 @@ pub(crate) enum Refusal {
     BadAddress,
     #[error("the service's introduction points did not answer in time")]
     IntroductionTimedOut,
-    #[error("no relay of this network is an exit to there")]
-    NoExit,
     #[error("the target is not allowed")]
     NotAllowed,
     #[error("the target cannot be reached")]
@@ -77,7 +75,7 @@ pub(crate) enum Refusal {
     Refused,
     #[error("it took too long")]
     TimedOut,
-    #[error("no circuit can be built now: too few relays are known")]
+    #[error("no circuit can be built: too few relays are known, or none of them is an exit to there")]
     NoCircuit,
     #[error("the privacy level `mixed` is not available for this")]
     NotMixed,
@@ -96,7 +94,7 @@ impl Refusal {
             Self::ClientKeyWrong => Code::ClientKeyWrong,
             Self::BadAddress => Code::BadAddress,
             Self::IntroductionTimedOut => Code::IntroductionTimedOut,
-            Self::NoExit | Self::NotAllowed | Self::NotMixed => Code::NotAllowed,
+            Self::NotAllowed | Self::NotMixed => Code::NotAllowed,
             Self::Unreachable => Code::HostUnreachable,
             Self::Refused => Code::Refused,
             Self::TimedOut => Code::TimedOut,
@@ -107,7 +105,7 @@ impl Refusal {
 
     fn status(self) -> u16 {
         match self {
-            Self::NotAllowed | Self::NoExit | Self::NotMixed | Self::ClientKeyMissing | Self::ClientKeyWrong => 403,
+            Self::NotAllowed | Self::NotMixed | Self::ClientKeyMissing | Self::ClientKeyWrong => 403,
             Self::TimedOut | Self::IntroductionTimedOut => 504,
             Self::NoCircuit | Self::Busy => 503,
             Self::BadAddress => 400,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::request::Target;
-use crate::clock;
+use crate::node::clock;
 
 /// Where a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

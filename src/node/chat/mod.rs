@@ -137,7 +137,7 @@ fn slots(mailboxes: Vec<invite::Mailbox>) -> Vec<(NodeId, [u8; 32])> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "randomness enters the node here")]
-fn random<const N: usize>() -> [u8; N] {
+pub(super) fn random<const N: usize>() -> [u8; N] {
     rand::rng().random()
 }
 

@@ -43,7 +43,17 @@ impl CircuitState {
 
 /// What this node connects to for others: nothing, unless it is an exit.
 pub(super) fn policy(config: &Config) -> ExitPolicy {
-    if config.roles.has(Role::Exit) { config.exit_policy.clone() } else { ExitPolicy::default() }
+    if !config.roles.has(Role::Exit) {
+        return ExitPolicy::default();
+    }
+    // The configuration was checked when it was read.
+    let policy = ExitPolicy::parse(&config.exit_policy).unwrap_or_default();
+    if config.exit_private { policy.with_private() } else { policy }
+}
+
+/// What of it is published, so that nobody builds circuits in vain.
+pub(super) fn published(config: &Config) -> Option<String> {
+    config.roles.has(Role::Exit).then(|| config.exit_policy.clone())
 }
 
 /// Starts the threads of circuits.

@@ -61,7 +61,7 @@ impl Book {
     fn open(&self, snapshot: &Snapshot, now: Now) -> Option<CircuitPaths> {
         let config =
             || Config { own: self.own, guards: fog_directory::core::guards::Config::default(), takes_port };
-        let seed = crate::node::chat::random;
+        let seed = || crate::node::chat::random();
         let restored = CircuitPaths::new(config(), self.restored.as_deref(), snapshot, seed(), now);
         restored
             .inspect_err(|error| tracing::error!(%error, "the entry guards are damaged: new ones are chosen"))

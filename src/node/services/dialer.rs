@@ -27,7 +27,7 @@ impl Dialer for Desk {
         }
         let isolation = Isolation(ask.isolation);
         let opening = async {
-            let mut stream = match ask.target {
+            let stream = match ask.target {
                 Target::Service { name, port } => {
                     let address = name.parse().map_err(|_| Refusal::BadAddress)?;
                     self.reach(address, port, isolation, ask.early, &progress).await?

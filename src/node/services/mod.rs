@@ -65,7 +65,7 @@ pub(crate) struct NewService {
 
 /// What people and programs do with services and circuits.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub struct Desk {
     pub(super) services: Services,
     pub(super) circuits: Circuits,
     pub(super) requests: Arc<Requests>,

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use fog_base::codec;
 use fog_services::{core::service::Row, runtime::Keep};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::store::{Batch, Durability, Store, StoreError, Table, Writer};
 
@@ -31,7 +31,7 @@ pub(super) struct Record {
 struct Stored {
     name: String,
     address: String,
-    seed: Zeroizing<[u8; 32]>,
+    seed: [u8; 32],
     target: String,
     port: u16,
     clients: Vec<String>,
@@ -66,8 +66,10 @@ impl Registry {
             let number = key.get(1..).and_then(|number| Some(u64::from_be_bytes(number.try_into().ok()?)));
             let stored: Option<Stored> = codec::decode(&value, MAX_RECORD).ok();
             let record = stored.and_then(|stored| {
-                let Stored { name, address, seed, target, port, clients } = stored;
-                Some(Record { name, address, seed, target: target.parse().ok()?, port, clients })
+                let Stored { name, address, mut seed, target, port, clients } = stored;
+                let kept = Zeroizing::new(seed);
+                seed.zeroize();
+                Some(Record { name, address, seed: kept, target: target.parse().ok()?, port, clients })
             });
             // A key that cannot be read any more is a loss that somebody should know of.
             let Some((number, record)) = number.zip(record) else { anyhow::bail!("a service in the store is damaged") };
@@ -97,10 +99,10 @@ impl Registry {
     }
 
     pub(super) async fn replace(&mut self, number: u64, record: Record) -> Result<(), StoreError> {
-        let stored = Stored {
+        let mut stored = Stored {
             name: record.name.clone(),
             address: record.address.clone(),
-            seed: record.seed.clone(),
+            seed: *record.seed,
             target: record.target.to_string(),
             port: record.port,
             clients: record.clients.clone(),
@@ -108,6 +110,7 @@ impl Registry {
         let bytes = Zeroizing::new(
             codec::encode(&stored, MAX_RECORD).map_err(|error| StoreError::Io(format!("a record: {error}")))?,
         );
+        stored.seed.zeroize();
         let mut batch = Batch::new();
         batch.put(Table::Services, key(SERVICE, number, &[]), bytes.as_slice());
         commit(&self.writer, batch).await?;

@@ -104,6 +104,7 @@ impl Relay {
             capacity: 1_000,
             mix_versions: vec![1],
             family: self.family,
+            circuit_key: None,
             exit_policy: None,
         }
     }

@@ -325,7 +325,12 @@ impl Engine {
                 Some(peer) => Event::Blame { peer, reason },
                 None => return,
             },
-            Output::Connected(_) => return,
+            Output::Connected(stream) => {
+                if let Some(open) = self.streams.get(&stream) {
+                    open.flow.connected();
+                }
+                return;
+            }
             Output::Received(stream, bytes) => return self.handle_received(stream, &bytes),
             Output::Finished(stream) => return self.handle_ended(stream, None),
             Output::Ended(stream, reason) => return self.handle_ended(stream, Some(reason)),

@@ -26,12 +26,15 @@ struct State {
     consumed: u64,
     has_ended: bool,
     error: Option<EndReason>,
+    is_connected: bool,
     outgoing: Vec<u8>,
     is_finished: bool,
     is_dropped: bool,
     is_listed: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// Waits for the far end to take the stream.
+    opener: Option<Waker>,
 }
 
 /// What the engine finds when it looks.
@@ -78,6 +81,13 @@ impl Flow {
         (bytes, state.is_finished)
     }
 
+    /// The far end has taken the stream.
+    pub(crate) fn connected(&self) {
+        let mut state = lock(&self.state);
+        state.is_connected = true;
+        state.opener.take().into_iter().for_each(Waker::wake);
+    }
+
     /// Bytes for the application.
     pub(crate) fn received(&self, bytes: &[u8]) {
         let mut state = lock(&self.state);
@@ -97,6 +107,7 @@ impl Flow {
         let mut state = lock(&self.state);
         state.has_ended = true;
         state.error = state.error.or(error);
+        state.opener.take().into_iter().for_each(Waker::wake);
         state.reader.take().into_iter().for_each(Waker::wake);
         state.writer.take().into_iter().for_each(Waker::wake);
     }
@@ -115,6 +126,24 @@ impl Flow {
 /// A stream of a circuit: bytes both ways. Shutting down the writing half leaves the other open; dropping it ends both.
 #[derive(Debug)]
 pub struct Stream(pub(crate) Arc<Flow>);
+
+impl Stream {
+    /// Waits until the far end has taken a stream that this node began. Nobody need wait: what is written meanwhile is on its way.
+    pub async fn connected(&self) -> Result<(), StreamEnded> {
+        std::future::poll_fn(|cx| {
+            let mut state = lock(&self.0.state);
+            match state.error {
+                Some(reason) => Poll::Ready(Err(StreamEnded(reason))),
+                None if state.is_connected || state.has_ended => Poll::Ready(Ok(())),
+                None => {
+                    state.opener = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
 
 /// The error of a stream that the other end, or the circuit, has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

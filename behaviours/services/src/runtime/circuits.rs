@@ -47,7 +47,9 @@ impl Table {
     /// All of an owner.
     pub(super) fn remove_all(&mut self, owner: Owner) -> Vec<CircuitId> {
         let all: Vec<_> = self.by_id.iter().filter(|(_, (of, _))| *of == owner).map(|(id, _)| *id).collect();
-        all.iter().for_each(|id| drop(self.remove(*id)));
+        for id in &all {
+            self.remove(*id);
+        }
         all
     }
 }

@@ -108,7 +108,9 @@ impl Sessions {
 
     pub(super) fn set_stage(&self, id: ConnectionId, stage: Stage) {
         if let Some(Making::Session(_, waiters)) = self.making.get(&id) {
-            waiters.iter().for_each(|waiter| drop(waiter.stage.send_replace(Some(stage))));
+            for waiter in waiters {
+                waiter.stage.send_replace(Some(stage));
+            }
         }
     }
 
