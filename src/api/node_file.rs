@@ -22,11 +22,14 @@ pub struct NodeFile {
     pub peer_id: String,
     /// The node's process.
     pub pid: u32,
+    /// Where programs reach services and exits, if it has a proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socks: Option<String>,
 }
 
 impl fmt::Debug for NodeFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { api, token: _, peer_id, pid } = self;
+        let Self { api, token: _, peer_id, pid, socks: _ } = self;
         f.debug_struct("NodeFile").field("api", api).field("peer_id", peer_id).field("pid", pid).finish_non_exhaustive()
     }
 }
@@ -36,7 +39,7 @@ impl NodeFile {
     pub fn new(api: std::net::SocketAddr, peer_id: String) -> io::Result<Self> {
         let secret: [u8; 32] = sealing::random().map_err(io::Error::other)?;
         let token = data_encoding::HEXLOWER.encode(&secret);
-        Ok(Self { api: format!("http://{api}"), token, peer_id, pid: std::process::id() })
+        Ok(Self { api: format!("http://{api}"), token, peer_id, pid: std::process::id(), socks: None })
     }
 
     /// Reads the file of a data directory; `None` if there is none.

@@ -157,7 +157,8 @@ async fn serve(context: Context, opened: Opened) -> Result<(), CliError> {
         None => None,
     };
     warn(config);
-    let file = node_file(api.address(), &keys)?;
+    let socks_address = socks.as_ref().and_then(|socks| socks.local_addr().ok());
+    let file = NodeFile { socks: socks_address.map(|at| at.to_string()), ..node_file(api.address(), &keys)? };
     let running = node::start(config.clone(), keys, store, network, stop.clone())?;
     tasks.spawn(answer(api.serve(running.handle.clone(), file.token.clone(), stop.clone()), stop.clone()));
     if let Some(metrics) = metrics {

@@ -11,6 +11,7 @@ mod plan;
 mod process;
 mod report;
 pub mod scenario;
+pub mod services;
 mod signals;
 pub mod sim;
 mod state;

@@ -417,8 +417,7 @@ fn arguments(data_dir: &Path, network: &Path, plan: &NodePlan, port: Option<u16>
         format!("/ip4/127.0.0.1/tcp/{port}"),
         format!("/ip4/127.0.0.1/udp/{port}/quic-v1"),
     ]);
-    // `--socks 127.0.0.1:0` comes with the circuits; a node without them warns of a flag that has no effect.
-    args.extend(["--api".into(), "127.0.0.1:0".into()]);
+    args.extend(["--api", "127.0.0.1:0", "--socks", "127.0.0.1:0"].map(str::to_owned));
     let options = [
         ("--roles", plan.roles.clone()),
         ("--cover", plan.cover.clone()),

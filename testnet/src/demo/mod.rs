@@ -8,6 +8,7 @@ mod directory;
 mod faults;
 mod messages;
 mod reputation;
+mod services;
 mod steady;
 
 use std::{
@@ -115,6 +116,7 @@ impl Stage {
         show(Check::attempt("chat room", || chat::room(self)));
         show(Check::attempt("direct messages", || chat::direct(self)));
         show(Check::attempt("file", || chat::file(self)));
+        show(Check::attempt("service", || services::service(self)));
         tell("a message to a client that is away");
         show(Check::attempt("client away", || messages::client_away(self)));
         tell("200 messages from four senders, and a relay is killed among them");
