@@ -53,6 +53,7 @@ fn descriptor(network: &NetworkId, n: u8, seconds_ago: u64) -> Descriptor {
         roles: Roles::NONE.with(Role::Mix),
         mix_keys: [mix_key(n), mix_key(n + 100)],
         seal_key: mix_key(n),
+        circuit_key: None,
         capacity: 100,
         mix_versions: vec![1],
         family: None,

@@ -40,6 +40,7 @@ fn facts(n: u8) -> Facts {
         roles: Roles::NONE.with(Role::Mix),
         mix_keys: [mix_key(n), mix_key(n + 100)],
         seal_key: mix_key(n),
+        circuit_key: None,
         capacity: 100,
         mix_versions: vec![1],
         family: None,

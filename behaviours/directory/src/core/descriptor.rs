@@ -34,6 +34,8 @@ pub const MAX_ADDRESSES: usize = 8;
 const MAX_VERSIONS: usize = 8;
 const MAX_EXIT_POLICY: usize = 256;
 const MAX_EXTENSIONS: usize = 512;
+/// Among the extensions: the circuit key.
+const CIRCUIT_KEY: u8 = 1;
 
 /// What a relay says of itself. The keys are those of the descriptor's epoch and of the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Facts {
     pub mix_keys: [[u8; 32]; 2],
     /// Its long-term key for sealed messages.
     pub seal_key: [u8; 32],
+    /// Its long-term X25519 key for circuits; without one it is on none.
+    pub circuit_key: Option<[u8; 32]>,
     /// Packets per second that it takes.
     pub capacity: u32,
     /// Versions of the mix protocol that it speaks.
@@ -106,8 +110,8 @@ pub enum Reject {
     /// The signature does not verify on this network.
     #[error("the signature does not verify")]
     BadSignature,
-    /// A mix key on the twist, with torsion, or not canonical.
-    #[error("a mix key is not a point of the prime-order group")]
+    /// A mix key (or our own circuit key) on the twist, with torsion, or not canonical.
+    #[error("a key is not a point of the prime-order group")]
     BadKey,
     /// The VRF outputs do not verify.
     #[error("the VRF proof does not verify")]
@@ -329,7 +333,7 @@ impl Body {
             exit_policy: facts.exit_policy.clone(),
             ticket: candidacy.ticket.as_ref().map(|ticket| ByteBuf::from(ticket.to_bytes())),
             loops: candidacy.loops.as_ref().map(|loops| ByteBuf::from(loops.to_bytes())),
-            extensions: None,
+            extensions: facts.circuit_key.map(|key| ByteBuf::from(extension(CIRCUIT_KEY, &key))),
         }
     }
 
@@ -352,6 +356,7 @@ impl Body {
             roles: Roles::known(self.roles),
             mix_keys: [self.mix_key, self.next_mix_key],
             seal_key: self.seal_key,
+            circuit_key: self.extensions.as_ref().and_then(|bytes| circuit_key(bytes)),
             capacity: self.capacity,
             mix_versions: self.mix_versions.clone(),
             family: family.map_err(|_| Reject::Malformed)?,
@@ -373,7 +378,30 @@ fn check(facts: &Facts) -> Result<(), Reject> {
     if !valid {
         return Err(Reject::Malformed);
     }
-    if facts.mix_keys.iter().all(is_prime_order_key) { Ok(()) } else { Err(Reject::BadKey) }
+    if facts.mix_keys.iter().chain(&facts.circuit_key).all(is_prime_order_key) { Ok(()) } else { Err(Reject::BadKey) }
+}
+
+/// An extension: its type, the length of its content (u16), its content.
+fn extension(number: u8, content: &[u8; 32]) -> Vec<u8> {
+    [&[number, 0, 32][..], content].concat()
+}
+
+/// The content of the first extension of type `number`; those of other types are skipped.
+fn find_extension(number: u8, mut bytes: &[u8]) -> Option<&[u8]> {
+    while let Some(([found, length @ ..], rest)) = bytes.split_first_chunk::<3>() {
+        let (content, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        if *found == number {
+            return Some(content);
+        }
+        bytes = rest;
+    }
+    None
+}
+
+/// The circuit key, if it is a good one. Releases before it do not look at extensions and pass on what stands there, so a bad one
+/// must not make the descriptor false: two nodes would take each other for liars, and their sets would differ.
+fn circuit_key(extensions: &[u8]) -> Option<[u8; 32]> {
+    find_extension(CIRCUIT_KEY, extensions)?.try_into().ok().filter(is_prime_order_key)
 }
 
 /// Whether `key` is the canonical u-coordinate of a point of the prime-order group other than the neutral element. So its

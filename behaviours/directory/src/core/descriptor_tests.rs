@@ -52,7 +52,9 @@ fn a_usual_descriptor_has_at_most_700_bytes() {
         loops: SignedLoops::new(EPOCH, entries),
     };
     assert!(candidacy.loops.is_some());
-    let largest = sign_candidate(1, (&facts, &candidacy), EPOCH, u64::MAX, start().unix);
+    // Without the circuit key, which is one of the extensions.
+    let without_key = Facts { circuit_key: None, ..facts.clone() };
+    let largest = sign_candidate(1, (&without_key, &candidacy), EPOCH, u64::MAX, start().unix);
     assert!(largest.as_bytes().len() + MAX_EXTENSIONS + 2 <= MAX_LEN, "{} bytes", largest.as_bytes().len());
     let now = start().unix;
     let candidate = sign_candidate(1, (&facts, &candidacy), EPOCH, now.0, now);
@@ -149,6 +151,45 @@ fn what_a_later_release_adds_is_no_reason_to_refuse_it() {
     assert_eq!((read.facts().roles, &read.facts().mix_versions), (facts(1, EPOCH).roles, &vec![1, 2, 3]));
 }
 
+fn with_extensions(bytes: Option<Vec<u8>>) -> Option<[u8; 32]> {
+    let bytes = forged(|body| body.extensions = bytes.map(ByteBuf::from), end());
+    read(&bytes, start().unix).unwrap().facts().circuit_key
+}
+
+#[test]
+fn the_circuit_key_is_the_first_extension_of_its_type() {
+    let (key, other) = (mix_key(1), mix_key(2));
+    let entry = |number: u8, content: &[u8]| [&[number, 0, content.len() as u8][..], content].concat();
+    assert_eq!(with_extensions(Some(entry(1, &key))), Some(key));
+    assert_eq!(with_extensions(Some([entry(9, &[]), entry(200, &[1; 99]), entry(1, &key)].concat())), Some(key));
+    assert_eq!(with_extensions(Some([entry(1, &key), entry(1, &other), vec![1]].concat())), Some(key));
+}
+
+#[test]
+fn a_relay_whose_circuit_key_is_absent_or_bad_is_on_no_circuit_and_its_descriptor_stays_valid() {
+    let key = mix_key(1);
+    let torsion = EdwardsPoint::mul_base_clamped([5; 32]) + curve25519_dalek::constants::EIGHT_TORSION[1];
+    let mut not_canonical = [0xff; 32];
+    not_canonical[31] = 0x7f;
+    let twist = (0u8..).map(|n| [n; 32]).find(|key| MontgomeryPoint(*key).to_edwards(0).is_none()).unwrap();
+    for bad in [[0; 32], torsion.to_montgomery().to_bytes(), not_canonical, twist] {
+        assert_eq!(with_extensions(Some([&[1, 0, 32][..], &bad].concat())), None, "{bad:?}");
+    }
+    assert_eq!(with_extensions(None), None);
+    for cut in 0..35 {
+        assert_eq!(with_extensions(Some([&[1, 0, 32][..], &key].concat()[..cut].to_vec())), None, "{cut} bytes");
+    }
+    assert_eq!(with_extensions(Some([&[1, 0, 31][..], &key].concat())), None);
+    assert_eq!(with_extensions(Some([&[9, 1, 0][..], &[1, 0, 32], &key].concat())), None, "inside what does not end");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_extensions_make_a_descriptor_false(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..=512)) {
+        with_extensions(Some(bytes));
+    }
+}
+
 #[test]
 fn our_own_facts_are_checked_before_they_are_signed() {
     let (identity, vrf, schedule) = (identity(1), vrf(1), schedule());
@@ -161,8 +202,10 @@ fn our_own_facts_are_checked_before_they_are_signed() {
     facts.roles = Roles::NONE;
     assert_eq!(sign(&facts), Err(SignError::Facts(Reject::Malformed)));
     facts.roles = Roles::NONE.with(Role::Mix);
+    let good = facts.clone();
     facts.mix_keys[1] = [0; 32];
     assert_eq!(sign(&facts), Err(SignError::Facts(Reject::BadKey)));
+    assert_eq!(sign(&Facts { circuit_key: Some([0; 32]), ..good }), Err(SignError::Facts(Reject::BadKey)));
 }
 
 proptest::proptest! {
@@ -180,7 +223,8 @@ const FROZEN: &str = include_str!("../../tests/fixtures/descriptor_v1.hex");
 
 fn frozen() -> Descriptor {
     let now = UnixMillis(schedule().start(EPOCH).0 + 60_000);
-    let facts = Facts { family: Some([6; 16]), exit_policy: Some("reject *".into()), ..facts(1, EPOCH) };
+    let family = Some([6; 16]);
+    let facts = Facts { family, exit_policy: Some("reject *".into()), circuit_key: None, ..facts(1, EPOCH) };
     let entries = vec![LoopEntry { rank: 0, delivered: 40, lost: 2 }, LoopEntry { rank: 7, delivered: 16, lost: 0 }];
     let candidacy =
         Candidacy { ticket: Some(Ticket { output: [3; 32], proof: [4; 64] }), loops: SignedLoops::new(EPOCH, entries) };

@@ -65,6 +65,7 @@ pub(crate) fn facts(n: u16, epoch: Epoch) -> Facts {
         roles: Roles::NONE.with(Role::Mix).with(Role::Mailbox),
         mix_keys: [key(epoch), key(epoch.next())],
         seal_key: mix_key(u64::from(n)),
+        circuit_key: Some(mix_key(u64::from(n) | 1 << 63)),
         capacity: 1000,
         mix_versions: vec![1],
         family: None,

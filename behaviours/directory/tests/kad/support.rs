@@ -52,6 +52,7 @@ pub(crate) fn facts(n: u8) -> Facts {
         roles: Roles::NONE.with(Role::Mix),
         mix_keys: [mix_key(n), mix_key(n.wrapping_add(100))],
         seal_key: mix_key(n),
+        circuit_key: None,
         capacity: u32::from(n),
         mix_versions: vec![1],
         family: None,
