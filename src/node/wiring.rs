@@ -504,6 +504,7 @@ impl Wiring {
             roles: self.identity.roles,
             mix_keys: [key(epoch)?, key(epoch.next())?],
             seal_key: self.identity.seal_key,
+            circuit_key: None,
             capacity: self.identity.capacity,
             mix_versions: fog_mix::core::VERSIONS.to_vec(),
             family: None,
