@@ -254,6 +254,11 @@ impl Guards {
         self.sample.iter().filter(|guard| guard.record.confirmed_on.is_some()).map(|guard| guard.record.relay)
     }
 
+    /// The guards of the sample that are in the newest snapshot.
+    pub fn listed_relays(&self) -> impl Iterator<Item = NodeId> {
+        self.listed().map(|guard| guard.record.relay)
+    }
+
     fn listed(&self) -> impl Iterator<Item = &Guard> {
         self.sample.iter().filter(|guard| guard.is_listed)
     }

@@ -4,6 +4,7 @@ pub mod address;
 pub mod alias;
 pub mod beacon;
 pub mod certificate;
+pub mod circuit_path;
 pub mod council;
 pub mod delay_vrf;
 pub mod descriptor;

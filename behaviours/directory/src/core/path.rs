@@ -19,14 +19,14 @@ use super::{
 };
 
 /// Whole paths that are drawn before the search.
-const DRAWS: usize = 64;
+pub(super) const DRAWS: usize = 64;
 /// Relays that the search looks at before it gives up: enough for every small network; a large one in which this is not
 /// enough has too few unrelated relays to be of use.
 const SEARCH_STEPS: usize = 20_000;
 
-/// The relays that one middle hop may be drawn from.
+/// The relays that one hop may be drawn from.
 #[derive(Debug, PartialEq, Eq)]
-struct Pool {
+pub(super) struct Pool {
     /// Their places in the snapshot.
     relays: Vec<usize>,
     table: Option<AliasTable>,
@@ -41,17 +41,12 @@ impl Pools {
     /// not either.
     pub(super) fn new(relays: &[SnapshotRelay]) -> Self {
         let is_mix = |relay: &SnapshotRelay| relay.weight > 0 && relay.descriptor.facts().roles.has(Role::Mix);
-        let mixes: Vec<_> = relays.iter().enumerate().filter(|(_, relay)| is_mix(relay)).collect();
-        let layers: Vec<_> = if mixes.iter().any(|(_, relay)| relay.layer.is_some()) {
+        let layers: Vec<_> = if relays.iter().any(|relay| is_mix(relay) && relay.layer.is_some()) {
             (0..LAYERS).map(Some).collect()
         } else {
             vec![None]
         };
-        let pool = |layer| {
-            let members = mixes.iter().filter(|(_, relay)| relay.layer == layer);
-            let weights: Vec<_> = members.clone().map(|(_, relay)| relay.weight).collect();
-            Pool { relays: members.map(|(at, _)| *at).collect(), table: AliasTable::new(&weights) }
-        };
+        let pool = |layer| Pool::new(relays, |relay| is_mix(relay) && relay.layer == layer);
         Self(layers.into_iter().map(pool).collect())
     }
 
@@ -67,7 +62,20 @@ impl Pools {
 }
 
 impl Pool {
-    fn draw<'a>(&self, snapshot: &'a Snapshot, rng: &mut dyn Rng) -> Option<&'a SnapshotRelay> {
+    /// Of the relays of a snapshot those with a weight that `belongs` names.
+    pub(super) fn new(relays: &[SnapshotRelay], belongs: impl Fn(&SnapshotRelay) -> bool) -> Self {
+        let members = relays.iter().enumerate().filter(|(_, relay)| relay.weight > 0 && belongs(relay));
+        let weights: Vec<_> = members.clone().map(|(_, relay)| relay.weight).collect();
+        Self { relays: members.map(|(at, _)| at).collect(), table: AliasTable::new(&weights) }
+    }
+
+    /// Its relays.
+    pub(super) fn relays<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a SnapshotRelay> {
+        self.relays.iter().filter_map(|at| snapshot.relays().get(*at))
+    }
+
+    /// One of its relays, by weight.
+    pub(super) fn draw<'a>(&self, snapshot: &'a Snapshot, rng: &mut dyn Rng) -> Option<&'a SnapshotRelay> {
         snapshot.relays().get(*self.relays.get(self.table.as_ref()?.draw(rng))?)
     }
 }
@@ -177,34 +185,11 @@ impl<'a> Draw<'a> {
 
     /// Depth first, each hop through its pool in the order that `order` says.
     fn search(&self, order: impl FnMut(&Pool) -> Vec<&'a SnapshotRelay>) -> Result<Vec<&'a SnapshotRelay>, usize> {
-        let orders: Vec<_> = self.snapshot.pools().0.iter().map(order).collect();
-        // Of each hop chosen so far, the relay and its place in the order of its pool.
-        let mut chosen: Vec<(usize, &SnapshotRelay)> = Vec::with_capacity(self.middle);
-        let (mut deepest, mut steps, mut at) = (0, 0, 0);
-        while chosen.len() < self.middle {
-            steps += 1;
-            let order = orders.get(chosen.len() % orders.len().max(1)).ok_or(deepest)?;
-            match order.get(at) {
-                Some(_) if steps >= SEARCH_STEPS => return Err(deepest),
-                Some(relay) if chosen.iter().all(|(_, hop)| fit(hop, relay)) => {
-                    chosen.push((at, relay));
-                    deepest = deepest.max(chosen.len());
-                    at = first_place(&chosen, orders.len());
-                }
-                Some(_) => at += 1,
-                None => at = chosen.pop().ok_or(deepest)?.0 + 1,
-            }
-        }
-        Ok(chosen.into_iter().map(|(_, relay)| relay).collect())
+        search(&self.snapshot.pools().0.iter().map(order).collect::<Vec<_>>(), self.middle)
     }
 
-    /// The allowed relays of `pool` in the order of exponential variables with their weights as rates: as if each next
-    /// one were drawn by weight from those that are left (Efraimidis and Spirakis, 2006).
     fn random_order(&self, pool: &Pool, avoid: &[NodeId], rng: &mut dyn Rng) -> Vec<&'a SnapshotRelay> {
-        let allowed = self.allowed(pool, avoid);
-        let mut order: Vec<_> = allowed.map(|relay| (-rng.random::<f64>().ln() / relay.weight as f64, relay)).collect();
-        order.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        order.into_iter().map(|(_, relay)| relay).collect()
+        random_order(self.allowed(pool, avoid), rng)
     }
 
     /// The allowed relays of `pool`, those with the lowest number first, equal ones in a random order.
@@ -222,9 +207,42 @@ impl<'a> Draw<'a> {
     }
 
     fn allowed(&self, pool: &Pool, avoid: &[NodeId]) -> impl Iterator<Item = &'a SnapshotRelay> {
-        let relays = pool.relays.iter().filter_map(|at| self.snapshot.relays().get(*at));
-        relays.filter(|relay| self.is_allowed(relay, avoid))
+        pool.relays(self.snapshot).filter(|relay| self.is_allowed(relay, avoid))
     }
+}
+
+/// Depth first: `hops` relays of which each two fit, the first out of `orders[0]`, the next out of `orders[1]`, and again from the
+/// front; each order's first relays first. An error says how many were found.
+pub(super) fn search<'a>(orders: &[Vec<&'a SnapshotRelay>], hops: usize) -> Result<Vec<&'a SnapshotRelay>, usize> {
+    // Of each hop chosen so far, the relay and its place in the order of its pool.
+    let mut chosen: Vec<(usize, &SnapshotRelay)> = Vec::with_capacity(hops);
+    let (mut deepest, mut steps, mut at) = (0, 0, 0);
+    while chosen.len() < hops {
+        steps += 1;
+        let order = orders.get(chosen.len() % orders.len().max(1)).ok_or(deepest)?;
+        match order.get(at) {
+            Some(_) if steps >= SEARCH_STEPS => return Err(deepest),
+            Some(relay) if chosen.iter().all(|(_, hop)| fit(hop, relay)) => {
+                chosen.push((at, relay));
+                deepest = deepest.max(chosen.len());
+                at = first_place(&chosen, orders.len());
+            }
+            Some(_) => at += 1,
+            None => at = chosen.pop().ok_or(deepest)?.0 + 1,
+        }
+    }
+    Ok(chosen.into_iter().map(|(_, relay)| relay).collect())
+}
+
+/// Relays in the order of exponential variables with their weights as rates: as if each next one were drawn by weight from
+/// those that are left (Efraimidis and Spirakis, 2006).
+pub(super) fn random_order<'a>(
+    relays: impl Iterator<Item = &'a SnapshotRelay>,
+    rng: &mut dyn Rng,
+) -> Vec<&'a SnapshotRelay> {
+    let mut order: Vec<_> = relays.map(|relay| (-rng.random::<f64>().ln() / relay.weight as f64, relay)).collect();
+    order.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    order.into_iter().map(|(_, relay)| relay).collect()
 }
 
 /// Where the search for the hop after `chosen` starts: hops of one pool are chosen in its order, as their exchange
@@ -234,7 +252,7 @@ fn first_place(chosen: &[(usize, &SnapshotRelay)], pools: usize) -> usize {
 }
 
 /// Whether both may stand on one path.
-fn fit(a: &SnapshotRelay, b: &SnapshotRelay) -> bool {
+pub(super) fn fit(a: &SnapshotRelay, b: &SnapshotRelay) -> bool {
     a.hop.id != b.hop.id && !a.is_related_to(b)
 }
 
