@@ -50,6 +50,16 @@ impl Links {
         self.epochs.iter().rev().copied()
     }
 
+    /// The first epoch from `epoch` on that has a link.
+    pub(super) fn first_from(&self, epoch: Epoch) -> Option<Epoch> {
+        self.epochs.range(epoch..).next().copied()
+    }
+
+    /// The epochs before `epoch`, the newest first.
+    pub(super) fn newest_before(&self, epoch: Epoch) -> impl Iterator<Item = Epoch> {
+        self.epochs.range(..epoch).rev().copied()
+    }
+
     /// The links after `after`, as many as fit `max` bytes; whether there are more.
     pub(super) fn after(&self, after: Epoch, max: usize) -> (Vec<Vec<u8>>, bool) {
         let (mut links, mut length) = (Vec::new(), 0);

@@ -7,6 +7,7 @@ mod links;
 mod progress;
 mod proposing;
 mod restore;
+mod rings;
 mod snapshots;
 
 use std::{
@@ -19,8 +20,11 @@ use std::{
 use ed25519_dalek::SigningKey;
 use fog_base::{BoundedQueue, DropCounters, DropReason, Epoch, EpochSchedule, Network, NodeId, Now};
 
-use self::links::Links;
-pub use self::snapshots::Serving;
+use self::{links::Links, rings::Rings};
+pub use self::{
+    rings::{LEAD, PERIOD, Ring},
+    snapshots::Serving,
+};
 use super::{
     beacon::SetBeacon,
     certificate::{
@@ -78,7 +82,7 @@ pub enum Output {
         set: Vec<u8>,
         /// [`State::to_bytes`].
         state: Vec<u8>,
-        /// Whose set is of no use any more.
+        /// Of another set that was kept, whose it is, if it is of no use any more.
         forget: Option<Epoch>,
     },
     /// Compare the live set with those of some peers, before the set is fixed.
@@ -125,7 +129,7 @@ pub struct Restored {
     pub may_have_signed: bool,
     /// The epochs of all links.
     pub links: BTreeSet<Epoch>,
-    /// Whole sets as set and state bytes, by epoch.
+    /// All whole sets that were kept and not to be forgotten, as set and state bytes, by epoch.
     pub sets: BTreeMap<Epoch, (Vec<u8>, Vec<u8>)>,
 }
 
@@ -133,7 +137,7 @@ pub struct Restored {
 pub type ReadLink = Box<dyn Fn(Epoch) -> Option<Vec<u8>> + Send + Sync>;
 
 /// The last certified statement, of which the set or the state is not here yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Incomplete {
     tip: Tip,
     certificate: Quorum,
@@ -166,6 +170,7 @@ pub struct Council {
     incomplete: Option<Incomplete>,
     awaited: Option<Awaited>,
     links: Links,
+    rings: Rings,
     /// By root.
     candidates: VecDeque<Arc<NamedSet>>,
     judging: VecDeque<Statement>,
@@ -240,6 +245,7 @@ impl Council {
             incomplete: None,
             awaited: None,
             links: Links::new(restored.links, read_link),
+            rings: Rings::new(restored.sets.keys().copied().collect()),
             candidates: VecDeque::new(),
             judging: VecDeque::new(),
             reconciled: None,
@@ -287,6 +293,7 @@ impl Council {
         {
             incomplete.state = Some(state);
         }
+        self.rings.handle_state(bytes);
         self.go_on(now);
     }
 
@@ -469,7 +476,7 @@ impl Council {
                 has_moved = true;
                 self.pass_on(output);
             }
-            has_moved |= self.complete() | self.succeed(now) | self.judge(now);
+            has_moved |= self.complete(now) | self.succeed(now) | self.judge(now) | self.turn_rings(now);
             if !has_moved {
                 break;
             }
@@ -516,9 +523,11 @@ impl Council {
             // A proposer who speaks too early must not keep us from the set of the running round.
             self.certifier.proposed(now).filter(|statement| self.judging.contains(statement)),
             self.judging.back().copied(),
+            self.rings.lacking().map(|source| *source.tip.statement()),
         ];
         let set = lacking.into_iter().flatten().find(|statement| self.candidate(statement).is_none());
-        let state = self.incomplete.as_ref().filter(|incomplete| incomplete.state.is_none());
+        let stateless = [self.incomplete.as_ref(), self.rings.lacking()].into_iter().flatten();
+        let state = stateless.into_iter().find(|incomplete| incomplete.state.is_none());
         let wants = Wants {
             set: set.map(|statement| (statement.root, statement.relays, statement.epoch)),
             state: state.map(|incomplete| incomplete.tip.statement().state),

@@ -20,7 +20,7 @@ use crate::core::{
 
 impl Council {
     /// The last link's set and state are both here.
-    pub(super) fn complete(&mut self) -> bool {
+    pub(super) fn complete(&mut self, now: Now) -> bool {
         let Some(incomplete) = &self.incomplete else { return false };
         let statement = *incomplete.tip.statement();
         let Some(set) = self.candidate(&statement) else { return false };
@@ -36,7 +36,7 @@ impl Council {
         else {
             return false;
         };
-        self.install(Certified { tip, certificate, signed, set, state });
+        self.install(Certified { tip, certificate, signed, set, state }, now);
         true
     }
 
@@ -72,7 +72,7 @@ impl Council {
                     return true;
                 }
                 let tip = self.certifier.tip().clone();
-                self.install(Certified { tip, certificate, signed, set, state });
+                self.install(Certified { tip, certificate, signed, set, state }, now);
             }
             // Two thirds of the seats see other seats than we do: theirs count, and a peer tells which they are.
             _ => self.awaited = Some(Awaited { certificate, needs_link: true }),
@@ -106,7 +106,7 @@ impl Council {
         true
     }
 
-    fn install(&mut self, certified: Certified) {
+    fn install(&mut self, certified: Certified, now: Now) {
         let (epoch, certified) = (certified.epoch(), Arc::new(certified));
         if !self.links.has(epoch) {
             let link =
@@ -118,9 +118,14 @@ impl Council {
             Snapshot::certified(epoch, (certified.set.root(), true), certified.set.relays(), &certified.seats());
         self.built.insert(epoch, snapshot);
         self.certified.insert(epoch, certified.clone());
-        let oldest = if self.certified.len() > KEPT { self.certified.pop_first() } else { None };
+        // Before the oldest goes: a ring may follow from it.
+        self.turn_rings(now);
+        if self.certified.len() > KEPT {
+            self.certified.pop_first();
+        }
         self.built.retain(|epoch, _| self.certified.contains_key(epoch));
-        self.push(Output::KeepSet { epoch, set, state, forget: oldest.map(|(oldest, _)| oldest) });
+        let forget = self.forget_after(epoch);
+        self.push(Output::KeepSet { epoch, set, state, forget });
         let is_fallen = |relay: &NodeId| certified.state.standings.of(relay) < THRESHOLD;
         self.book.handle_set(is_fallen, |relay| certified.tip.electorate().rank(*relay).is_some());
         self.push(Output::Changed);

@@ -42,9 +42,10 @@ impl Council {
         if !self.certified.contains_key(&tip.statement().epoch) {
             self.incomplete = Some(Incomplete { tip, certificate: link.certificate, signed, state: None });
         }
+        self.restore_rings(sets, now);
     }
 
-    fn kept(&self, epoch: Epoch) -> Option<Kept> {
+    pub(super) fn kept(&self, epoch: Epoch) -> Option<Kept> {
         let link = Link::from_bytes(&self.links.get(epoch)?).ok()?;
         let tip = Tip::from_store(&self.rules.network, link.certificate.statement, link.electorate.clone()).ok()?;
         let before = self.links.newest().find(|before| *before < epoch);
@@ -58,7 +59,7 @@ impl Council {
         Some((tip, link, signed))
     }
 
-    fn whole(&self, (tip, link, signed): Kept, set: &[u8], state: &[u8]) -> Option<Certified> {
+    pub(super) fn whole(&self, (tip, link, signed): Kept, set: &[u8], state: &[u8]) -> Option<Certified> {
         let statement = *tip.statement();
         let at = self.timetable.cut_off(statement.epoch);
         let set = NamedSet::from_bytes(set, &self.rules.network, &self.schedule, at).ok()?;

@@ -132,7 +132,7 @@ impl Council {
 
 impl Archive for Council {
     fn set(&self, root: &Hash) -> Option<Arc<NamedSet>> {
-        let whole = self.certified.values().map(|certified| &certified.set);
+        let whole = self.certified.values().chain(self.rings.sources()).map(|certified| &certified.set);
         self.candidates.iter().chain(whole).find(|set| set.root() == *root).cloned()
     }
 
@@ -146,7 +146,8 @@ impl Archive for Council {
     }
 
     fn state(&self, hash: &Hash, offset: u32, max: usize) -> Option<(u32, Vec<u8>)> {
-        let certified = self.certified.values().find(|certified| certified.tip.statement().state == *hash)?;
+        let mut whole = self.certified.values().chain(self.rings.sources());
+        let certified = whole.find(|certified| certified.tip.statement().state == *hash)?;
         let bytes = certified.state.to_bytes();
         let part = bytes.get(usize::try_from(offset).ok()?..)?;
         Some((u32::try_from(bytes.len()).ok()?, part.get(..max).unwrap_or(part).to_vec()))

@@ -1,4 +1,4 @@
-use fog_base::{NetworkId, UnixMillis};
+use fog_base::{NetworkId, UnixMillis, relay::Role};
 
 use super::*;
 use crate::core::{
@@ -26,19 +26,19 @@ fn network(relays: u16) -> Network {
 
 /// What a node keeps on its disk.
 #[derive(Default, Clone)]
-struct Disk {
+pub(super) struct Disk {
     record: Option<Vec<u8>>,
     bound: Option<Vec<u8>>,
     links: BTreeMap<Epoch, Vec<u8>>,
-    sets: BTreeMap<Epoch, (Vec<u8>, Vec<u8>)>,
+    pub(super) sets: BTreeMap<Epoch, (Vec<u8>, Vec<u8>)>,
     is_full: bool,
 }
 
-struct Node {
+pub(super) struct Node {
     n: u16,
-    council: Council,
+    pub(super) council: Council,
     live: RelaySet,
-    disk: Disk,
+    pub(super) disk: Disk,
     is_up: bool,
     broadcasts: usize,
     objections: Vec<Objection>,
@@ -46,10 +46,10 @@ struct Node {
 }
 
 /// Nodes whose messages all arrive at once, and whose wishes are granted by whoever can.
-struct World {
-    network: Network,
-    now: Now,
-    nodes: Vec<Node>,
+pub(super) struct World {
+    pub(super) network: Network,
+    pub(super) now: Now,
+    pub(super) nodes: Vec<Node>,
 }
 
 fn council(network: &Network, n: u16, disk: &Disk, now: Now) -> Council {
@@ -66,7 +66,7 @@ fn council(network: &Network, n: u16, disk: &Disk, now: Now) -> Council {
 }
 
 impl World {
-    fn new(nodes: u16, genesis: u16) -> Self {
+    pub(super) fn new(nodes: u16, genesis: u16) -> Self {
         let network = network(genesis);
         #[expect(clippy::disallowed_methods, reason = "an Instant cannot be made otherwise")]
         let now = Now { mono: Instant::now(), unix: network.schedule().start(FIRST).plus(STEP) };
@@ -75,7 +75,7 @@ impl World {
         world
     }
 
-    fn join(&mut self, n: u16) {
+    pub(super) fn join(&mut self, n: u16) {
         let staked = self.network.genesis.iter().map(|(relay, _)| *relay).collect();
         let bounds = Config { max_relays: 32, staked, ..Config::new(self.network.id, self.network.schedule()) };
         let (disk, live) = (Disk::default(), RelaySet::new(bounds, self.now));
@@ -84,13 +84,13 @@ impl World {
         self.nodes.push(Node { n, council, live, disk, is_up: true, broadcasts, objections, accused });
     }
 
-    fn restart(&mut self, at: usize) {
+    pub(super) fn restart(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         node.council = council(&self.network, node.n, &node.disk, self.now);
         node.is_up = true;
     }
 
-    fn epoch(&self) -> Epoch {
+    pub(super) fn epoch(&self) -> Epoch {
         self.network.schedule().at(self.now.unix)
     }
 
@@ -104,7 +104,9 @@ impl World {
                 lottery::prove(&vrf(node.n), &super::tests::node(node.n), &lottery, &[1; 32])
             });
             let contents = Candidacy { ticket, loops: node.council.loops(epoch) };
-            all.push(sign_candidate(node.n, (&facts(node.n, epoch), &contents), epoch, now.unix.0, now.unix));
+            let mut facts = facts(node.n, epoch);
+            facts.roles = facts.roles.with(Role::Directory);
+            all.push(sign_candidate(node.n, (&facts, &contents), epoch, now.unix.0, now.unix));
         }
         self.spread(&all);
     }
@@ -118,7 +120,7 @@ impl World {
     }
 
     /// Until `until`, in steps.
-    fn run(&mut self, until: UnixMillis) {
+    pub(super) fn run(&mut self, until: UnixMillis) {
         while self.now.unix < until {
             self.now = self.now.plus(STEP);
             for at in 0..self.nodes.len() {
@@ -174,7 +176,7 @@ impl World {
             Output::KeepSet { epoch, set, state, forget } => {
                 node.disk.sets.insert(epoch, (set, state));
                 forget.map(|epoch| node.disk.sets.remove(&epoch));
-                assert!(node.disk.sets.len() <= KEPT + 1);
+                assert!(node.disk.sets.len() <= KEPT + 1 + 4, "and what two rings follow from");
             }
             Output::Wants => self.grant(at),
             Output::WantLinks { after } => {
@@ -207,7 +209,7 @@ impl World {
     }
 
     /// One epoch: descriptors in its first half, and then the set of the next.
-    fn epoch_passes(&mut self) {
+    pub(super) fn epoch_passes(&mut self) {
         self.publish();
         self.run(self.network.schedule().end(self.epoch()));
     }
