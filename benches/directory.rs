@@ -130,10 +130,10 @@ fn descriptor(number: u64) -> Arc<Descriptor> {
         roles: Roles::NONE.with(Role::Mix),
         mix_keys: [key(1), key(2)],
         seal_key: key(3),
+        circuit_key: None,
         capacity: 1_000,
         mix_versions: vec![1],
         family: None,
-        circuit_key: None,
         exit_policy: None,
     };
     let schedule = EpochSchedule::new(Duration::from_secs(1800));

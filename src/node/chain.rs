@@ -125,9 +125,9 @@ pub(super) fn load(
     for (row, set) in rows(Row::Set)? {
         let Some(epoch) = epoch_of(&row) else { continue };
         match states.remove(&epoch) {
-            // The newest two are of use (`fog_directory`); older ones were left by a run that ended early.
-            Some(state) if links.range(epoch..).count() <= 2 => drop(sets.insert(epoch, (set, state))),
-            _ => drop(outdated.delete(Table::Certificates, row)),
+            // Which are of use, also of the older ones, the council knows: it says what is to be forgotten.
+            Some(state) => drop(sets.insert(epoch, (set, state))),
+            None => drop(outdated.delete(Table::Certificates, row)),
         }
     }
     let whole = |epoch: &Epoch| sets.contains_key(epoch);
@@ -166,8 +166,8 @@ mod tests {
         assert_eq!((kept.record, kept.may_have_signed, kept.links.len()), (Some(vec![9]), true, 5));
         assert_eq!(kept.bound, Some(vec![7]));
         let states = store.scan(Table::Certificates, &prefix(&NETWORK, Row::State)).unwrap();
-        assert_eq!(states.len(), 2, "nothing is left of older sets");
-        assert!(kept.sets.keys().copied().eq([4, 5].map(Epoch)));
+        assert_eq!(states.len(), 3, "nothing is left of what was forgotten");
+        assert!(kept.sets.keys().copied().eq([3, 4, 5].map(Epoch)));
         assert_eq!((read(Epoch(3)), read(Epoch(6))), (Some(vec![3]), None));
         let (other, _) = load(dir.path(), NetworkId([5; 32]), &store).unwrap();
         assert!(other.record.is_none() && other.links.is_empty());

@@ -187,10 +187,10 @@ fn two_descriptors_with_one_sequence_number_are_a_proof_that_bans_their_relay() 
             roles: Roles::NONE.with(Role::Mix),
             mix_keys: [key(1), key(2)],
             seal_key: key(3),
+            circuit_key: None,
             capacity: 100,
             mix_versions: vec![1],
             family: None,
-            circuit_key: None,
             exit_policy: None,
         };
         let (now, network) = (start().unix, NetworkId([1; 32]));

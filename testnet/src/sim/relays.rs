@@ -101,10 +101,10 @@ impl Relay {
             roles: Roles::NONE.with(Role::Mix).with(Role::Mailbox),
             mix_keys: [key("fog testnet sim mix v1"), key("fog testnet sim next mix v1")],
             seal_key: key("fog testnet sim seal v1"),
+            circuit_key: None,
             capacity: 1_000,
             mix_versions: vec![1],
             family: self.family,
-            circuit_key: None,
             exit_policy: None,
         }
     }

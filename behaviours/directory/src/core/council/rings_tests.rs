@@ -1,5 +1,8 @@
 use super::*;
-use crate::core::{council::tests::World, testing::node};
+use crate::core::{
+    council::{KEPT, tests::World},
+    testing::node,
+};
 
 fn rings(world: &World, period: u32) -> Vec<Option<Ring>> {
     world.nodes.iter().map(|node| node.council.ring(period).cloned()).collect()
@@ -62,7 +65,7 @@ fn everybody_finds_one_ring_whenever_it_joins_and_who_comes_late_is_not_in_it() 
     (0..9).for_each(|at| world.restart(at));
     assert_eq!(the_ring_of(&world, first + 1), next, "from the disk");
     for node in &world.nodes {
-        assert!(node.disk.sets.len() <= 3 + 2, "{:?}", node.disk.sets.keys());
+        assert!(node.disk.sets.len() <= KEPT + 4, "{:?}", node.disk.sets.keys());
     }
 }
 
@@ -77,6 +80,7 @@ fn who_lost_its_sets_fetches_what_the_ring_follows_from() {
     assert_eq!(world.nodes[2].council.ring(period), None);
     world.epoch_passes();
     assert_eq!(the_ring_of(&world, period), ring);
+    (0..3).for_each(|_| world.epoch_passes());
     assert_eq!(
         world.nodes[2].disk.sets.keys().collect::<Vec<_>>(),
         world.nodes[0].disk.sets.keys().collect::<Vec<_>>()
