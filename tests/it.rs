@@ -17,4 +17,5 @@ mod it {
     mod mix;
     mod node;
     mod reputation;
+    mod services;
 }

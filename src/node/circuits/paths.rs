@@ -1,6 +1,9 @@
 //! How circuits choose relays: by the directory's rules, from the snapshot that the node goes by, through guards that are kept.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anyhow::Context as _;
 use fog_base::{Epoch, NodeId, Now, relay::Role};
@@ -173,16 +176,15 @@ impl super::EventLoop {
         let running = Period::at(epoch);
         let periods = [running.previous(), running, running.next()].into_iter().filter(|period| period.is_open(epoch));
         let id = self.network.id;
+        let serves = |relay: &&SnapshotRelay| relay.descriptor.facts().roles.has(Role::Directory);
+        let directories: BTreeSet<_> = snapshot.relays().iter().filter(serves).map(|relay| relay.hop.id).collect();
         let ring = |period: Period| match directory.council() {
             Some(council) => {
                 let ring = council.ring(u32::try_from(period.0).ok()?)?;
-                Some(Ring::new(id, period, &ring.beacon, ring.relays.iter().copied()))
+                let present = ring.relays.iter().filter(|relay| directories.contains(relay)).copied();
+                Some(Ring::new(id, period, &ring.beacon, present))
             }
-            None => {
-                let serves = |relay: &&SnapshotRelay| relay.descriptor.facts().roles.has(Role::Directory);
-                let directories = snapshot.relays().iter().filter(serves).map(|relay| relay.hop.id);
-                Some(Ring::new(id, period, &lan_beacon(&id), directories))
-            }
+            None => Some(Ring::new(id, period, &lan_beacon(&id), directories.iter().copied())),
         };
         periods.filter_map(ring).collect()
     }
