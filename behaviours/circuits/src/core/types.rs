@@ -162,6 +162,11 @@ pub struct Answer {
 }
 
 impl Job {
+    /// There is nobody to do it.
+    pub fn give_up(self) -> Answer {
+        Answer { circuit: self.circuit, result: None }
+    }
+
     /// Does the work: about a quarter of a millisecond.
     pub fn run(self) -> Answer {
         // The extra data says the versions that the client speaks; there is one.
@@ -186,6 +191,8 @@ pub enum Output {
         node: NodeId,
         /// Multiaddresses in binary.
         addresses: Vec<Vec<u8>>,
+        /// Whether another node named these addresses: then only global ones are dialled.
+        is_hint: bool,
     },
     /// Close this link: the peer broke the rules.
     Disconnect(LinkId),

@@ -26,21 +26,27 @@ use crate::{
 impl Core {
     /// Builds a circuit, or takes a spare one further. Ends in [`Output::Opened`] or [`Output::Closed`].
     pub fn open(&mut self, open: Open, now: Now) -> CircuitId {
-        if let Some(id) = self.take_spare(&open, now) {
-            return id;
+        let id = self.next_id();
+        self.open_as(id, open, now);
+        id
+    }
+
+    /// As [`Core::open`], with a number that the node has chosen: an odd one, never used before.
+    pub fn open_as(&mut self, id: CircuitId, open: Open, now: Now) {
+        if self.take_spare(id, &open, now) {
+            return;
         }
         let is_possible = (1..=MAX_HOPS).contains(&open.hops) && self.counts.own < self.config.max_own;
         let Open { purpose, end, isolation, hops } = open;
         let mut circuit = ClientCircuit::new(purpose, Some(end), isolation, hops, now.mono);
         circuit.attempts = self.config.attempts;
         circuit.used = Some(now.mono);
-        let id = self.insert(Circuit::Client(Box::new(circuit)));
+        self.insert_as(id, Circuit::Client(Box::new(circuit)));
         if is_possible {
             self.start(id, now);
         } else {
             self.remove(id, CloseReason::NoPath(NoPath::TooFewRelays), now);
         }
-        id
     }
 
     /// Chooses a path and begins at its first relay.
@@ -246,8 +252,8 @@ impl Core {
         }
     }
 
-    /// Whether a spare circuit can be extended to where `open` is to end.
-    fn take_spare(&mut self, open: &Open, now: Now) -> Option<CircuitId> {
+    /// Takes a spare circuit, which gets this number, to where `open` is to end; false if there is none that can be.
+    fn take_spare(&mut self, id: CircuitId, open: &Open, now: Now) -> bool {
         let is_fit = |circuit: &ClientCircuit| circuit.purpose == Purpose::Spare && circuit.hops + 1 == open.hops;
         let spares = self.circuits.iter().filter_map(|(id, circuit)| match circuit {
             Circuit::Client(circuit) if is_fit(circuit) && circuit.is_open() => Some(*id),
@@ -255,7 +261,16 @@ impl Core {
         });
         let mut spares: Vec<_> = spares.collect();
         spares.sort_unstable();
-        spares.into_iter().find(|id| self.extend_spare(*id, open, now))
+        let Some(spare) = spares.into_iter().find(|spare| self.extend_spare(*spare, open, now)) else { return false };
+        if let Some(Circuit::Client(mut circuit)) = self.circuits.remove(&spare) {
+            if let Some(attachment) = circuit.link {
+                self.links.rename(attachment, id);
+            }
+            circuit.is_listed = false;
+            self.circuits.insert(id, Circuit::Client(circuit));
+            self.begin_build(id, now);
+        }
+        true
     }
 
     fn extend_spare(&mut self, id: CircuitId, open: &Open, now: Now) -> bool {
@@ -275,7 +290,6 @@ impl Core {
         circuit.last_used = now.mono;
         circuit.path.push(end);
         circuit.stage = Stage::Connecting;
-        self.begin_build(id, now);
         true
     }
 }

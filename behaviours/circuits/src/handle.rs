@@ -1,0 +1,88 @@
+//! What the node, and other protocols, hold of circuits: cheap to copy, and usable from any task.
+
+use std::sync::Arc;
+
+use fog_base::DropCounters;
+use futures::channel::oneshot;
+use zeroize::Zeroizing;
+
+use crate::{
+    core::{
+        node::Counts,
+        types::{CircuitId, CircuitInfo, Isolation, Open, VirtualRole},
+    },
+    runtime::{
+        flow::{Flow, Stream},
+        hub::{Command, Hub},
+    },
+    wire::{EndReason, Target},
+};
+
+/// The circuits of a node. No call waits; a call that cannot be done closes the circuit that it is about, or ends its stream.
+#[derive(Debug, Clone)]
+pub struct Circuits(pub(crate) Arc<Hub>);
+
+impl Circuits {
+    /// Builds a circuit; ends in [`Event::Opened`](crate::Event::Opened) or [`Event::Closed`](crate::Event::Closed).
+    pub fn open(&self, open: Open) -> CircuitId {
+        let circuit = self.0.next_circuit();
+        self.0.command(Command::Open(circuit, open));
+        circuit
+    }
+
+    /// Closes a circuit, whichever end of it is here. What was not sent is lost.
+    pub fn close(&self, circuit: CircuitId) {
+        self.0.command(Command::Close(circuit));
+    }
+
+    /// Sends a message to the other end: `command` is 64 to 127, `body` at most 32 KiB, and at most 64 messages wait.
+    pub fn send_message(&self, circuit: CircuitId, command: u8, body: Vec<u8>) {
+        self.0.command(Command::Message(circuit, command, body));
+    }
+
+    /// Adds a hop whose other end is at the other end of an open circuit, beyond its last relay.
+    pub fn add_virtual_hop(&self, circuit: CircuitId, role: VirtualRole, seed: &[u8; 64], transcript: &[u8; 32]) {
+        let (seed, transcript) = (Zeroizing::new(*seed), *transcript);
+        self.0.command(Command::VirtualHop { circuit, role, seed, transcript });
+    }
+
+    /// Joins two circuits whose last relay is this node.
+    pub fn join(&self, a: CircuitId, b: CircuitId) {
+        self.0.command(Command::Join(a, b));
+    }
+
+    /// A stream on a circuit that this node built, which need not be open yet. `early`, at most 32 KiB, goes with the request.
+    pub fn open_stream(&self, circuit: CircuitId, target: Target, early: Vec<u8>) -> Stream {
+        self.stream(|flow| Command::Stream { circuit, target, early, flow })
+    }
+
+    /// A stream to a host through an exit, on a circuit of this isolation: one that is there, or a new one.
+    pub fn connect(&self, target: Target, isolation: Isolation, early: Vec<u8>) -> Stream {
+        self.stream(|flow| Command::StreamFor { target, isolation, early, flow })
+    }
+
+    fn stream(&self, command: impl FnOnce(Arc<Flow>) -> Command) -> Stream {
+        let flow = Flow::new(&self.0);
+        if !self.0.command(command(Arc::clone(&flow))) {
+            flow.ended(Some(EndReason::Busy));
+        }
+        Stream(flow)
+    }
+
+    /// The circuits that this node built, in the order of their numbers.
+    pub async fn list(&self) -> Vec<CircuitInfo> {
+        let (give, take) = oneshot::channel();
+        self.0.command(Command::List(give));
+        take.await.unwrap_or_default()
+    }
+
+    /// How many there are; a second old at most.
+    pub fn counts(&self) -> Counts {
+        self.0.counts()
+    }
+
+    /// What was dropped, by reason.
+    pub fn drops(&self) -> &DropCounters {
+        &self.0.drops
+    }
+}

@@ -1,0 +1,205 @@
+//! Where the swarm, the applications and the threads leave things for each other.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use fog_base::{DropCounters, DropReason, NodeId};
+use futures::channel::oneshot;
+
+use super::{
+    flow::Flow,
+    lock,
+    pipe::{End, Pipe},
+};
+use crate::{
+    core::{
+        node::Counts,
+        types::{Answer, CircuitId, CircuitInfo, Isolation, LinkId, Open, VirtualRole},
+    },
+    event::Event,
+    wire::{EndReason, Target},
+};
+
+/// What was asked for and the engine did not take yet; it takes all of it at once.
+const MAX_COMMANDS: usize = 16_384;
+/// What the swarm did not take yet.
+const MAX_TOLD: usize = 16_384;
+
+/// What the node wants of the engine.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Open(CircuitId, Open),
+    Close(CircuitId),
+    Message(CircuitId, u8, Vec<u8>),
+    VirtualHop { circuit: CircuitId, role: VirtualRole, seed: zeroize::Zeroizing<[u8; 64]>, transcript: [u8; 32] },
+    Join(CircuitId, CircuitId),
+    Stream { circuit: CircuitId, target: Target, early: Vec<u8>, flow: Arc<Flow> },
+    StreamFor { target: Target, isolation: Isolation, early: Vec<u8>, flow: Arc<Flow> },
+    Accept(u64),
+    Refuse(u64, EndReason),
+    List(oneshot::Sender<Vec<CircuitInfo>>),
+}
+
+/// What the engine wants of the behaviour.
+#[derive(Debug)]
+pub(crate) enum Told {
+    Event(Event),
+    /// Open a link to this node; connect if there is no connection.
+    Link {
+        node: NodeId,
+        addresses: Vec<Vec<u8>>,
+        is_hint: bool,
+        end: End,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(crate) commands: VecDeque<Command>,
+    pub(crate) answers: Vec<Answer>,
+    /// Links and streams that have something, each once.
+    pub(crate) pipes: Vec<Arc<Pipe>>,
+    pub(crate) flows: Vec<Arc<Flow>>,
+}
+
+impl Inbox {
+    fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.answers.is_empty() && self.pipes.is_empty() && self.flows.is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    told: VecDeque<Told>,
+    waker: Option<Waker>,
+    has_ended: bool,
+}
+
+/// The meeting place.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    inbox: Mutex<Inbox>,
+    wake: Condvar,
+    outbox: Mutex<Outbox>,
+    counts: Mutex<Counts>,
+    is_stopped: AtomicBool,
+    numbers: AtomicU64,
+    pub(crate) drops: Arc<DropCounters>,
+}
+
+impl Hub {
+    /// False if too many wait.
+    pub(crate) fn command(&self, command: Command) -> bool {
+        let mut inbox = lock(&self.inbox);
+        let is_room = inbox.commands.len() < MAX_COMMANDS;
+        if is_room {
+            inbox.commands.push_back(command);
+            self.wake.notify_one();
+        } else {
+            self.drops.count(DropReason::QueueFull);
+        }
+        is_room
+    }
+
+    pub(crate) fn answer(&self, answer: Answer) {
+        lock(&self.inbox).answers.push(answer);
+        self.wake.notify_one();
+    }
+
+    /// Lists a link that has something; whoever calls holds that it is listed once.
+    pub(crate) fn pipe_is_ready(&self, pipe: Arc<Pipe>) {
+        lock(&self.inbox).pipes.push(pipe);
+        self.wake.notify_one();
+    }
+
+    /// As [`Hub::pipe_is_ready`], for a stream.
+    pub(crate) fn flow_is_ready(&self, flow: Arc<Flow>) {
+        lock(&self.inbox).flows.push(flow);
+        self.wake.notify_one();
+    }
+
+    /// What came, when something did, or at `until`.
+    pub(crate) fn wait(&self, until: Instant, now: Instant) -> Inbox {
+        let mut inbox = lock(&self.inbox);
+        let time = until.saturating_duration_since(now).min(Duration::from_secs(60));
+        if inbox.is_empty() && !time.is_zero() && !self.is_stopped() {
+            (inbox, _) = self.wake.wait_timeout(inbox, time).unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::take(&mut inbox)
+    }
+
+    pub(crate) fn stop(&self) {
+        let _inbox = lock(&self.inbox);
+        self.is_stopped.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// Tells the behaviour; false if it takes nothing.
+    pub(crate) fn tell(&self, told: Told) -> bool {
+        let mut outbox = lock(&self.outbox);
+        let is_room = outbox.told.len() < MAX_TOLD;
+        if is_room {
+            outbox.told.push_back(told);
+            outbox.waker.take().into_iter().for_each(Waker::wake);
+        } else {
+            self.drops.count(DropReason::QueueFull);
+        }
+        is_room
+    }
+
+    /// The engine has ended.
+    pub(crate) fn end(&self) {
+        let mut outbox = lock(&self.outbox);
+        outbox.has_ended = true;
+        outbox.waker.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// What the behaviour is told next; `None` once, when the engine has ended.
+    pub(crate) fn poll_told(&self, cx: &Context<'_>) -> Poll<Option<Told>> {
+        let mut outbox = lock(&self.outbox);
+        if let Some(told) = outbox.told.pop_front() {
+            return Poll::Ready(Some(told));
+        }
+        if std::mem::take(&mut outbox.has_ended) {
+            return Poll::Ready(None);
+        }
+        outbox.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_link(&self) -> LinkId {
+        LinkId(self.number())
+    }
+
+    pub(crate) fn next_flow(&self) -> u64 {
+        self.number()
+    }
+
+    /// An odd number.
+    pub(crate) fn next_circuit(&self) -> CircuitId {
+        CircuitId(self.number() * 2 + 1)
+    }
+
+    pub(crate) fn set_counts(&self, counts: Counts) {
+        *lock(&self.counts) = counts;
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        *lock(&self.counts)
+    }
+}
