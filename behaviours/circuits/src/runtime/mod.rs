@@ -24,7 +24,7 @@ use fog_base::{Now, UnixMillis};
 
 /// Reads both clocks.
 #[expect(clippy::disallowed_methods, reason = "this is where the core's clock is read")]
-fn clock() -> Now {
+pub(crate) fn clock() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { mono: Instant::now(), unix: UnixMillis(0).plus(unix) }
 }
