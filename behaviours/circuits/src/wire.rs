@@ -59,15 +59,8 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    const WIRE: [Self; 7] = [
-        Self::Other,
-        Self::Refused,
-        Self::NotFound,
-        Self::Unreachable,
-        Self::Timeout,
-        Self::Busy,
-        Self::Reset,
-    ];
+    const WIRE: [Self; 7] =
+        [Self::Other, Self::Refused, Self::NotFound, Self::Unreachable, Self::Timeout, Self::Busy, Self::Reset];
 
     fn byte(self) -> u8 {
         let at = Self::WIRE.iter().position(|reason| *reason == self).unwrap_or(0);
@@ -290,7 +283,8 @@ mod tests {
     use super::*;
 
     fn frames() -> Vec<Frame<'static>> {
-        let extend = Extend { next: NodeId([1; 32]), hints: vec![vec![4, 127, 0, 0, 1], vec![]], request: vec![7; REQUEST_LEN] };
+        let extend =
+            Extend { next: NodeId([1; 32]), hints: vec![vec![4, 127, 0, 0, 1], vec![]], request: vec![7; REQUEST_LEN] };
         vec![
             Frame::Begin(StreamId(1), Target::Host("example.com".into(), 443)),
             Frame::Begin(StreamId(2), Target::Service(80)),

@@ -53,6 +53,8 @@ pub(super) struct ClientCircuit {
     /// At a service: its part of the virtual hop.
     pub(super) service: Option<RelayLayer>,
     pub(super) is_virtual: bool,
+    /// That part, until what was said to the last relay before has left.
+    pub(super) awaited: Option<RelayLayer>,
     pub(super) edge: Edge,
     /// The payload that asks the last relay so far to go on.
     pub(super) extend: Option<Vec<u8>>,
@@ -93,6 +95,7 @@ impl ClientCircuit {
             layers: Vec::new(),
             service: None,
             is_virtual: false,
+            awaited: None,
             edge: Edge::new(true),
             extend: None,
             binding: [0; BINDING_LEN],
@@ -139,7 +142,18 @@ impl ClientCircuit {
             self.edge.handle_sent(tag, now);
         }
         self.bytes.0 += PAYLOAD_LEN as u64;
+        self.begin_service();
         Some(cell)
+    }
+
+    /// From now on what is said goes to the other end: once the last relay has been told all that was meant for it.
+    pub(super) fn begin_service(&mut self) {
+        if self.edge.is_idle()
+            && let Some(layer) = self.awaited.take()
+        {
+            self.service = Some(layer);
+            self.edge = Edge::new(false);
+        }
     }
 
     fn seal(&mut self, body: &mut Body) -> CellTag {

@@ -246,6 +246,12 @@ impl Edge {
         has_free || (self.congestion.may_send() && (!self.messages.is_empty() || !self.turns.is_empty()))
     }
 
+    /// Whether nothing waits to be sent, now or when the window opens.
+    pub fn is_idle(&self) -> bool {
+        let has_bytes = !self.messages.is_empty() || !self.turns.is_empty();
+        !has_bytes && self.sendmes.is_empty() && self.control.is_empty() && self.flagged.is_empty()
+    }
+
     /// Appends the next payload to `to`, which is empty, and says whether the cell counts; `None` if there is nothing to send.
     /// If it counts, the tag of the cell goes to [`Edge::handle_sent`].
     pub fn next_payload(&mut self, to: &mut Vec<u8>) -> Option<bool> {

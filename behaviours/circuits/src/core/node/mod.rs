@@ -130,7 +130,7 @@ pub struct Core {
     links: Links,
     circuits: HashMap<CircuitId, Circuit>,
     /// Who waits for a link to whom.
-    connecting: HashMap<NodeId, Vec<CircuitId>>,
+    connecting: HashMap<NodeId, (Instant, Vec<CircuitId>)>,
     outputs: VecDeque<Output>,
     timers: BTreeSet<(Instant, CircuitId)>,
     next_tick: Instant,
@@ -182,7 +182,7 @@ impl Core {
         }
         let (rate, burst) = self.config.creates;
         self.links.insert(link, node, is_opener, TokenBucket::new(rate, burst, now.mono), now.mono);
-        for circuit in self.connecting.remove(&node).unwrap_or_default() {
+        for circuit in self.take_waiting(node) {
             self.handle_connected(circuit, link, now);
         }
     }
@@ -196,9 +196,18 @@ impl Core {
 
     /// There is no link with `node`, and none comes.
     pub fn handle_unreachable(&mut self, node: NodeId, now: Now) {
-        for circuit in self.connecting.remove(&node).unwrap_or_default() {
+        for circuit in self.take_waiting(node) {
             self.handle_lost(circuit, CloseReason::Link, now);
         }
+    }
+
+    /// The circuits that wait for a link to `node`.
+    fn take_waiting(&mut self, node: NodeId) -> Vec<CircuitId> {
+        let (_, mut waiting) = self.connecting.remove(&node).unwrap_or((self.next_tick, Vec::new()));
+        waiting.sort_unstable();
+        waiting.dedup();
+        waiting.retain(|id| self.waits_for(*id, node));
+        waiting
     }
 
     /// What waits for its time.
@@ -336,6 +345,7 @@ impl Core {
             Circuit::Relay(circuit) => {
                 self.counts.relayed -= 1;
                 self.counts.queued_cells -= circuit.queued();
+                self.counts.half_open -= usize::from(circuit.is_half_open());
                 let joined = if let Next::Joined(other) = circuit.next { Some(other) } else { None };
                 ([Some(circuit.prev), circuit.attachment(Way::Away)], circuit.is_known, joined)
             }
@@ -398,9 +408,7 @@ impl Core {
 
     /// Numbers for `status` and metrics.
     pub fn counts(&self) -> Counts {
-        let is_half_open = |circuit: &&Circuit| matches!(circuit, Circuit::Relay(circuit) if circuit.is_half_open());
-        let half_open = self.circuits.values().filter(is_half_open).count();
-        Counts { links: self.links.len(), half_open, ..self.counts }
+        Counts { links: self.links.len(), ..self.counts }
     }
 
     /// What all circuits hold, in bytes.

@@ -1,5 +1,7 @@
 //! Circuits of others: how they come here, go on from here, and are joined here.
 
+use std::time::Duration;
+
 use fog_base::{DropReason, NodeId, Now};
 use rand::RngExt;
 
@@ -7,6 +9,7 @@ use super::{Circuit, Core, cells};
 use crate::{
     core::{
         cell::{Cell, Command},
+        client::Stage,
         crypto::layer::RelayLayer,
         links::{Attachment, Way},
         relay::{Next, RelayCircuit},
@@ -14,6 +17,9 @@ use crate::{
     },
     wire::Extend,
 };
+
+/// A link that has not come about for so long is asked for again.
+const RECONNECT: Duration = Duration::from_secs(30);
 
 impl Core {
     pub(super) fn handle_create(&mut self, at: Attachment, cell: &Cell, now: Now) {
@@ -28,6 +34,7 @@ impl Core {
             self.counts.relayed -= 1;
             return self.handle_garbage(at.0);
         }
+        self.counts.half_open += 1;
         let mut seed = [0; 64];
         self.rng.fill(&mut seed);
         let secret = std::sync::Arc::clone(&self.secret);
@@ -43,12 +50,10 @@ impl Core {
             return Err(DropReason::RateLimited);
         }
         let peer = link.peer;
-        let counts = self.counts();
-        if counts.half_open >= self.config.max_half_open || counts.relayed >= self.config.max_circuits {
+        if self.counts.half_open >= self.config.max_half_open || self.counts.relayed >= self.config.max_circuits {
             return Err(DropReason::QueueFull);
         }
-        let of_peer = |circuit: &&Circuit| matches!(circuit, Circuit::Relay(circuit) if self.links.peer(circuit.prev.0) == Some(peer));
-        if self.circuits.values().filter(of_peer).count() >= self.config.max_circuits_per_peer {
+        if self.links.circuits_of(&peer) >= self.config.max_circuits_per_peer {
             return Err(DropReason::RateLimited);
         }
         Ok(())
@@ -71,6 +76,7 @@ impl Core {
             return;
         };
         circuit.layer = Some(RelayLayer::new(&keys.keys));
+        self.counts.half_open -= 1;
         circuit.binding = keys.binding;
         let (link, hop) = circuit.prev;
         if !self.links.push_control(link, cells::with_sized(hop, Command::Created, &answer)) {
@@ -85,6 +91,7 @@ impl Core {
             return self.violate(id, now);
         }
         circuit.next = Next::Connecting { node: extend.next, request: extend.request };
+        self.counts.half_open += 1;
         let deadline = now.mono + self.config.connect;
         circuit.deadline = Some(deadline);
         self.set_timer(id, deadline);
@@ -96,12 +103,27 @@ impl Core {
         if let Some(link) = self.links.with(&node) {
             return self.handle_connected(id, link, now);
         }
-        let waiting = self.connecting.entry(node).or_default();
-        let is_first = waiting.is_empty();
+        let (since, waiting) = self.connecting.entry(node).or_insert((now.mono, Vec::new()));
+        let is_due = waiting.is_empty() || now.mono.saturating_duration_since(*since) > RECONNECT;
         waiting.push(id);
-        if is_first {
+        if is_due {
+            *since = now.mono;
             let is_hint = matches!(self.circuits.get(&id), Some(Circuit::Relay(_)));
             self.outputs.push_back(Output::Connect { node, addresses, is_hint });
+        }
+    }
+
+    /// Whether a circuit still waits for a link to `node`: it may have another path by now.
+    pub(super) fn waits_for(&self, id: CircuitId, node: NodeId) -> bool {
+        match self.circuits.get(&id) {
+            Some(Circuit::Client(circuit)) => {
+                let is_next = circuit.guard() == Some(node);
+                is_next && circuit.link.is_none() && matches!(circuit.stage, Stage::Connecting)
+            }
+            Some(Circuit::Relay(circuit)) => {
+                matches!(&circuit.next, Next::Connecting { node: next, .. } if *next == node)
+            }
+            None => false,
         }
     }
 
@@ -110,12 +132,8 @@ impl Core {
         if let Some(Circuit::Client(_)) = self.circuits.get(&id) {
             return self.handle_first_link(id, link, now);
         }
-        let peer = self.links.peer(link);
         let Some(Circuit::Relay(circuit)) = self.circuits.get_mut(&id) else { return };
-        let Next::Connecting { node, request } = &circuit.next else { return };
-        if peer != Some(*node) {
-            return;
-        }
+        let Next::Connecting { request, .. } = &circuit.next else { return };
         let Some(next) = self.links.attach(link, id) else { return self.remove(id, CloseReason::Link, now) };
         let cell = cells::with_sized(next.1, Command::Create, request);
         circuit.next = Next::Creating(next);
@@ -126,9 +144,7 @@ impl Core {
 
     /// Joins two circuits that end here; false if one of them does not, or is joined.
     pub fn join(&mut self, a: CircuitId, b: CircuitId) -> bool {
-        let is_free = |id: &CircuitId| {
-            matches!(self.circuits.get(id), Some(Circuit::Relay(circuit)) if matches!(circuit.next, Next::None) && circuit.layer.is_some())
-        };
+        let is_free = |id: &CircuitId| matches!(self.circuits.get(id), Some(Circuit::Relay(circuit)) if matches!(circuit.next, Next::None) && circuit.layer.is_some());
         if a == b || !is_free(&a) || !is_free(&b) {
             return false;
         }

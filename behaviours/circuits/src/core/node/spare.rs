@@ -29,7 +29,8 @@ impl Core {
         if self.no_spares_until.is_some_and(|until| until > now.mono) || hops == 0 {
             return;
         }
-        let is_spare = |circuit: &&Circuit| matches!(circuit, Circuit::Client(circuit) if circuit.purpose == Purpose::Spare);
+        let is_spare =
+            |circuit: &&Circuit| matches!(circuit, Circuit::Client(circuit) if circuit.purpose == Purpose::Spare);
         for _ in self.circuits.values().filter(is_spare).count()..self.config.spares {
             let circuit = ClientCircuit::new(Purpose::Spare, None, Isolation::default(), hops, now.mono);
             let id = self.insert(Circuit::Client(Box::new(circuit)));
@@ -46,13 +47,15 @@ impl Core {
         let (idle, dirty) = (self.config.idle, self.config.max_dirtiness);
         let is_idle = |circuit: &Circuit| match circuit {
             Circuit::Client(circuit) => {
-                let is_over = circuit.purpose == Purpose::General && circuit.used.is_some_and(|used| since(used) > dirty);
+                let is_over =
+                    circuit.purpose == Purpose::General && circuit.used.is_some_and(|used| since(used) > dirty);
                 let has_streams = circuit.edge.streams().next().is_some();
                 circuit.is_open() && !has_streams && (is_over || since(circuit.last_used) > idle)
             }
             Circuit::Relay(circuit) => since(circuit.last_used) > idle * 2,
         };
-        let over: Vec<CircuitId> = self.circuits.iter().filter(|(_, circuit)| is_idle(circuit)).map(|(id, _)| *id).collect();
+        let over: Vec<CircuitId> =
+            self.circuits.iter().filter(|(_, circuit)| is_idle(circuit)).map(|(id, _)| *id).collect();
         for id in over {
             self.remove(id, CloseReason::Idle, now);
         }

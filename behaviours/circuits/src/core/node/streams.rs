@@ -26,9 +26,8 @@ impl Core {
     /// A circuit that a stream to this port may use: one of the same isolation, or a new one.
     pub fn circuit_for(&mut self, port: u16, isolation: Isolation, now: Now) -> CircuitId {
         let is_fit = |circuit: &ClientCircuit| {
-            let is_clean = circuit
-                .used
-                .is_some_and(|used| now.mono.saturating_duration_since(used) < self.config.max_dirtiness);
+            let is_clean =
+                circuit.used.is_some_and(|used| now.mono.saturating_duration_since(used) < self.config.max_dirtiness);
             let goes_there = match &circuit.end {
                 Some(End::Exit { port: other }) => {
                     let exit = circuit.path.last().filter(|_| circuit.path.len() == circuit.hops);

@@ -177,7 +177,8 @@ fn when_memory_is_short_the_circuit_that_waited_longest_goes_first() {
     let streams = [old, new].map(|circuit| world.begin(0, circuit, host(), &[]));
     world.run();
     // Node 3 takes nothing any more, then node 4 neither: what is for them waits at node 2.
-    let links: Vec<_> = world.links.iter().filter(|((at, _), (to, _))| *at == 2 && (*to == 3 || *to == 4)).map(|(k, _)| k.1).collect();
+    let links: Vec<_> =
+        world.links.iter().filter(|((at, _), (to, _))| *at == 2 && (*to == 3 || *to == 4)).map(|(k, _)| k.1).collect();
     let carry = |world: &mut World| {
         for _ in 0..50 {
             for at in [0, 1] {

@@ -26,7 +26,8 @@ struct Ordered {
 
 impl PathSource for Ordered {
     fn stem(&mut self, hops: usize, end: Option<&Hop>, _: Now) -> Result<Vec<Hop>, NoPath> {
-        let mut usable: Vec<_> = self.relays.iter().filter(|hop| Some(*hop) != end && hop.relay.id != self.own).cloned().collect();
+        let mut usable: Vec<_> =
+            self.relays.iter().filter(|hop| Some(*hop) != end && hop.relay.id != self.own).cloned().collect();
         usable.sort_by_key(|hop| self.failed.contains(&hop.relay.id));
         if usable.len() < hops { Err(NoPath::TooFewRelays) } else { Ok(usable[..hops].to_vec()) }
     }
@@ -264,7 +265,9 @@ impl World {
     /// The last message at this node: the circuit, the command, the body and the binding.
     fn message(&self, at: usize) -> (CircuitId, u8, Vec<u8>, [u8; 32]) {
         let message = |output: &Output| match output {
-            Output::Message { circuit, command, body, binding, .. } => Some((*circuit, *command, body.clone(), *binding)),
+            Output::Message { circuit, command, body, binding, .. } => {
+                Some((*circuit, *command, body.clone(), *binding))
+            }
             _ => None,
         };
         self.nodes[at].outputs.iter().rev().find_map(message).unwrap()

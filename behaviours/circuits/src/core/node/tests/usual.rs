@@ -22,7 +22,9 @@ fn a_relay_without_a_link_is_asked_for_where_the_client_says_it_is() {
     let mut world = World::new(4);
     world.open(0, 3, 3);
     let connects: Vec<_> = std::iter::from_fn(|| world.core(0).poll_output()).collect();
-    assert!(matches!(&connects[..], [Output::Connect { node, addresses, is_hint: false }] if *node == id(1) && *addresses == [[1]]));
+    assert!(
+        matches!(&connects[..], [Output::Connect { node, addresses, is_hint: false }] if *node == id(1) && *addresses == [[1]])
+    );
 }
 
 #[test]
@@ -199,7 +201,9 @@ fn a_relay_that_never_answers_costs_only_the_timeout() {
 fn a_spare_circuit_is_taken_further_and_replaced() {
     let mut world = World::with(6, |at| Config { spares: if at == 0 { 2 } else { 0 }, ..usual_config() });
     world.wait(Duration::from_secs(3));
-    let spares = |world: &World| world.nodes[0].core.list_circuits(world.now).iter().filter(|info| info.purpose == Purpose::Spare).count();
+    let spares = |world: &World| {
+        world.nodes[0].core.list_circuits(world.now).iter().filter(|info| info.purpose == Purpose::Spare).count()
+    };
     assert_eq!(spares(&world), 2);
     let before = world.nodes[5].core.counts().relayed;
     world.opened(0, 5, 3);
