@@ -15,7 +15,6 @@ use crate::{
             handshake::{HopKeys, Waiting},
             layer::{ClientLayer, RelayLayer},
         },
-        edge::Edge,
         path::NoPath,
         timeouts::steps,
         types::{CircuitId, CloseReason, End, LinkId, Open, Output, Purpose, VirtualRole},
