@@ -106,6 +106,12 @@ impl Publication {
         self.current.as_ref().map(|(revision, _)| *revision)
     }
 
+    /// Whether a directory showed the newest revision.
+    pub(super) fn is_shown(&self) -> bool {
+        let revision = self.revision();
+        self.directories.values().any(|d| revision.is_some() && d.showed.map(|(shown, _)| shown) == revision)
+    }
+
     /// Makes a new descriptor, which then goes to all directories. Its step is on disk before it leaves.
     pub(super) fn publish(
         &mut self,
