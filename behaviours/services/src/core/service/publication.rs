@@ -150,12 +150,13 @@ impl Publication {
 
     /// The ring's answer: which relays keep the descriptor.
     pub(super) fn set_directories(&mut self, relays: &[NodeId], shell: &mut Shell, now: Option<Now>) {
-        let gone = self.directories.extract_if(.., |relay, _| !relays.contains(relay));
-        for (_, directory) in gone {
-            if let Phase::Stores(circuit, _) | Phase::Reads(circuit, _) = directory.phase {
+        self.directories.retain(|relay, directory| {
+            let stays = relays.contains(relay);
+            if let (false, Phase::Stores(circuit, _) | Phase::Reads(circuit, _)) = (stays, directory.phase) {
                 shell.close(circuit);
             }
-        }
+            stays
+        });
         let Some(now) = now else { return };
         for relay in relays {
             let new = Directory {
