@@ -20,6 +20,8 @@ pub mod service;
 pub mod view;
 
 #[cfg(test)]
+mod primitives_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod world_tests;

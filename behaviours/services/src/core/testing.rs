@@ -104,6 +104,8 @@ pub(crate) struct World {
     next_event: u64,
     /// Parts in a thousand of all messages are swallowed.
     pub(crate) loss: u64,
+    /// The service's rendezvous circuits take this much longer, and nothing is recorded.
+    flooded: bool,
     pub(crate) accepted: Vec<Met>,
     pub(crate) ended: BTreeMap<ConnectionId, Result<SessionKeys, Failure>>,
     pub(crate) found: Vec<ConnectionId>,
@@ -135,6 +137,7 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             loss: 0,
+            flooded: false,
             accepted: Vec::new(),
             ended: BTreeMap::new(),
             found: Vec::new(),
@@ -210,7 +213,11 @@ impl World {
     }
 
     fn later(&mut self, event: Event) {
-        let at = self.now.mono + self.random.between(Duration::from_millis(10), Duration::from_millis(60));
+        self.after(Duration::ZERO, event);
+    }
+
+    fn after(&mut self, wait: Duration, event: Event) {
+        let at = self.now.mono + wait + self.random.between(Duration::from_millis(10), Duration::from_millis(60));
         self.next_event += 1;
         self.events.insert((at, self.next_event), event);
     }
@@ -321,7 +328,9 @@ impl World {
     fn to_relay(&mut self, id: u64, command: u8, body: &[u8]) {
         let Some(Link { relay, .. }) = self.links.get(&id) else { return };
         let relay = *relay;
-        self.seen.push((relay, command, body.to_vec()));
+        if !self.flooded {
+            self.seen.push((relay, command, body.to_vec()));
+        }
         let fault = self.faults.get(&relay).copied();
         let answer = match (fault, Message::decode(command, body)) {
             (Some(Fault::Silent), _) => return,
@@ -377,7 +386,9 @@ impl World {
         let id = self.next_link;
         self.links.insert(id, Link { end, local, relay });
         self.by_local.insert((end, local), id);
-        self.later(Event::Opened(id));
+        // 64 circuits in the making, 400 ms each: 160 a second.
+        let slow = self.flooded && end == End::Service;
+        self.after(Duration::from_millis(if slow { 400 } else { 0 }), Event::Opened(id));
     }
 
     fn send(&mut self, end: End, local: Circuit, message: &Message) {
@@ -481,6 +492,7 @@ impl World {
     ) -> Flood {
         let mut began = BTreeMap::new();
         let mut flood = Flood::default();
+        self.flooded = true;
         for second in 0..seconds {
             let id = legitimate(self);
             began.insert(id, (second, self.now.mono));
@@ -493,8 +505,8 @@ impl World {
                 for id in ended {
                     let result = self.ended.remove(&id);
                     let Some((second, since)) = began.remove(&id) else { continue };
-                    // The first seconds are those in which the flood is not known yet.
-                    if second >= 20 {
+                    // The queue is full by then.
+                    if second >= 3 {
                         flood.legitimate += 1;
                         let quick = self.now.mono - since < Duration::from_secs(5);
                         flood.within_5s += u32::from(quick && result.is_some_and(|result| result.is_ok()));
@@ -502,7 +514,7 @@ impl World {
                 }
             }
         }
-        flood.legitimate += began.values().filter(|(second, _)| (20..seconds - 5).contains(second)).count() as u32;
+        flood.legitimate += began.values().filter(|(second, _)| (3..seconds - 5).contains(second)).count() as u32;
         flood
     }
 

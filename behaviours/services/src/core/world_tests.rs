@@ -7,7 +7,7 @@ use super::{
     handshake::SessionKeys,
     introduction::FirstStream,
     reject::Reject,
-    service::{Config, State},
+    service::{Config, DirectoryStatus, State},
     testing::{Fault, World, relay_id},
 };
 
@@ -41,6 +41,7 @@ fn a_client_meets_a_service_and_the_request_is_there_already() {
     let keys = world.connect(Connect::to(address(), hello())).unwrap();
     assert_met(&world, &keys);
     assert_eq!(world.accepted.last().unwrap().stream, hello());
+    world.run(Duration::from_secs(12));
     let status = world.status();
     assert_eq!(status.state, State::Reachable, "{status:?}");
     assert_eq!((status.points.len(), status.directories.len()), (3, 8));
@@ -167,7 +168,9 @@ fn a_directory_that_rolls_back_is_noticed() {
     world.start(Config::default());
     world.run(Duration::from_secs(3 * 3600));
     let status = world.status();
-    let (stale, honest): (Vec<_>, Vec<_>) = status.directories.iter().partition(|d| d.relay.0[0] <= 10);
+    type Statuses<'a> = Vec<&'a DirectoryStatus>;
+    let (stale, honest): (Statuses<'_>, Statuses<'_>) =
+        status.directories.iter().partition(|directory| directory.relay.0[0] <= 10);
     assert!(stale.iter().all(|directory| directory.lies > 0), "{stale:?}");
     assert!(honest.iter().all(|directory| directory.lies == 0 && directory.shown.is_some()), "{honest:?}");
     // A client that knows the newer revision does not take the older one.
@@ -277,11 +280,11 @@ fn a_client_that_is_not_admitted_is_told_so() {
 #[test]
 fn under_a_flood_clients_that_pay_are_served() {
     let mut world = served(20, 18);
-    let flood = world.flood(60, 1000, |world| {
+    let flood = world.flood(20, 1000, |world| {
         // Legitimate clients come all the while.
         world.client.connect(Connect::to(address(), None), world.now)
     });
-    assert!(flood.legitimate >= 30, "{flood:?}");
+    assert!(flood.legitimate >= 12, "{flood:?}");
     assert!(flood.within_5s * 100 >= flood.legitimate * 95, "{flood:?}");
     assert!(world.status().effort > 0, "{:?}", world.status());
 }

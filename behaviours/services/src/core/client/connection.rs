@@ -38,6 +38,8 @@ const STEP: Duration = Duration::from_secs(10);
 /// For the service to come.
 const WAIT: Duration = Duration::from_secs(15);
 const ALL: Duration = Duration::from_secs(60);
+/// What is paid where nothing is asked for: made while circuits are built, and a flood that pays nothing waits behind it.
+const LEAST_EFFORT: u32 = 1;
 /// The least that is paid after an introduction failed at a service that has a puzzle.
 const LEAST_RETRY_EFFORT: u32 = 8;
 
@@ -236,7 +238,8 @@ impl Connection {
             Err(e) => return Progress::Failed(Failure::of_descriptor(e)),
         };
         let (points, last_epoch, revision) = (contents.points.len(), header.last_epoch, header.revision);
-        self.effort = self.effort.max(contents.puzzle.map_or(0, |offer| offer.effort)).min(MAX_EFFORT);
+        self.effort =
+            self.effort.max(contents.puzzle.map_or(0, |offer| offer.effort.max(LEAST_EFFORT))).min(MAX_EFFORT);
         self.known = Some(Known { key: header.key, subcredential, revision, contents });
         if self.connect.lookup {
             return Progress::Found { points, last_epoch, revision };

@@ -38,8 +38,8 @@ const IN_FLIGHT: usize = 64;
 const ATTEMPTS: u32 = 2;
 /// From the first circuit on.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Nonces that are remembered.
-const MAX_NONCES: usize = 65_536;
+/// Nonces that are remembered of one seed. Then there is a new one, or whoever pays for so many would keep all others out.
+const MAX_NONCES: usize = 1 << 17;
 /// Epochs that a seed is offered.
 const SEED_EPOCHS: (u32, u32) = (4, 6);
 
@@ -72,6 +72,8 @@ pub(super) struct Answers {
     puzzle: Option<Box<dyn Puzzle>>,
     seeds: Option<Seeds>,
     nonces: BTreeSet<([u8; 4], [u8; 16])>,
+    /// How many of them are of the current seed.
+    spent: usize,
     queue: WorkQueue<Box<Waiting>>,
     effort: EffortLoop,
     jobs: BTreeMap<Circuit, Job>,
@@ -86,6 +88,7 @@ impl Answers {
             seeds: seeds.filter(|_| puzzle.is_some()),
             puzzle,
             nonces: BTreeSet::new(),
+            spent: 0,
             queue: WorkQueue::new(QUEUE, MAX_WAIT),
             effort: EffortLoop::new(now),
             jobs: BTreeMap::new(),
@@ -156,11 +159,13 @@ impl Answers {
         let seed = [seeds.current, seeds.before].into_iter().find(|seed| seed.starts_with(&work.seed_head));
         let seed = seed.ok_or(Reject::BadWork)?;
         let nonce = (work.seed_head, work.nonce);
-        let fresh = self.nonces.len() < MAX_NONCES && !self.nonces.contains(&nonce);
-        if !fresh || !work.verify(puzzle, key, &seed) {
+        let is_current = seed == seeds.current;
+        let room = self.nonces.len() < 2 * MAX_NONCES && (!is_current || self.spent < MAX_NONCES);
+        if !room || self.nonces.contains(&nonce) || !work.verify(puzzle, key, &seed) {
             return Err(Reject::BadWork);
         }
         self.nonces.insert(nonce);
+        self.spent += usize::from(is_current);
         Ok(work.effort)
     }
 
@@ -179,11 +184,14 @@ impl Answers {
             self.effort.left_over();
             shell.rejects.count(Reject::TimedOut);
         }
-        let late = self.jobs.extract_if(.., |_, job| job.deadline <= now.mono);
-        for (circuit, _) in late {
-            shell.close(circuit);
-            shell.rejects.count(Reject::TimedOut);
-        }
+        self.jobs.retain(|circuit, job| {
+            let late = job.deadline <= now.mono;
+            if late {
+                shell.close(*circuit);
+                shell.rejects.count(Reject::TimedOut);
+            }
+            !late
+        });
         while self.jobs.len() < IN_FLIGHT {
             let Some((effort, waiting)) = self.queue.pop() else { break };
             self.effort.handled(effort);
@@ -200,7 +208,7 @@ impl Answers {
     }
 
     fn turn_seeds(&mut self, epoch: Epoch, shell: &mut Shell) {
-        let over = self.seeds.is_none_or(|seeds| epoch >= seeds.last_epoch);
+        let over = self.seeds.is_none_or(|seeds| epoch >= seeds.last_epoch) || self.spent >= MAX_NONCES;
         if self.puzzle.is_none() || !over {
             return;
         }
@@ -211,6 +219,7 @@ impl Answers {
         let heads = [seeds.current, seeds.before];
         self.nonces.retain(|(head, _)| heads.iter().any(|seed| seed.starts_with(head)));
         shell.persist([Row::seeds(&seeds)]);
+        self.spent = 0;
         (self.seeds, self.news) = (Some(seeds), true);
     }
 

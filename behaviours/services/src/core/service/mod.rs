@@ -334,6 +334,7 @@ impl Service {
             if due && published.contains(period) {
                 let result = publication.publish(&news, &self.calendar, &mut self.shell, now);
                 self.failed = result.err().map(|e| e.to_string());
+                self.probe.next = now.mono;
             }
         }
     }
@@ -343,7 +344,7 @@ impl Service {
             self.handle_probe_timeout(now);
         }
         let current = self.publications.get(&self.calendar.period(now.unix));
-        let shown = current.is_some_and(|p| p.directories.values().any(|directory| directory.showed.is_some()));
+        let shown = current.is_some_and(Publication::is_shown);
         if self.probe.running.is_some() || self.probe.next > now.mono || !shown {
             return;
         }

@@ -106,6 +106,12 @@ impl Publication {
         self.current.as_ref().map(|(revision, _)| *revision)
     }
 
+    /// Whether a directory showed the newest revision.
+    pub(super) fn is_shown(&self) -> bool {
+        let revision = self.revision();
+        self.directories.values().any(|d| revision.is_some() && d.showed.map(|(shown, _)| shown) == revision)
+    }
+
     /// Makes a new descriptor, which then goes to all directories. Its step is on disk before it leaves.
     pub(super) fn publish(
         &mut self,
@@ -144,12 +150,13 @@ impl Publication {
 
     /// The ring's answer: which relays keep the descriptor.
     pub(super) fn set_directories(&mut self, relays: &[NodeId], shell: &mut Shell, now: Option<Now>) {
-        let gone = self.directories.extract_if(.., |relay, _| !relays.contains(relay));
-        for (_, directory) in gone {
-            if let Phase::Stores(circuit, _) | Phase::Reads(circuit, _) = directory.phase {
+        self.directories.retain(|relay, directory| {
+            let stays = relays.contains(relay);
+            if let (false, Phase::Stores(circuit, _) | Phase::Reads(circuit, _)) = (stays, directory.phase) {
                 shell.close(circuit);
             }
-        }
+            stays
+        });
         let Some(now) = now else { return };
         for relay in relays {
             let new = Directory {
