@@ -137,6 +137,19 @@ fn streams_pass_a_rendezvous_end_to_end() {
 }
 
 #[test]
+fn what_was_said_to_the_relay_before_a_virtual_hop_still_reaches_it() {
+    let mut world = World::new(7);
+    let service = world.opened(1, 6, 3);
+    // Nothing has left between the two.
+    assert!(world.send(1, service, 71, b"for the relay"));
+    assert!(world.core(1).add_virtual_hop(service, VirtualRole::Service, &[7; 64], &[8; 32]));
+    world.run();
+    let heard = |output: &Output| matches!(output, Output::Message { command: 71, body, .. } if body == b"for the relay");
+    assert!(world.nodes[6].outputs.iter().any(heard));
+    assert_eq!(world.closed(1, service), None);
+}
+
+#[test]
 fn ends_of_a_virtual_hop_with_other_keys_do_not_understand_each_other() {
     let mut world = World::new(7);
     let (client, service) = rendezvous(&mut world, 6, 9);
