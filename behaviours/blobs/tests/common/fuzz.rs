@@ -120,7 +120,7 @@ pub fn fuzz_cores(data: &[u8]) {
         }
         settle(&content, &mut upload, &mut download, now);
     }
-    assert!(upload.groups() <= UploadConfig::default().max_groups as u64);
+    assert!(upload.groups() <= UploadConfig::default().max_groups);
 }
 
 /// Does what both want, until they want nothing.
