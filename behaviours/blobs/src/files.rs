@@ -8,7 +8,6 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -64,12 +63,12 @@ struct Pair {
     outboard_path: PathBuf,
     /// The data is the plaintext of the blob under this key.
     key: Option<Key>,
-    /// What is written at once.
+    /// What is read or written at once.
     buffer: Vec<u8>,
 }
 
 impl Pair {
-    /// The steps as they travel.
+    /// The steps as they travel. What lies together is read and encrypted at once.
     fn read(&mut self, steps: &[Step]) -> Result<Vec<Vec<u8>>, FileError> {
         let offsets: Vec<u64> = steps.iter().flat_map(|step| &step.parents).copied().collect();
         let mut parents = vec![0; offsets.len() * PARENT_BYTES];
@@ -81,24 +80,25 @@ impl Pair {
             at("read", &self.outboard_path, read_at(&mut self.outboard, from, into))?;
         }
         let (mut parents, mut found) = (&parents[..], Vec::with_capacity(steps.len()));
-        let mut position = None;
-        for step in steps {
-            let Range { start, end } = step.data;
-            if position != Some(start) {
-                at("read", &self.data_path, self.data.seek(SeekFrom::Start(start)).map(drop))?;
-            }
-            position = Some(end);
-            let (above, behind) = parents.split_at(step.parents.len() * PARENT_BYTES);
-            parents = behind;
-            // Where it is read to is what travels: a group is encrypted while it is still in the processor's cache.
-            let mut bytes = Vec::with_capacity(step.len());
-            bytes.extend_from_slice(above);
-            bytes.resize(step.len(), 0);
-            let (_, data) = bytes.split_at_mut(above.len());
-            at("read", &self.data_path, self.data.read_exact(data))?;
-            let sealed = self.key.as_ref().is_none_or(|key| key.apply(start, data));
+        for run in steps.chunk_by(|one, next| one.data.end == next.data.start) {
+            let (from, end) =
+                (run.first().map_or(0, |step| step.data.start), run.last().map_or(0, |step| step.data.end));
+            self.buffer.resize(usize::try_from(end - from).unwrap_or(0), 0);
+            at("read", &self.data_path, read_at(&mut self.data, from, &mut self.buffer))?;
+            let sealed = self.key.as_ref().is_none_or(|key| key.apply(from, &mut self.buffer));
             at("encrypt", &self.data_path, if sealed { Ok(()) } else { Err(invalid("too long")) })?;
-            found.push(bytes);
+            let mut data = &self.buffer[..];
+            for step in run {
+                let mut bytes = Vec::with_capacity(step.len());
+                let above = step.parents.len() * PARENT_BYTES;
+                let (head, behind) = parents.split_at(above);
+                bytes.extend_from_slice(head);
+                parents = behind;
+                let (head, behind) = data.split_at(step.len() - above);
+                bytes.extend_from_slice(head);
+                data = behind;
+                found.push(bytes);
+            }
         }
         Ok(found)
     }
@@ -249,7 +249,7 @@ impl Partial {
         Ok(())
     }
 
-    /// As [`StepSource::read`], for several steps.
+    /// As [`StepSource::read`], for several steps; those that follow each other are read at once.
     pub fn read_all(&mut self, steps: &[Step]) -> Result<Vec<Vec<u8>>, FileError> {
         self.pair.read(steps)
     }
@@ -359,7 +359,7 @@ impl Shared {
         self.blob
     }
 
-    /// As [`StepSource::read`], for several steps.
+    /// As [`StepSource::read`], for several steps; those that follow each other are read at once.
     pub fn read_all(&mut self, steps: &[Step]) -> Result<Vec<Vec<u8>>, FileError> {
         self.pair.read(steps)
     }
