@@ -1,12 +1,15 @@
-//! A small bench harness for comparisons: ours and the rival take turns in one process, so that a busy machine slows
-//! both, and medians are reported. Results are merged by name into `bench-results.json`.
+//! A small bench harness for comparisons: ours and the rival take turns on one thread and only their time on a core counts, so that
+//! a busy machine slows both, and medians are reported. Results are merged by name into `bench-results.json`.
 //!
 //! `FOG_BENCH=name` runs one. `FOG_BENCH_RESULTS=path` writes elsewhere.
 
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::disallowed_methods)]
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -14,6 +17,16 @@ use serde_json::{Value, json};
 const RUNS: usize = 15;
 /// How long one turn lasts, about.
 const TURN: Duration = Duration::from_millis(40);
+
+/// For how long this thread had a core: others may use the same one. Linux; elsewhere the clock.
+pub fn on_core() -> Duration {
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    // The count is brought up to date when the thread leaves its core.
+    std::thread::sleep(Duration::from_micros(1));
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let spent = stat.and_then(|stat| stat.split(' ').next()?.parse().ok().map(Duration::from_nanos));
+    spent.unwrap_or_else(|| BEGUN.elapsed())
+}
 
 /// One side of a comparison: a closure that performs `operations` operations per call.
 pub struct Side<'a> {
@@ -29,11 +42,11 @@ impl<'a> Side<'a> {
     }
 
     fn time(&mut self, calls: u32) -> Duration {
-        let start = Instant::now();
+        let start = on_core();
         for _ in 0..calls {
             (self.run)();
         }
-        start.elapsed()
+        on_core().saturating_sub(start)
     }
 
     fn calibrate(&mut self) {

@@ -242,26 +242,6 @@ async fn sources_share_the_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures, and prints what it found"]
-async fn four_sources_of_20_mb_s_beside_one() {
-    let content = random(400_000_000, 14);
-    let mut rates = Vec::new();
-    for count in [1, 4] {
-        let (mut from, manifest) = sources(count, &content, 20_000_000).await;
-        let mut to = Node::new().await;
-        from.iter().for_each(|source| connect(&mut to, source));
-        let peers: Vec<_> = from.iter().map(Node::peer).collect();
-        let task = to.fetch(&manifest, &peers);
-        drive(&mut all(&mut from, &mut to), |nodes| nodes[0].is_over(task)).await;
-        let (_, helped) = assert_done(&to, task, &content);
-        let Some(Event::Done { took, .. }) = to.end(task) else { panic!() };
-        rates.push(content.len() as f64 / 1e6 / took.as_secs_f64());
-        println!("{count} sources, of which {helped} sent something: {:.1} MB/s", rates[rates.len() - 1]);
-    }
-    println!("ratio {:.2}", rates[1] / rates[0]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn no_more_is_received_than_the_limit_lets_through() {
     let content = random(6_000_000, 15);
     let mut a = Node::new().await;

@@ -17,6 +17,4 @@ pub mod seen;
 pub mod tag;
 
 #[cfg(test)]
-mod ingest_tests;
-#[cfg(test)]
 pub(crate) mod testing;

@@ -1,6 +1,6 @@
 //! Which envelopes came before, for as long as they are valid.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use fog_base::UnixMillis;
 
@@ -12,8 +12,8 @@ pub const MAX_SEEN: usize = 65_536;
 /// Ids of envelopes that were taken, until they expire.
 #[derive(Debug, Default)]
 pub struct Seen {
-    ids: BTreeMap<EnvelopeId, u32>,
-    by_expiry: BTreeSet<(u32, EnvelopeId)>,
+    /// By expiry, which the id covers.
+    ids: BTreeSet<(u32, EnvelopeId)>,
 }
 
 impl Seen {
@@ -34,20 +34,11 @@ impl Seen {
 
     fn insert_id(&mut self, id: EnvelopeId, expires: u32, now: UnixMillis) -> bool {
         let over = now.minus(fog_base::time::CLOCK_TOLERANCE).as_secs();
-        while self
-            .by_expiry
-            .first()
-            .is_some_and(|(expires, _)| u64::from(*expires) < over || self.ids.len() >= MAX_SEEN)
-        {
-            let Some((_, oldest)) = self.by_expiry.pop_first() else { break };
-            self.ids.remove(&oldest);
+        let is_over = |(expires, _): &(u32, EnvelopeId)| u64::from(*expires) < over;
+        while self.ids.len() >= MAX_SEEN || self.ids.first().is_some_and(is_over) {
+            self.ids.pop_first();
         }
-        if self.ids.contains_key(&id) {
-            return false;
-        }
-        self.ids.insert(id, expires);
-        self.by_expiry.insert((expires, id));
-        true
+        self.ids.insert((expires, id))
     }
 }
 
@@ -77,7 +68,7 @@ mod tests {
             assert!(seen.insert_id(id(n), 600_000 + n, UnixMillis(0)));
             assert!(seen.len() <= MAX_SEEN);
         }
-        assert!(!seen.insert_id(id(50), 0, UnixMillis(0)));
+        assert!(!seen.insert_id(id(50), 600_050, UnixMillis(0)));
         assert!(seen.insert_id(id(3), 700_000, UnixMillis(0)));
     }
 }

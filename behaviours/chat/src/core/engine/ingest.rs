@@ -136,7 +136,11 @@ impl Chat {
     ) -> Result<(), Reject> {
         let author = message.header().author;
         let talk = self.talks.get_mut(&id).ok_or(Reject::Unknown)?;
-        talk.dag.handle_message(message, from, now)?;
+        if let Err(reject) = talk.dag.handle_message(message, from, now) {
+            // A message that is refused may prove a fork all the same, and end what waited for it.
+            self.drain_dag(id, now);
+            return Err(reject);
+        }
         let (name, is_shared) = (talk.record.vault_name(), talk.is_shared());
         self.store(&name, &message.id(), Some(via), &message.encode(), now);
         if message.header().kind == Kind::MEMBERSHIP.0 {

@@ -360,29 +360,6 @@ fn torn_rows_are_counted_and_never_a_panic() {
     assert!(matches!(opened, Err(OpenError::Unreadable)));
 }
 
-/// What a live message of a room costs its receiver: `cargo test --release what_ingest_costs -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn what_ingest_costs() {
-    let mut world = World::new(8, 2);
-    world.is_gossip_content = true;
-    let room = world.join_all("#lobby");
-    for step in 0..20_000 {
-        world.say(0, room, &format!("{step:0>1000}"));
-    }
-    let envelopes: Vec<_> = std::mem::take(&mut world.nodes[0].left).into_iter().map(|(_, bytes)| bytes).collect();
-    assert_eq!(envelopes.len(), 20_000);
-    let start = std::time::Instant::now();
-    for bytes in &envelopes {
-        // The rate of one author is no part of the cost.
-        world.nodes[1].chat.as_mut().unwrap().limits = Limits::default();
-        world.act(1, |chat, now| chat.handle_gossip(node_id(0), bytes, now));
-    }
-    let took = start.elapsed();
-    assert_eq!(world.chat(1).talks[&room].dag.len(), (20_000, 0));
-    println!("{:.0} messages a second, {:.1} us each", 20_000.0 / took.as_secs_f64(), took.as_secs_f64() * 50.0);
-}
-
 proptest::proptest! {
     #[test]
     fn garbage_from_peers_never_panics(kind in 0u8..12, bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {

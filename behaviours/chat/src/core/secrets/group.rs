@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, time::Duration};
 use fog_base::UnixMillis;
 use serde::{Deserialize, Serialize};
 use vodozemac::megolm::{
-    DecryptionError, GroupSession, GroupSessionPickle, InboundGroupSession, InboundGroupSessionPickle, MegolmMessage,
+    DecryptionError, ExportedSessionKey, GroupSession, GroupSessionPickle, InboundGroupSession, MegolmMessage,
     SessionConfig, SessionKey,
 };
 use zeroize::Zeroizing;
@@ -60,20 +60,26 @@ struct Receiver {
     opened: u128,
 }
 
+impl Receiver {
+    /// From its row: `author (32) ‖ members digest (32) ‖ began, Unix ms (8) ‖ opened (16) ‖ session key as Megolm exports it (165)`, at the
+    /// first index that is not destroyed.
+    fn restore(row: &[u8]) -> Option<(DeviceId, Self)> {
+        let (author, rest) = row.split_first_chunk::<32>()?;
+        let (members, rest) = rest.split_first_chunk::<32>()?;
+        let (began, rest) = rest.split_first_chunk::<8>()?;
+        let (opened, key) = rest.split_first_chunk::<16>()?;
+        let key = ExportedSessionKey::from_bytes(key).ok()?;
+        let session = InboundGroupSession::import(&key, SessionConfig::version_2());
+        let (began, opened) = (UnixMillis(u64::from_be_bytes(*began)), u128::from_be_bytes(*opened));
+        Some((DeviceId(*author), Self { session, members: *members, began, opened }))
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct SavedSender {
     session: GroupSessionPickle,
     members: [u8; 32],
     began: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SavedReceiver {
-    author: [u8; 32],
-    session: InboundGroupSessionPickle,
-    members: [u8; 32],
-    began: u64,
-    opened: u128,
 }
 
 /// What was written to a group.
@@ -120,12 +126,9 @@ impl GroupKeys {
             let session = GroupSession::from_pickle(saved.session);
             self.sender = Some(Sender { session, members: saved.members, began: UnixMillis(saved.began) });
         } else {
-            let saved: SavedReceiver = serde_json::from_slice(&row.value).ok()?;
-            let SavedReceiver { author, members, began, opened, .. } = saved;
-            let session = InboundGroupSession::from_pickle(saved.session);
-            let id = session_id(&session.session_id())?;
-            let receiver = Receiver { session, members, began: UnixMillis(began), opened };
-            self.receivers.insert((DeviceId(author), id), receiver);
+            let (author, receiver) = Receiver::restore(&row.value)?;
+            let id = session_id(&receiver.session.session_id())?;
+            self.receivers.insert((author, id), receiver);
         }
         Some(())
     }
@@ -303,15 +306,10 @@ impl GroupKeys {
     }
 
     fn save_receiver(&self, vault: &mut Vault, rows: &mut Vec<Row>, author: DeviceId, id: &[u8; 32], of: &Receiver) {
-        let saved = SavedReceiver {
-            author: author.0,
-            session: of.session.pickle(),
-            members: of.members,
-            began: of.began.0,
-            opened: of.opened,
-        };
-        let text = Zeroizing::new(serde_json::to_vec(&saved).unwrap_or_default());
-        vault.put(rows, RowKind::GroupReceiver, &conversation(self.group), &item(author, id), &text);
+        let key = Zeroizing::new(of.session.export_at_first_known_index().to_bytes());
+        let (began, opened) = (of.began.0.to_be_bytes(), of.opened.to_be_bytes());
+        let parts = [author.0.as_slice(), &of.members, &began, &opened, &key];
+        vault.put_parts(rows, RowKind::GroupReceiver, &conversation(self.group), &item(author, id), &parts);
     }
 }
 

@@ -28,8 +28,6 @@ pub use vault::{Row, RowKind, Vault, WipeStep};
 pub use words::safety_words;
 
 #[cfg(test)]
-mod cost_tests;
-#[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod device_tests;
