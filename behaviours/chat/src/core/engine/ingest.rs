@@ -15,7 +15,7 @@ use crate::core::{
 use crate::wire::request::{MAX_FETCH, Request};
 
 /// Devices of which it is remembered how their last frame came.
-const MAX_SOURCES: usize = 1_024;
+pub(super) const MAX_SOURCES: usize = 1_024;
 
 impl Chat {
     /// Takes an envelope whose tag is one of ours.

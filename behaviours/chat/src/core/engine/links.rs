@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Questions that wait for an answer.
-const MAX_REQUESTS: usize = 4_096;
+pub(super) const MAX_REQUESTS: usize = 4_096;
 
 /// A connected peer.
 #[derive(Debug)]
