@@ -122,6 +122,12 @@ impl Chat {
             return;
         }
         let response = response.map_err(|()| None).and_then(|bytes| Response::decode(bytes).map_err(Some));
+        if matches!((&asked, &response), (Asked::Hello { .. } | Asked::Lists { .. }, Err(None)))
+            && let Some(link) = self.links.get_mut(&from)
+        {
+            // What one side has and the other lacks is still unknown.
+            link.is_dirty = true;
+        }
         let outcome = match (asked, response) {
             (Asked::Frame { to, id, transport }, response) => {
                 let is_taken = matches!(response, Ok(Response::Taken(1)));
