@@ -69,7 +69,7 @@ pub enum Output {
     },
     /// A message that was shown with a gap is complete; its place is the same.
     Fill(MessageId),
-    /// A message that was taken turned out to be false: it is deleted, and `from` is blamed if the reason says so.
+    /// A message that was taken turned out to be false: it is deleted. `from` could not know if it waited there as well.
     Refuse {
         /// Which.
         id: MessageId,

@@ -177,10 +177,11 @@ impl Chat {
                     self.see(id, &message);
                     self.tell(Event::Message(message));
                 }
-                Order::Refuse { id: message, from, reason } => {
+                Order::Refuse { id: message, reason, .. } => {
                     let name = self.talks.get(&id).map(|talk| talk.record.vault_name()).unwrap_or_default();
                     self.delete(RowKind::History, &name, &message.0);
-                    self.refuse(from, reason);
+                    // Whoever brought it could not know: it waited there as well.
+                    self.count(reason);
                     if let Some(talk) = self.talks.get_mut(&id) {
                         talk.unread.remove(&message);
                     }

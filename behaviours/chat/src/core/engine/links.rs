@@ -152,7 +152,7 @@ impl Chat {
             }
             (Asked::Fetch { conversation, token }, Ok(Response::Messages(messages))) => {
                 if messages.token == token {
-                    self.take_brought(from, conversation, &messages.messages, now).map(drop)
+                    self.take_brought(from, conversation, &messages.messages, false, now).map(drop)
                 } else {
                     Err(Reject::Unasked)
                 }

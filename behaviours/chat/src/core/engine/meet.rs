@@ -171,7 +171,7 @@ impl Chat {
     ) -> Result<u16, Reject> {
         self.limits.lists.take(from, now.mono)?;
         let id = self.named(from, salt, &messages.token).ok_or(Reject::Unknown)?.record.id;
-        let taken = self.take_brought(from, id, &messages.messages, now)?;
+        let taken = self.take_brought(from, id, &messages.messages, true, now)?;
         Ok(u16::try_from(taken).unwrap_or(u16::MAX))
     }
 
@@ -210,7 +210,7 @@ impl Chat {
         answer: &Messages,
         now: Now,
     ) -> Result<(), Reject> {
-        let taken = self.take_brought(from, id, &answer.messages, now)?;
+        let taken = self.take_brought(from, id, &answer.messages, true, now)?;
         let Some(talk) = self.talks.get(&id) else { return Ok(()) };
         let step = session.handle_messages(answer, taken, &talk.dag)?;
         if let Some(lists) = step.ask {
@@ -246,12 +246,14 @@ impl Chat {
         self.ask(to, &Request::Push { salt, messages }, Asked::Push);
     }
 
-    /// Takes messages that a peer brought; how many were new. An error is what nobody honest brings.
+    /// Takes messages that a peer brought; how many were new. An error is what nobody honest brings: of what is not `settled` at the
+    /// peer, because it may wait there for predecessors, it cannot know the clock.
     pub(super) fn take_brought(
         &mut self,
         from: NodeId,
         id: ConversationId,
         messages: &[Vec<u8>],
+        settled: bool,
         now: Now,
     ) -> Result<usize, Reject> {
         let is_lan = self.links.get(&from).is_some_and(|link| link.is_lan);
@@ -272,7 +274,7 @@ impl Chat {
             };
             match self.take_message(id, &message, Some(from), via, now) {
                 Ok(()) => taken += 1,
-                Err(reject) if reject.is_misbehaviour() => return Err(reject),
+                Err(reject) if reject.is_misbehaviour() && (settled || !reject.is_of_order()) => return Err(reject),
                 Err(reject) => self.count(reject),
             }
         }

@@ -247,6 +247,40 @@ fn a_device_that_runs_twice_is_found_to_have_forked_by_all() {
     assert_eq!(world.history(1, room), world.history(2, room));
 }
 
+fn enveloped(talk: &super::talk::Talk, message: &crate::core::message::Verified, now: Now) -> Envelope {
+    let body = [&[0], &message.encode()[..]].concat();
+    let priority = crate::core::envelope::Priority::Message;
+    super::gossip::pack(&talk.seal, &talk.tag_key, &body, priority, SECOND * 3_600, [1; 24], now).unwrap()
+}
+
+#[test]
+fn nobody_is_blamed_for_passing_on_what_only_others_can_find_false() {
+    let mut world = World::new(9, 3);
+    let room = world.join_all("#lobby");
+    // A message that only device 0 has, and a lie that builds on it.
+    let parent = world.say(0, room, "kept back");
+    let liar = world.nodes[0].chat.as_mut().unwrap();
+    let talk = liar.talks.get_mut(&room).unwrap();
+    let mut draft = talk.dag.draft(liar.device).unwrap();
+    draft.header.digest = [7; 32];
+    let lie = Message::sign(draft, &NETWORK, &liar.signing, Kind::TEXT, 0, [0; 16], b"lie").unwrap();
+    let envelope = enveloped(talk, &lie, world.now).encode();
+    world.connect(1, 2);
+    world.run(5 * SECOND);
+    assert_eq!(world.act(1, |chat, now| chat.handle_gossip(node_id(0), &envelope, now)), Validation::Accept);
+    assert_eq!(world.act(2, |chat, now| chat.handle_gossip(node_id(1), &envelope, now)), Validation::Accept);
+    // Device 2 gets the parent first, and fetches the lie from device 1, where it waits.
+    world.connect(0, 2);
+    world.run(60 * SECOND);
+    assert_eq!(world.history(2, room), [parent]);
+    assert_eq!(world.history(1, room), [parent]);
+    let fetched = world.act(2, |chat, now| chat.take_brought(node_id(1), room, &[lie.encode()], false, now));
+    assert_eq!(fetched, Ok(0));
+    for n in 1..3 {
+        assert_eq!(world.nodes[n].blamed, 0, "{n}");
+    }
+}
+
 #[test]
 fn a_false_clock_is_refused_by_all_and_its_bringer_blamed() {
     let mut world = World::new(4, 3);
@@ -260,19 +294,9 @@ fn a_false_clock_is_refused_by_all_and_its_bringer_blamed() {
     draft.header.lamport = 1;
     draft.header.digest = [7; 32];
     let lie = Message::sign(draft, &NETWORK, &liar.signing, Kind::TEXT, 0, [0; 16], b"lie").unwrap();
-    let body = [&[0], &lie.encode()[..]].concat();
-    let envelope = super::gossip::pack(
-        &talk.seal.clone(),
-        &talk.tag_key.clone(),
-        &body,
-        crate::core::envelope::Priority::Message,
-        SECOND * 3_600,
-        [1; 24],
-        world.now,
-    )
-    .unwrap();
+    let envelope = enveloped(talk, &lie, world.now);
     for n in 1..3 {
-        let taken = world.act(n, |chat, now| chat.take_brought(node_id(0), room, &[lie.encode()], now));
+        let taken = world.act(n, |chat, now| chat.take_brought(node_id(0), room, &[lie.encode()], true, now));
         assert_eq!(taken, Err(Reject::FalseClock));
         let bytes = envelope.encode();
         let verdict = world.act(n, |chat, now| chat.handle_gossip(node_id(0), &bytes, now));
