@@ -21,7 +21,7 @@ use crate::{
         tag::Tag,
     },
     wire::{
-        MAX_HELLO, RangesAnswer,
+        MAX_HELLO, MAX_PROOFS, RangesAnswer,
         request::{MAX_FETCH, Request},
     },
 };
@@ -190,6 +190,12 @@ impl Chat {
             }
             for proof in &ranges.proofs {
                 self.take_proof(id, proof, Some(from));
+            }
+            if ranges.proofs.len() >= MAX_PROOFS
+                && let Some(link) = self.links.get_mut(&from)
+            {
+                // There may be more.
+                link.is_dirty = true;
             }
             self.drain_dag(id, now);
             let Some(talk) = self.talks.get(&id) else { continue };
