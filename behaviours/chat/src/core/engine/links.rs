@@ -31,6 +31,8 @@ pub(super) struct Link {
     /// Whether something changed since it was asked.
     pub(super) is_dirty: bool,
     pub(super) asked_at: Option<Instant>,
+    /// When its last hello was answered.
+    pub(super) heard_at: Option<Instant>,
     pub(super) is_card_asked: bool,
 }
 
@@ -56,11 +58,12 @@ impl Chat {
             shares: BTreeSet::new(),
             is_dirty: true,
             asked_at: None,
+            heard_at: None,
             is_card_asked: false,
         });
         link.is_lan |= is_lan;
         if is_new {
-            self.meet(node, now);
+            self.meet_new(node, now);
         }
         self.ask_card(node);
         self.publish_all(now);
