@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use fog_base::{Epoch, NodeId, Now, relay::Role};
 use fog_circuits::{End, ExitPolicy, Hop, NoPath, PathSource, RelayKey};
 use fog_directory::{
-    Snapshot,
+    Serving, Snapshot,
     core::{
         circuit_path::{CircuitHop, CircuitPaths, Config, End as PathEnd, NoCircuit},
         guards::{Output, Verdict},
@@ -179,11 +179,19 @@ impl super::EventLoop {
         let serves = |relay: &&SnapshotRelay| relay.descriptor.facts().roles.has(Role::Directory);
         let directories: BTreeSet<_> = snapshot.relays().iter().filter(serves).map(|relay| relay.hop.id).collect();
         let ring = |period: Period| match directory.council() {
-            Some(council) => {
-                let ring = council.ring(u32::try_from(period.0).ok()?)?;
-                let present = ring.relays.iter().filter(|relay| directories.contains(relay)).copied();
-                Some(Ring::new(id, period, &ring.beacon, present))
-            }
+            Some(council) => match council.ring(u32::try_from(period.0).ok()?) {
+                Some(ring) => {
+                    let present = ring.relays.iter().filter(|relay| directories.contains(relay)).copied();
+                    Some(Ring::new(id, period, &ring.beacon, present))
+                }
+                // Before anything is certified the relays of the network file serve; nobody can add one next to a service.
+                None if council.serving(epoch) == Serving::Genesis => {
+                    let named = self.network.genesis.iter().map(|(relay, _)| *relay);
+                    let present = named.filter(|relay| directories.contains(relay));
+                    Some(Ring::new(id, period, &lan_beacon(&id), present))
+                }
+                None => None,
+            },
             None => Some(Ring::new(id, period, &lan_beacon(&id), directories.iter().copied())),
         };
         periods.filter_map(ring).collect()

@@ -13,7 +13,7 @@ pub const HELLO_RATE: (f64, f64) = (2.0, 8.0);
 /// Lists of one peer, per second and at once.
 pub const LISTS_RATE: (f64, f64) = (16.0, 64.0);
 /// The most authors, or peers, that are remembered.
-const MAX_KEYS: usize = 4_096;
+pub const MAX_KEYS: usize = 4_096;
 
 /// A rate for each key; the key that was idle longest is forgotten when there are too many.
 #[derive(Debug)]

@@ -139,10 +139,13 @@ pub fn hello<'a>(
     Hello { salt, entries: entries.collect() }
 }
 
-/// A history as ranges under `salt`. The answer for each conversation of a hello whose summary differs.
+/// A history as ranges under `salt`. The answer for each conversation of a hello whose summary differs. More proofs than fit begin
+/// somewhere else under each salt: all come in time.
 pub fn ranges(dag: &Dag, salt: &[u8; 32]) -> Ranges {
-    let proofs = dag.proofs().take(MAX_PROOFS).map(<[u8]>::to_vec).collect();
-    Ranges { proofs, ranges: cut(dag.settled(), salt) }
+    let [a, b, ..] = *salt;
+    let start = usize::from(u16::from_be_bytes([a, b])).checked_rem(dag.proofs().count()).unwrap_or_default();
+    let proofs = dag.proofs().skip(start).chain(dag.proofs().take(start));
+    Ranges { proofs: proofs.take(MAX_PROOFS).map(<[u8]>::to_vec).collect(), ranges: cut(dag.settled(), salt) }
 }
 
 fn cut(history: &History, salt: &[u8; 32]) -> Vec<Range> {

@@ -219,3 +219,25 @@ fn a_hundred_of_a_hundred_thousand_cost_two_round_trips_and_64_kib() {
     assert!(cost.bytes <= 64 * 1024, "{cost:?}");
     assert_eq!(without.history(), with.history());
 }
+
+#[test]
+fn more_proofs_than_an_answer_holds_all_come_in_time() {
+    let (mut a, mut b) = (Member::new(), Member::new());
+    let forkers = 100;
+    for n in 0..forkers {
+        let one = sign(a.dag.draft(device(n)).unwrap(), n, "yes");
+        let other = sign(a.dag.draft(device(n)).unwrap(), n, "no");
+        let proof = fork::prove(one.signed_header(), other.signed_header());
+        a.dag.handle_proof(&proof, &mut KeyCache::default()).unwrap();
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for _ in 0..60 {
+        let theirs = ranges(&a.dag, &rng.random());
+        assert_eq!(theirs.proofs.len(), MAX_PROOFS);
+        for proof in &theirs.proofs {
+            let _known = b.dag.handle_proof(proof, &mut KeyCache::default());
+        }
+    }
+    assert_eq!(b.dag.forks().len(), usize::from(forkers));
+    assert_eq!(summary(&a.dag, &[1; 16]), summary(&b.dag, &[1; 16]));
+}

@@ -98,6 +98,11 @@ impl Reject {
         }
     }
 
+    /// Whether only whoever has the predecessors can know it.
+    pub fn is_of_order(self) -> bool {
+        matches!(self, Self::FalseClock | Self::FalsePrevious)
+    }
+
     /// Whether nobody honest sends or forwards it, a member of the conversation or not.
     pub fn is_misbehaviour(self) -> bool {
         matches!(

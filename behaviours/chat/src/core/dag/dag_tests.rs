@@ -392,3 +392,26 @@ fn why_tells_the_proof_of_a_place() {
     assert_eq!(dag.why(&a.id()).unwrap().seen_by, [device(2)]);
     assert_eq!(dag.why(&MessageId([0; 32])), None);
 }
+
+#[test]
+fn what_claims_a_place_before_a_predecessor_is_refused_as_soon_as_both_are_here() {
+    let mut writer = dag();
+    let _lost = write(&mut writer, 1, "never comes");
+    let parent = write(&mut writer, 1, "waits");
+    let mut draft = writer.draft(device(2)).unwrap();
+    assert_eq!(draft.header.parents, [parent.id()]);
+    draft.header.lamport = parent.header().lamport;
+    let lie = sign(draft, 2, "lie");
+    let start = now();
+    let mut after = dag();
+    after.handle_message(&parent, None, start).unwrap();
+    assert_eq!(after.handle_message(&lie, None, start), Err(Reject::FalseClock));
+    let mut before = dag();
+    before.handle_message(&lie, None, start).unwrap();
+    before.handle_timeout(start.mono + SHOWN_AFTER);
+    assert_eq!(history(&before), [lie.id()]);
+    before.handle_message(&parent, None, start).unwrap();
+    before.handle_timeout(start.mono + 2 * SHOWN_AFTER);
+    assert_eq!(history(&before), [parent.id()]);
+    assert_eq!(before.len(), (0, 1));
+}

@@ -69,7 +69,7 @@ pub enum Output {
     },
     /// A message that was shown with a gap is complete; its place is the same.
     Fill(MessageId),
-    /// A message that was taken turned out to be false: it is deleted, and `from` is blamed if the reason says so.
+    /// A message that was taken turned out to be false: it is deleted. `from` could not know if it waited there as well.
     Refuse {
         /// Which.
         id: MessageId,
@@ -310,6 +310,10 @@ impl Dag {
             self.refuse(id, Reject::RefusedAncestor);
             return Err(Reject::RefusedAncestor);
         }
+        if header.predecessors().any(|parent| self.lamport(&parent).is_some_and(|of| of >= header.lamport)) {
+            self.refuse(id, Reject::FalseClock);
+            return Err(Reject::FalseClock);
+        }
         self.detect_fork(message.signed_header());
         let is_aside = self.graph.is_disputed(&header.author, header.seq) && !self.room.is_wanted(&id);
         if is_aside && !self.graph.has_room_aside(&header.author) {
@@ -318,7 +322,10 @@ impl Dag {
         let missing: BTreeSet<_> = header.predecessors().filter(|parent| !self.graph.contains(parent)).collect();
         if missing.is_empty() {
             return match self.admit(id, message.signed_header(), false) {
-                Ok(()) => Ok(Taken::Complete),
+                Ok(()) => {
+                    self.refuse_early(&id, header.lamport);
+                    Ok(Taken::Complete)
+                }
                 Err(reject) => {
                     self.refuse(id, reject);
                     Err(reject)
@@ -328,6 +335,7 @@ impl Dag {
         let signed = message.signed_header().clone();
         let ask = self.room.add(signed, message.len_bytes(), from, missing, now)?;
         self.fetch(ask, from);
+        self.refuse_early(&id, header.lamport);
         if self.room.follows_known_gaps(&id) {
             self.show_with_gap(id);
         }
@@ -359,6 +367,24 @@ impl Dag {
             self.push(output);
         }
         Ok(())
+    }
+
+    /// The lamport of a message that was taken; of one that waits, its author's claim.
+    fn lamport(&self, id: &MessageId) -> Option<u64> {
+        let waiting = || self.room.get(id).map(|waiting| waiting.signed.header().lamport);
+        self.graph.get(id).map(|node| node.lamport).or_else(waiting)
+    }
+
+    /// Takes back what waits for a message and claims a place before it: whichever of the two is false, it is not shown there.
+    fn refuse_early(&mut self, id: &MessageId, lamport: u64) {
+        for child in self.room.children(id) {
+            let is_early = self.room.get(&child).is_some_and(|waiting| waiting.signed.header().lamport <= lamport);
+            if is_early && let Some(waiting) = self.room.remove(&child) {
+                self.count(Reject::FalseClock);
+                self.push(Output::Refuse { id: child, from: waiting.from, reason: Reject::FalseClock });
+                self.refuse(child, Reject::FalseClock);
+            }
+        }
     }
 
     /// Takes back everything that builds on a message, and remembers that it is false, unless there was no room for it.

@@ -32,7 +32,7 @@ pub(super) const FRAME_READ: u8 = 3;
 /// The first repetition of a frame; then doubled, up to the last; ± 20 %.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 /// Frames to one device that wait for its window.
-const MAX_WAITING: usize = 1_024;
+pub(super) const MAX_WAITING: usize = 1_024;
 
 /// A frame that waits for the window.
 #[derive(Debug)]

@@ -377,3 +377,28 @@ fn the_engine_may_move_between_threads() {
     fn is_send<T: Send>() {}
     is_send::<Chat>();
 }
+
+#[test]
+fn a_hello_that_is_not_answered_is_repeated_though_nothing_changed() {
+    let mut world = World::new(17, 1);
+    world.join_all("#lobby");
+    let peer = super::testing::node_id(1);
+    let mut now = world.time(0);
+    let chat = world.nodes[0].chat.as_mut().unwrap();
+    chat.handle_connected(peer, false, now);
+    let hello = |chat: &mut Chat| {
+        std::iter::from_fn(|| chat.poll_output()).find_map(|output| match output {
+            Output::Request { request, bytes, .. } if bytes[0] == 1 => Some(request),
+            _ => None,
+        })
+    };
+    let first = hello(chat).unwrap();
+    chat.handle_response(peer, first, Err(()), now);
+    now = now.plus(SECOND * 31);
+    chat.handle_timeout(now);
+    let second = hello(chat).unwrap();
+    chat.handle_response(peer, second, Ok(&[2, 0, 0]), now);
+    now = now.plus(SECOND * 31);
+    chat.handle_timeout(now);
+    assert_eq!(hello(chat), None);
+}

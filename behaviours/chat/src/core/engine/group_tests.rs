@@ -151,3 +151,46 @@ fn who_joins_late_reads_nothing_older_and_has_the_same_order() {
     world.run(60 * SECOND);
     assert_eq!(world.texts(2, id), all);
 }
+
+#[test]
+fn an_invitation_is_still_there_after_a_restart() {
+    let mut world = World::new(6, 2);
+    world.can_dial = true;
+    let id = world.act(0, |chat, now| chat.create_group("crew", now)).unwrap();
+    world.befriend(0, 1);
+    world.act(0, |chat, now| chat.invite(id, "dev1", now)).unwrap();
+    world.run(60 * SECOND);
+    world.crash(1);
+    world.reopen(1);
+    world.act(1, |chat, now| chat.accept(id, now)).unwrap();
+    world.run(30 * SECOND);
+    assert_eq!(roles(&world, 1, id).len(), 2);
+    assert_eq!(roles(&world, 1, id), roles(&world, 0, id));
+}
+
+#[test]
+fn who_restarts_between_joining_and_the_first_meeting_is_still_a_member() {
+    let mut world = World::new(7, 2);
+    let id = world.act(0, |chat, now| chat.create_group("crew", now)).unwrap();
+    world.befriend(0, 1);
+    world.befriend(1, 0);
+    // The invite comes through the mixnet: no link, no messages of the group.
+    for n in 0..2 {
+        world.nodes[n].is_mix_ready = true;
+        world.act(n, |chat, now| chat.handle_mix_ready(true, now));
+    }
+    world.act(0, |chat, now| chat.invite(id, "dev1", now)).unwrap();
+    world.run(60 * SECOND);
+    world.crash(1);
+    world.reopen(1);
+    assert_eq!(roles(&world, 1, id).len(), 2);
+    world.connect_all();
+    world.say(1, id, "here");
+    world.run(120 * SECOND);
+    world.say(0, id, "welcome");
+    world.run(60 * SECOND);
+    for n in 0..2 {
+        assert_eq!(world.texts(n, id), ["here", "welcome"], "{n}");
+        assert_eq!(roles(&world, n, id).len(), 2, "{n}");
+    }
+}

@@ -13,6 +13,7 @@
 //! The body of an invite frame, after its first byte: group (32), its secret (32), name (1, then that many), then parts: kind (1: 0 an
 //! operation, 1 a card), length (2), bytes. Invites that are longer than a frame go in several, each complete but for its parts.
 
+use data_encoding::BASE64;
 use fog_base::{NodeId, Now};
 
 use super::{
@@ -218,11 +219,17 @@ impl Chat {
     /// Takes an operation, and what follows for the own device.
     fn take_op(&mut self, id: ConversationId, op: &[u8], message: Option<MessageId>, now: Now) {
         let own = self.device;
-        let Some(club) = self.talks.get_mut(&id).and_then(|talk| talk.club.as_mut()) else { return };
+        let Some(Talk { club: Some(club), record, .. }) = self.talks.get_mut(&id) else { return };
+        let name = blake3::hash(op);
         if let Some(message) = message {
-            club.ops.insert(membership::OpId(*blake3::hash(op).as_bytes()), message);
+            club.ops.insert(membership::OpId(*name.as_bytes()), message);
+            record.told_ops.remove(name.to_hex().as_str());
         }
-        match club.group.insert(op) {
+        let inserted = club.group.insert(op);
+        if message.is_none() && matches!(inserted, Ok(Inserted::Taken { .. } | Inserted::Waiting(_))) {
+            record.told_ops.insert(name.to_hex().to_string(), BASE64.encode(op));
+        }
+        match inserted {
             Ok(Inserted::Taken { .. }) => {}
             Ok(_) => return,
             Err(_) => {
@@ -300,6 +307,7 @@ impl Chat {
                 _ => return Err(Reject::Malformed),
             }
         }
+        self.save_record(id, true);
         let club = self.club_of(id).map_err(|_| Reject::Unknown)?;
         let is_invited = club.group.invited().contains(&self.device);
         let is_by_member = club.group.members().contains_key(&from);

@@ -15,7 +15,7 @@ use crate::core::{
 use crate::wire::request::{MAX_FETCH, Request};
 
 /// Devices of which it is remembered how their last frame came.
-const MAX_SOURCES: usize = 1_024;
+pub(super) const MAX_SOURCES: usize = 1_024;
 
 impl Chat {
     /// Takes an envelope whose tag is one of ours.
@@ -117,12 +117,27 @@ impl Chat {
             return Err(Reject::BadSignature);
         }
         if self.talks.get(&id).is_some_and(|talk| talk.dag.contains(&message.id())) {
-            return Err(Reject::Known);
+            return self.fill_bare(id, message, via, now);
         }
         // The rate is spent by who signed, not by whoever writes a name.
         let message = message.verify(&id, &mut self.keys)?;
         self.limits.authors.take(claimed, now.mono)?;
         self.take_message(id, &message, Some(from), via, now)
+    }
+
+    /// Takes the body of a message that came bare before: a peer that did not know better gave its place alone.
+    fn fill_bare(&mut self, id: ConversationId, message: Message, via: Transport, now: Now) -> Result<(), Reject> {
+        let talk = self.talks.get(&id).ok_or(Reject::Unknown)?;
+        let may_be_bare = talk.kind == ConversationKind::Group && !message.is_bare();
+        let is_bare = || self.load(talk, &message.id()).is_some_and(|stored| stored.message.is_bare());
+        if !may_be_bare || !is_bare() {
+            return Err(Reject::Known);
+        }
+        let name = talk.record.vault_name();
+        let message = message.verify(&id, &mut self.keys)?;
+        self.store(&name, &message.id(), Some(via), &message.encode(), now);
+        self.show_new(id, message.id());
+        Ok(())
     }
 
     /// Takes a verified message of another device, by whichever way it came.
@@ -166,10 +181,11 @@ impl Chat {
                     self.see(id, &message);
                     self.tell(Event::Message(message));
                 }
-                Order::Refuse { id: message, from, reason } => {
+                Order::Refuse { id: message, reason, .. } => {
                     let name = self.talks.get(&id).map(|talk| talk.record.vault_name()).unwrap_or_default();
                     self.delete(RowKind::History, &name, &message.0);
-                    self.refuse(from, reason);
+                    // Whoever brought it could not know: it waited there as well.
+                    self.count(reason);
                     if let Some(talk) = self.talks.get_mut(&id) {
                         talk.unread.remove(&message);
                     }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Questions that wait for an answer.
-const MAX_REQUESTS: usize = 4_096;
+pub(super) const MAX_REQUESTS: usize = 4_096;
 
 /// A connected peer.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(super) struct Link {
     /// Whether something changed since it was asked.
     pub(super) is_dirty: bool,
     pub(super) asked_at: Option<Instant>,
+    /// When its last hello was answered.
+    pub(super) heard_at: Option<Instant>,
     pub(super) is_card_asked: bool,
 }
 
@@ -56,11 +58,12 @@ impl Chat {
             shares: BTreeSet::new(),
             is_dirty: true,
             asked_at: None,
+            heard_at: None,
             is_card_asked: false,
         });
         link.is_lan |= is_lan;
         if is_new {
-            self.meet(node, now);
+            self.meet_new(node, now);
         }
         self.ask_card(node);
         self.publish_all(now);
@@ -122,6 +125,12 @@ impl Chat {
             return;
         }
         let response = response.map_err(|()| None).and_then(|bytes| Response::decode(bytes).map_err(Some));
+        if matches!((&asked, &response), (Asked::Hello { .. } | Asked::Lists { .. }, Err(None)))
+            && let Some(link) = self.links.get_mut(&from)
+        {
+            // What one side has and the other lacks is still unknown.
+            link.is_dirty = true;
+        }
         let outcome = match (asked, response) {
             (Asked::Frame { to, id, transport }, response) => {
                 let is_taken = matches!(response, Ok(Response::Taken(1)));
@@ -146,7 +155,7 @@ impl Chat {
             }
             (Asked::Fetch { conversation, token }, Ok(Response::Messages(messages))) => {
                 if messages.token == token {
-                    self.take_brought(from, conversation, &messages.messages, now).map(drop)
+                    self.take_brought(from, conversation, &messages.messages, false, now).map(drop)
                 } else {
                     Err(Reject::Unasked)
                 }

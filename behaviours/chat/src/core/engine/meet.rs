@@ -21,7 +21,7 @@ use crate::{
         tag::Tag,
     },
     wire::{
-        MAX_HELLO, RangesAnswer,
+        MAX_HELLO, MAX_PROOFS, RangesAnswer,
         request::{MAX_FETCH, Request},
     },
 };
@@ -71,13 +71,25 @@ impl Chat {
         }
     }
 
+    /// An exchange brings both sides what they lack: the node with the lower id asks at once, the other one only if it is not asked.
+    pub(super) fn meet_new(&mut self, node: NodeId, now: Now) {
+        if self.config.node < node {
+            self.meet(node, now);
+        } else {
+            self.at(now.mono + AT_ONCE, Timer::Meet(node));
+        }
+    }
+
     /// Asks again if something changed.
     pub(super) fn meet_again(&mut self, node: NodeId, now: Now) {
         let Some(link) = self.links.get(&node) else { return };
-        let is_due = link.asked_at.is_none_or(|at| now.mono.saturating_duration_since(at) >= AGAIN);
-        if link.is_dirty && is_due {
+        let asked = link.asked_at.map(|at| at + AGAIN);
+        let due = asked.max(link.heard_at.map(|at| at + AGAIN / 2)).unwrap_or(now.mono);
+        if due > now.mono {
+            self.at(due, Timer::Meet(node));
+        } else if link.is_dirty {
             self.meet(node, now);
-        } else if is_due {
+        } else {
             self.at(now.mono + AGAIN, Timer::Meet(node));
         }
     }
@@ -127,6 +139,7 @@ impl Chat {
         let has_shares = !shares.is_empty();
         if let Some(link) = self.links.get_mut(&from) {
             link.shares = shares;
+            link.heard_at = Some(now.mono);
         }
         if has_shares {
             self.ask_card(from);
@@ -137,7 +150,16 @@ impl Chat {
     pub(super) fn answer_lists(&mut self, from: NodeId, lists: &Lists, now: Now) -> Result<Messages, Reject> {
         self.limits.lists.take(from, now.mono)?;
         let talk = self.named(from, &lists.salt, &lists.token).ok_or(Reject::Unknown)?;
-        Ok(reconcile::answer(&talk.dag, lists, |id| self.load_for(talk, id, from)))
+        let mut answer = reconcile::answer(&talk.dag, lists, |id| self.load_for(talk, id, from));
+        if answer.wanted.len() > MAX_FETCH {
+            // Who lacks much asks for it itself: so it comes in order, and as much as answers hold.
+            answer.wanted.clear();
+            let is_ready = |link: &Link| link.asked_at.is_none_or(|at| now.mono >= at + AT_ONCE);
+            if self.links.get(&from).is_some_and(is_ready) {
+                self.meet(from, now);
+            }
+        }
+        Ok(answer)
     }
 
     pub(super) fn answer_fetch(
@@ -171,7 +193,7 @@ impl Chat {
     ) -> Result<u16, Reject> {
         self.limits.lists.take(from, now.mono)?;
         let id = self.named(from, salt, &messages.token).ok_or(Reject::Unknown)?.record.id;
-        let taken = self.take_brought(from, id, &messages.messages, now)?;
+        let taken = self.take_brought(from, id, &messages.messages, true, now)?;
         Ok(u16::try_from(taken).unwrap_or(u16::MAX))
     }
 
@@ -190,6 +212,12 @@ impl Chat {
             }
             for proof in &ranges.proofs {
                 self.take_proof(id, proof, Some(from));
+            }
+            if ranges.proofs.len() >= MAX_PROOFS
+                && let Some(link) = self.links.get_mut(&from)
+            {
+                // There may be more.
+                link.is_dirty = true;
             }
             self.drain_dag(id, now);
             let Some(talk) = self.talks.get(&id) else { continue };
@@ -210,7 +238,7 @@ impl Chat {
         answer: &Messages,
         now: Now,
     ) -> Result<(), Reject> {
-        let taken = self.take_brought(from, id, &answer.messages, now)?;
+        let taken = self.take_brought(from, id, &answer.messages, true, now)?;
         let Some(talk) = self.talks.get(&id) else { return Ok(()) };
         let step = session.handle_messages(answer, taken, &talk.dag)?;
         if let Some(lists) = step.ask {
@@ -246,12 +274,14 @@ impl Chat {
         self.ask(to, &Request::Push { salt, messages }, Asked::Push);
     }
 
-    /// Takes messages that a peer brought; how many were new. An error is what nobody honest brings.
+    /// Takes messages that a peer brought; how many were new. An error is what nobody honest brings: of what is not `settled` at the
+    /// peer, because it may wait there for predecessors, it cannot know the clock.
     pub(super) fn take_brought(
         &mut self,
         from: NodeId,
         id: ConversationId,
         messages: &[Vec<u8>],
+        settled: bool,
         now: Now,
     ) -> Result<usize, Reject> {
         let is_lan = self.links.get(&from).is_some_and(|link| link.is_lan);
@@ -272,7 +302,7 @@ impl Chat {
             };
             match self.take_message(id, &message, Some(from), via, now) {
                 Ok(()) => taken += 1,
-                Err(reject) if reject.is_misbehaviour() => return Err(reject),
+                Err(reject) if reject.is_misbehaviour() && (settled || !reject.is_of_order()) => return Err(reject),
                 Err(reject) => self.count(reject),
             }
         }

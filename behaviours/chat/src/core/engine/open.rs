@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 use fog_base::{MessageId as FrameId, Now, UnixMillis};
 use rand::{Rng, SeedableRng};
@@ -215,6 +216,9 @@ impl Chat {
         while talk.dag.poll_output().is_some() {}
         ops.sort();
         if let Some(club) = &mut talk.club {
+            for op in talk.record.told_ops.values().filter_map(|op| BASE64.decode(op.as_bytes()).ok()) {
+                let _known = club.group.insert(&op);
+            }
             for (_, message, body) in &ops {
                 if let Some(body) = super::groups::OpBody::parse(body) {
                     let _known = club.group.insert(body.op);

@@ -12,7 +12,7 @@ use super::{Chat, MixProgress, Timer};
 use crate::core::{envelope::Envelope, id::DeviceId};
 
 /// The newest so many for one device, for so many devices.
-const MAX_OWED: (usize, usize) = (4, 256);
+pub(super) const MAX_OWED: (usize, usize) = (4, 256);
 /// For so long they are tried, each second; then the other side's repetition is what counts.
 const PATIENCE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
@@ -23,6 +23,14 @@ pub(super) struct Owed {
     waiting: BTreeMap<DeviceId, VecDeque<(Instant, Envelope)>>,
     mixing: BTreeMap<u64, (DeviceId, Instant, Envelope)>,
     is_due: bool,
+}
+
+impl Owed {
+    /// The most for one device, for how many devices, and how many are in the mixnet.
+    pub(super) fn load(&self) -> (usize, usize, usize) {
+        let most = self.waiting.values().map(VecDeque::len).max().unwrap_or(0);
+        (most, self.waiting.len(), self.mixing.len())
+    }
 }
 
 impl Chat {

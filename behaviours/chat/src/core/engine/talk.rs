@@ -37,6 +37,10 @@ pub(super) struct Record {
     pub(super) peer_read: u32,
     /// The last number that this device used here: a lost row must not make it use one twice.
     pub(super) own_seq: u32,
+    /// Operations of a group that an invite brought and no message has brought yet, in Base64, by id in hexadecimal digits: without them
+    /// nobody would be a member after a restart.
+    #[serde(default)]
+    pub(super) told_ops: BTreeMap<String, String>,
 }
 
 /// How far an own message is.
@@ -143,6 +147,7 @@ impl Record {
             told_read: 0,
             peer_read: 0,
             own_seq: 0,
+            told_ops: BTreeMap::new(),
         }
     }
 

@@ -60,8 +60,8 @@ pub(crate) struct Node {
     /// By which transports bytes left, for whom.
     pub(crate) left: Vec<(Transport, Vec<u8>)>,
     pub(crate) blamed: usize,
-    /// Kind and length of what was answered.
-    pub(crate) answered: Vec<(u8, usize)>,
+    /// What was answered.
+    pub(crate) answered: Vec<Vec<u8>>,
 }
 
 pub(crate) struct World {
@@ -364,7 +364,7 @@ impl World {
                     self.act(to, |chat, now| chat.handle_request(node_id(from), &bytes, now)).ok()
                 };
                 if let Some(answer) = &answer {
-                    self.nodes[to].answered.push((answer[0], answer.len()));
+                    self.nodes[to].answered.push(answer.clone());
                 }
                 self.post(from, Packet::Response { from: to, request, bytes: answer });
             }

@@ -60,7 +60,7 @@ pub enum OpenError {
 }
 
 /// The key of a password room.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RoomKey(pub(super) Room);
 
 impl RoomKey {

@@ -51,7 +51,7 @@ pub enum RoomError {
 }
 
 /// A room one is in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Room {
     key: Option<SecretKey>,
     tag: [u8; 32],
