@@ -19,6 +19,7 @@ use super::{
     command::Command,
     connect::Connects,
     event::Event,
+    gossip::Copies,
     mixnet::{Mixnet, Stored},
     report::{Lifecycle, State},
     reputation,
@@ -48,6 +49,7 @@ pub(super) struct EventLoop {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) mixnet: Mixnet,
     pub(super) chat: ChatState,
+    pub(super) gossip_copies: Copies,
     pub(super) stored: mpsc::Receiver<Stored>,
     pub(super) shutdown: CancellationToken,
 }

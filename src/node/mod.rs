@@ -62,6 +62,7 @@ pub use self::{
 use self::{
     connect::Connects,
     event_loop::EventLoop,
+    gossip::Copies,
     handle::{COMMAND_QUEUE, NodeHandle},
     mixnet::Mixnet,
     report::State,
@@ -108,7 +109,8 @@ pub fn start(
     let (chat, blobs, chat_state) = chat::open(&config, &keys, &network, &store)?;
     let chat_news = chat_state.news.clone();
     let council = council(&config, &keys, &network, &store)?;
-    let mut swarm = transport::build(&config, &keys, &network, council, (mix, chat, blobs))?;
+    let gossip_copies = Copies::default();
+    let mut swarm = transport::build(&config, &keys, &network, council, (mix, chat, blobs), &gossip_copies)?;
     let mut expired = load_descriptors(&mut swarm, &*store)?;
     expired.append(load_reputation(&mut swarm, &*store)?);
     swarm.behaviour_mut().blobs.resume();
@@ -130,6 +132,7 @@ pub fn start(
         loops: None,
         mixnet,
         chat: chat_state,
+        gossip_copies,
         stored,
         store: writer,
         started: now,

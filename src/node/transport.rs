@@ -13,7 +13,11 @@ use libp2p::{
 };
 use rand::RngExt;
 
-use super::{behaviour::Behaviour, gossip::Topic, reachability};
+use super::{
+    behaviour::Behaviour,
+    gossip::{Copies, Topic},
+    reachability,
+};
 use crate::{config::Config, keys::Keys};
 
 /// Connections that are being made, each way.
@@ -59,6 +63,7 @@ pub(super) fn build(
     network: &Network,
     council: Option<Council>,
     (mix, chat, blobs): (fog_mix::Behaviour, fog_chat::Behaviour, fog_blobs::Behaviour),
+    copies: &Copies,
 ) -> anyhow::Result<Swarm<Behaviour>> {
     let ours = Ours {
         directory: directory(config, keys, network, council),
@@ -67,6 +72,7 @@ pub(super) fn build(
         mix,
         chat,
         blobs,
+        copies: copies.clone(),
     };
     let keypair = keypair(keys)?;
     let base = || -> anyhow::Result<_> {
@@ -113,6 +119,7 @@ struct Ours {
     mix: fog_mix::Behaviour,
     chat: fog_chat::Behaviour,
     blobs: fog_blobs::Behaviour,
+    copies: Copies,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -125,7 +132,7 @@ fn behaviour(
 ) -> Result<Behaviour, BoxError> {
     let me = keypair.public().to_peer_id();
     let memory = usize::try_from(config.limits.memory_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
-    let gossip = gossip(network)?;
+    let gossip = gossip(network, ours.copies)?;
     Ok(Behaviour {
         limits: connection_limits::Behaviour::new(limits(config)),
         memory: memory_connection_limits::Behaviour::with_max_bytes(memory),
@@ -194,14 +201,15 @@ fn random_seed() -> [u8; 32] {
 
 /// Every message is signed by whom its content names, so gossipsub adds neither sender nor signature: that a node passes something on
 /// first says nothing of who made it.
-fn gossip(network: &Network) -> Result<gossipsub::Behaviour, BoxError> {
+fn gossip(network: &Network, copies: Copies) -> Result<gossipsub::Behaviour, BoxError> {
     let descriptors = Topic::Descriptors.ident(&network.id).hash();
     let config = gossipsub::ConfigBuilder::default()
         .protocol_id_prefix(network.id.protocol("gossip", 1))
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         .validate_messages()
         // One message has one id, whoever publishes it: what several nodes pass on travels once.
-        .message_id_fn(|message| {
+        .message_id_fn(move |message| {
+            copies.count();
             let hash = blake3::hash(&message.data);
             gossipsub::MessageId::from(hash.as_bytes().first_chunk::<MESSAGE_ID>().copied().unwrap_or_default())
         })
