@@ -3,7 +3,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `transport.rs`, `behaviour.rs` | the swarm, and the protocols that it speaks |
+//! | `transport.rs`, `muxer.rs`, `behaviour.rs` | the swarm, and the protocols that it speaks |
 //! | `event_loop.rs`, `event.rs`, `wiring.rs`, `actions.rs` | what happens, what follows from it, and the doing |
 //! | `kad.rs` | what passes between Kademlia and the directory |
 //! | `reachability.rs`, `peers.rs`, `contacts.rs`, `clock.rs` | what the wiring knows, each a pure part with its tests |
@@ -31,6 +31,7 @@ mod inbox;
 mod kad;
 mod metrics;
 mod mixnet;
+mod muxer;
 mod peers;
 mod reachability;
 mod relays;

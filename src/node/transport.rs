@@ -9,14 +9,13 @@ use libp2p::{
     Multiaddr, PeerId, Swarm, SwarmBuilder, allow_block_list, autonat,
     connection_limits::{self, ConnectionLimits},
     dcutr, dns, gossipsub, identify, identity, mdns, memory_connection_limits, noise, ping, relay, swarm, tcp, upnp,
-    yamux,
 };
 use rand::RngExt;
 
 use super::{
     behaviour::Behaviour,
     gossip::{Copies, Topic},
-    reachability,
+    muxer, reachability,
 };
 use crate::{config::Config, keys::Keys};
 
@@ -78,14 +77,14 @@ pub(super) fn build(
     let base = || -> anyhow::Result<_> {
         Ok(SwarmBuilder::with_existing_identity(keypair.clone())
             .with_tokio()
-            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
+            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, muxer::Upgrade::default)?
             .with_quic())
     };
     // The two builders have types of their own that cannot be named.
     macro_rules! finish {
         ($builder:expr) => {
             $builder
-                .with_relay_client(noise::Config::new, yamux::Config::default)?
+                .with_relay_client(noise::Config::new, muxer::Upgrade::default)?
                 .with_behaviour(|keypair, relay_client| behaviour(config, network, keypair, (relay_client, ours)))
                 .map_err(|error| anyhow::anyhow!("the swarm cannot be made: {error}"))?
                 .with_swarm_config(|swarm: swarm::Config| {
