@@ -168,6 +168,10 @@ impl Load {
             let turns = replaced.into_iter().flat_map(|each| (1..).map(move |n| each * n));
             for (turn, at) in turns.take_while(|at| *at < duration).enumerate() {
                 thread::sleep(at.saturating_sub(began.elapsed()));
+                // A machine that is too slow replaces fewer.
+                if began.elapsed() >= duration {
+                    break;
+                }
                 let place = staying + turn % (places.len() - staying);
                 *locked(&places[place]) = None;
                 thread::sleep(LEAVES_AFTER);
