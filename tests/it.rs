@@ -4,11 +4,16 @@
 #![allow(clippy::disallowed_methods, reason = "tests of real processes read the clock")]
 
 mod it {
+    pub(crate) mod namespaces;
     pub(crate) mod support;
 
     mod api;
     mod certified;
     mod chat;
+    mod chat_killed;
+    mod chat_load;
+    mod chat_parted;
+    mod chat_wire;
     mod cli;
     mod disk;
     mod killed;

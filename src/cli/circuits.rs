@@ -1,10 +1,6 @@
 //! `fog circuits`
 
-use super::{
-    CliError, Context, TIMEOUT,
-    client::Client,
-    output::table,
-};
+use super::{CliError, Context, TIMEOUT, client::Client, output::table};
 use crate::node::circuits::report::Circuit;
 
 /// Lists the circuits that the running node built.

@@ -135,10 +135,9 @@ impl Event {
             },
             BehaviourEvent::Identify(_) => return None,
             BehaviourEvent::Ping(ping::Event { peer, result: Ok(rtt), .. }) => Self::Pinged { peer, rtt },
-            BehaviourEvent::Ping(ping::Event { connection, result: Err(ping::Failure::Timeout), .. }) => {
-                Self::Unresponsive(connection)
-            }
-            BehaviourEvent::Ping(_) => return None,
+            BehaviourEvent::Ping(ping::Event { result: Err(ping::Failure::Unsupported), .. }) => return None,
+            // libp2p forgives one timeout; on a link that is dead the next failure is that no stream can be negotiated.
+            BehaviourEvent::Ping(ping::Event { connection, result: Err(_), .. }) => Self::Unresponsive(connection),
             BehaviourEvent::MdnsV4(event) => of_mdns(Finder::MdnsV4, event),
             BehaviourEvent::MdnsV6(event) => of_mdns(Finder::MdnsV6, event),
             BehaviourEvent::Lan(fog_lan::Event::Found { peer, addresses }) => {

@@ -20,6 +20,7 @@ use super::{
     command::Command,
     connect::Connects,
     event::Event,
+    gossip::Copies,
     mixnet::{Mixnet, Stored},
     report::{Lifecycle, State},
     reputation,
@@ -50,6 +51,7 @@ pub(super) struct EventLoop {
     pub(super) mixnet: Mixnet,
     pub(super) chat: ChatState,
     pub(super) circuits: CircuitState,
+    pub(super) gossip_copies: Copies,
     pub(super) stored: mpsc::Receiver<Stored>,
     pub(super) shutdown: CancellationToken,
 }

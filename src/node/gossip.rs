@@ -1,5 +1,10 @@
 //! The topics of gossip.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use fog_base::NetworkId;
 use fog_chat::core::tag::BUCKETS;
 use libp2p::gossipsub::{IdentTopic, TopicHash};
@@ -44,6 +49,21 @@ impl Topic {
             hash.as_str().ends_with(&format!("/{protocol}/{version}"))
         };
         Self::ALL.into_iter().chain((0..BUCKETS).map(Self::Chat)).find(ends_so)
+    }
+}
+
+/// How often gossipsub asked for a message's id: once for each copy that came, and once for each message of this node's own. Copies that
+/// it knows already reach nobody else.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Copies(Arc<AtomicU64>);
+
+impl Copies {
+    pub(super) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `transport.rs`, `behaviour.rs` | the swarm, and the protocols that it speaks |
+//! | `transport.rs`, `muxer.rs`, `behaviour.rs` | the swarm, and the protocols that it speaks |
 //! | `event_loop.rs`, `event.rs`, `wiring.rs`, `actions.rs` | what happens, what follows from it, and the doing |
 //! | `kad.rs` | what passes between Kademlia and the directory |
 //! | `reachability.rs`, `peers.rs`, `contacts.rs`, `clock.rs` | what the wiring knows, each a pure part with its tests |
@@ -33,6 +33,7 @@ mod inbox;
 mod kad;
 mod metrics;
 mod mixnet;
+mod muxer;
 mod peers;
 mod reachability;
 mod relays;
@@ -66,6 +67,7 @@ use self::{
     circuits::CircuitState,
     connect::Connects,
     event_loop::EventLoop,
+    gossip::Copies,
     handle::{COMMAND_QUEUE, NodeHandle},
     mixnet::Mixnet,
     report::State,
@@ -115,7 +117,8 @@ pub fn start(
     let book = circuits::Book::new(&keys, &*store)?;
     let onion = circuits::start(&config, &keys, &network, &book)?;
     let desk = services::Desk::start(&keys, &network, onion.circuits(), (&store, &writer))?;
-    let mut swarm = transport::build(&config, &keys, &network, council, (mix, onion, chat, blobs))?;
+    let gossip_copies = Copies::default();
+    let mut swarm = transport::build(&config, &keys, &network, council, (mix, onion, chat, blobs), &gossip_copies)?;
     let mut expired = load_descriptors(&mut swarm, &*store)?;
     expired.append(load_reputation(&mut swarm, &*store)?);
     swarm.behaviour_mut().blobs.resume();
@@ -138,6 +141,7 @@ pub fn start(
         mixnet,
         circuits: CircuitState::new(&config, Arc::clone(&desk), book),
         chat: chat_state,
+        gossip_copies,
         stored,
         store: writer,
         started: now,

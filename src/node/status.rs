@@ -216,6 +216,8 @@ impl EventLoop {
         metrics.counters("connections_failed", "Attempts to connect that failed", "direction", failed);
         metrics.counter("other_network", "Peers of another network that were sent away", counts.other_network);
         metrics.counter("gossip_received", "Gossip messages that came", counts.gossip);
+        let copies = self.gossip_copies.get();
+        metrics.counter("gossip_copies", "The same, each copy counted, and this node's own messages", copies);
         metrics.counter("offences", "Times that a peer did what no honest one does", counts.offences);
         metrics.counter("bans", "Peers that were banned", counts.bans);
         let ready = *self.state.borrow() == report::State::Ready;

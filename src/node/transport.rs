@@ -9,11 +9,14 @@ use libp2p::{
     Multiaddr, PeerId, Swarm, SwarmBuilder, allow_block_list, autonat,
     connection_limits::{self, ConnectionLimits},
     dcutr, dns, gossipsub, identify, identity, mdns, memory_connection_limits, noise, ping, relay, swarm, tcp, upnp,
-    yamux,
 };
 use rand::RngExt;
 
-use super::{behaviour::Behaviour, gossip::Topic, reachability};
+use super::{
+    behaviour::Behaviour,
+    gossip::{Copies, Topic},
+    muxer, reachability,
+};
 use crate::{config::Config, keys::Keys};
 
 /// Connections that are being made, each way.
@@ -64,6 +67,7 @@ pub(super) fn build(
         fog_chat::Behaviour,
         fog_blobs::Behaviour,
     ),
+    copies: &Copies,
 ) -> anyhow::Result<Swarm<Behaviour>> {
     let ours = Ours {
         directory: directory(config, keys, network, council),
@@ -73,19 +77,20 @@ pub(super) fn build(
         circuits,
         chat,
         blobs,
+        copies: copies.clone(),
     };
     let keypair = keypair(keys)?;
     let base = || -> anyhow::Result<_> {
         Ok(SwarmBuilder::with_existing_identity(keypair.clone())
             .with_tokio()
-            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
+            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, muxer::Upgrade::default)?
             .with_quic())
     };
     // The two builders have types of their own that cannot be named.
     macro_rules! finish {
         ($builder:expr) => {
             $builder
-                .with_relay_client(noise::Config::new, yamux::Config::default)?
+                .with_relay_client(noise::Config::new, muxer::Upgrade::default)?
                 .with_behaviour(|keypair, relay_client| behaviour(config, network, keypair, (relay_client, ours)))
                 .map_err(|error| anyhow::anyhow!("the swarm cannot be made: {error}"))?
                 .with_swarm_config(|swarm: swarm::Config| {
@@ -120,6 +125,7 @@ struct Ours {
     circuits: fog_circuits::Behaviour,
     chat: fog_chat::Behaviour,
     blobs: fog_blobs::Behaviour,
+    copies: Copies,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -132,7 +138,7 @@ fn behaviour(
 ) -> Result<Behaviour, BoxError> {
     let me = keypair.public().to_peer_id();
     let memory = usize::try_from(config.limits.memory_mib.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX);
-    let gossip = gossip(network)?;
+    let gossip = gossip(network, ours.copies)?;
     Ok(Behaviour {
         limits: connection_limits::Behaviour::new(limits(config)),
         memory: memory_connection_limits::Behaviour::with_max_bytes(memory),
@@ -202,14 +208,15 @@ fn random_seed() -> [u8; 32] {
 
 /// Every message is signed by whom its content names, so gossipsub adds neither sender nor signature: that a node passes something on
 /// first says nothing of who made it.
-fn gossip(network: &Network) -> Result<gossipsub::Behaviour, BoxError> {
+fn gossip(network: &Network, copies: Copies) -> Result<gossipsub::Behaviour, BoxError> {
     let descriptors = Topic::Descriptors.ident(&network.id).hash();
     let config = gossipsub::ConfigBuilder::default()
         .protocol_id_prefix(network.id.protocol("gossip", 1))
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         .validate_messages()
         // One message has one id, whoever publishes it: what several nodes pass on travels once.
-        .message_id_fn(|message| {
+        .message_id_fn(move |message| {
+            copies.count();
             let hash = blake3::hash(&message.data);
             gossipsub::MessageId::from(hash.as_bytes().first_chunk::<MESSAGE_ID>().copied().unwrap_or_default())
         })

@@ -49,7 +49,8 @@ impl Proxy {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (dialer, requests, shutdown) = (Arc::<Script>::default(), Arc::<Requests>::default(), CancellationToken::new());
+        let (dialer, requests, shutdown) =
+            (Arc::<Script>::default(), Arc::<Requests>::default(), CancellationToken::new());
         tokio::spawn(run(listener, Arc::clone(&dialer), Arc::clone(&requests), shutdown.clone()));
         Self { address, dialer, requests, shutdown }
     }

@@ -1,6 +1,6 @@
 //! Chat through a node's local API.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use crate::{Client, Error};
 
 const SOON: Duration = Duration::from_secs(30);
+/// A history of tens of thousands of lines, from a node that is busy.
+const WHOLE_HISTORY: Duration = Duration::from_secs(120);
 
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -27,6 +29,12 @@ pub struct ChatSent {
 pub struct ChatLine {
     /// In hex.
     pub id: String,
+    /// The device that wrote it.
+    pub author: String,
+    /// Its number among its author's.
+    pub seq: u32,
+    /// The newest of each author that this one's author knew, itself included.
+    pub clock: BTreeMap<String, u32>,
     /// `text`, `membership`, `file` or `other`.
     pub kind: String,
     /// What it says.
@@ -58,9 +66,19 @@ impl Client {
         values.into_iter().next().ok_or_else(|| self.refused(path, "an empty answer".into()))
     }
 
-    /// Enters a room.
-    pub fn chat_join(&self, room: &str) -> Result<(), Error> {
-        self.first::<Value>("/v1/chat/rooms", &json!({ "name": room }), SOON).map(drop)
+    /// Enters a room; with a password one that is closed by it.
+    pub fn chat_join(&self, room: &str, password: Option<&str>) -> Result<(), Error> {
+        self.first::<Value>("/v1/chat/rooms", &json!({ "name": room, "password": password }), SOON).map(drop)
+    }
+
+    /// Creates a group, `&name`.
+    pub fn chat_group(&self, name: &str) -> Result<(), Error> {
+        self.first::<Value>("/v1/chat/groups", &json!({ "name": name }), SOON).map(drop)
+    }
+
+    /// Invites a contact into a group.
+    pub fn chat_invite(&self, group: &str, contact: &str) -> Result<(), Error> {
+        self.first::<Value>("/v1/chat/groups/invite", &json!({ "group": group, "peer": contact }), SOON).map(drop)
     }
 
     /// Adds somebody by their invite.
@@ -78,7 +96,12 @@ impl Client {
     /// A conversation, oldest first.
     pub fn chat_history(&self, to: &str) -> Result<Vec<ChatLine>, Error> {
         let to = to.replace('#', "%23").replace('&', "%26");
-        self.list(&format!("/v1/chat/history?to={to}"))
+        self.list_within(&format!("/v1/chat/history?to={to}"), WHOLE_HISTORY)
+    }
+
+    /// What happens from now on, for so long or until the node ends: `each` gets every event.
+    pub fn chat_events(&self, limit: Duration, each: &mut dyn FnMut(&Value)) -> Result<(), Error> {
+        self.follow("/v1/chat/events", limit, each)
     }
 
     /// Offers a file.

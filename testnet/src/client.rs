@@ -314,9 +314,27 @@ impl Client {
     }
 
     pub(crate) fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Error> {
+        self.list_within(path, QUICK)
+    }
+
+    pub(crate) fn list_within<T: DeserializeOwned>(&self, path: &str, limit: Duration) -> Result<Vec<T>, Error> {
         let request = self.agent.get(format!("{}{path}", self.api)).header("Authorization", self.bearer());
-        let sent = request.config().timeout_global(Some(QUICK)).build().call();
+        let sent = request.config().timeout_global(Some(limit)).build().call();
         self.lines(&format!("GET {path}"), sent)
+    }
+
+    /// Reads lines as they come, until the node ends them or `limit` is over.
+    pub(crate) fn follow(&self, path: &str, limit: Duration, each: &mut dyn FnMut(&Value)) -> Result<(), Error> {
+        let request = self.agent.get(format!("{}{path}", self.api)).header("Authorization", self.bearer());
+        let sent = request.config().timeout_global(Some(limit)).build().call();
+        let response = sent.map_err(|e| self.refused(path, e.to_string()))?;
+        let reader = BufReader::new(response.into_body().into_with_config().limit(u64::MAX).reader());
+        for line in reader.lines().map_while(Result::ok) {
+            if !line.trim().is_empty() {
+                each(&serde_json::from_str(&line).map_err(|e| self.refused(path, e.to_string()))?);
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {

@@ -5,128 +5,26 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, UdpSocket},
-    path::{Path, PathBuf},
-    process::Command,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use ed25519_dalek::SigningKey;
 use fog_base::{Network, UnixMillis};
 use fog_lan::{Ports, wire};
-use fog_testnet::{Process, until};
+use fog_testnet::until;
 use serde_json::Value;
 
-use super::support::{Ended, PATIENCE, fog, not_tried, ok, one_network_at_a_time, run};
+use super::{
+    namespaces::{Host, Lan, process_in},
+    support::{PATIENCE, not_tried, ok, one_network_at_a_time},
+};
 
 const HOSTS: usize = 6;
 /// The issue's figure.
 const FOUND_WITHIN: Duration = Duration::from_secs(10);
 /// The beacon without mDNS.
 const BEACON_ALONE: [&str; 5] = ["--no-mdns", "--lan-beacon", "true", "--metrics", "127.0.0.1:9100"];
-
-/// Namespaces on a bridge that is in one more, so that this machine's own network is not touched. Removed when dropped.
-struct Lan {
-    name: String,
-    hosts: usize,
-}
-
-fn ip(args: &[&str]) -> Result<(), String> {
-    let output = Command::new("ip").args(args).output().map_err(|e| format!("ip: {e}"))?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    if output.status.success() { Ok(()) } else { Err(format!("ip {}: {said}", args.join(" "))) }
-}
-
-impl Lan {
-    /// `addresses` of a host, counted from 1, as `ip address add` takes them.
-    fn new(hosts: usize, addresses: impl Fn(usize) -> Vec<String>) -> Result<Self, String> {
-        let lan = Self { name: format!("fog{}", std::process::id()), hosts };
-        let bridge = lan.bridge();
-        ip(&["netns", "add", &bridge])?;
-        ip(&["-n", &bridge, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0"])?;
-        ip(&["-n", &bridge, "link", "set", "br0", "up"])?;
-        for host in 0..hosts {
-            let (namespace, port) = (lan.host(host), format!("p{host}"));
-            ip(&["netns", "add", &namespace])?;
-            ip(&["-n", &bridge, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace])?;
-            ip(&["-n", &bridge, "link", "set", &port, "master", "br0", "up"])?;
-            for address in addresses(host + 1) {
-                let words = address.split(' ');
-                ip(&["-n", &namespace, "address", "add"]
-                    .into_iter()
-                    .chain(words)
-                    .chain(["dev", "eth0"])
-                    .collect::<Vec<_>>())?;
-            }
-            ip(&["-n", &namespace, "link", "set", "lo", "up"])?;
-            ip(&["-n", &namespace, "link", "set", "eth0", "up"])?;
-        }
-        Ok(lan)
-    }
-
-    fn bridge(&self) -> String {
-        format!("{}-br", self.name)
-    }
-
-    fn host(&self, host: usize) -> String {
-        format!("{}-{host}", self.name)
-    }
-}
-
-impl Drop for Lan {
-    fn drop(&mut self) {
-        for namespace in (0..self.hosts).map(|host| self.host(host)).chain([self.bridge()]) {
-            // What was not made cannot be removed.
-            let _ = ip(&["netns", "delete", &namespace]);
-        }
-    }
-}
-
-struct Host {
-    namespace: String,
-    data_dir: PathBuf,
-    _process: Process,
-}
-
-/// A program in a namespace, until it is dropped.
-fn process_in(namespace: &str, program: &Path, args: &[&str], log: &Path) -> Process {
-    let program = program.display().to_string();
-    let args: Vec<_> = ["netns", "exec", namespace, &program].into_iter().chain(args.iter().copied()).collect();
-    let ip = ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"].map(PathBuf::from).into_iter().find(|path| path.exists());
-    ok(Process::start(&ip.expect("it made the namespaces"), &args, log))
-}
-
-impl Host {
-    fn start(namespace: String, data_dir: PathBuf, settings: &[&str]) -> Self {
-        let dir = data_dir.display().to_string();
-        let args: Vec<_> = ["--data-dir", &dir, "run"].into_iter().chain(settings.iter().copied()).collect();
-        let process = process_in(&namespace, &fog(), &args, &data_dir.with_extension("log"));
-        Self { namespace, data_dir, _process: process }
-    }
-
-    /// A line of `/metrics`.
-    fn metric(&self, name: &str) -> f64 {
-        let request = "GET /metrics HTTP/1.1\\r\\nHost: 127.0.0.1:9100\\r\\nConnection: close\\r\\n\\r\\n";
-        let script = format!("exec 3<>/dev/tcp/127.0.0.1/9100; printf '{request}' >&3; cat <&3");
-        let mut command = Command::new("ip");
-        let ended = run(command.args(["netns", "exec", &self.namespace, "bash", "-c", &script]));
-        let value = ended.stdout.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.unwrap_or_else(|| panic!("{name}: {ended:?}"))
-    }
-
-    fn run(&self, args: &[&str]) -> Ended {
-        let dir = self.data_dir.display().to_string();
-        let mut command = Command::new("ip");
-        run(command.args(["netns", "exec", &self.namespace]).arg(fog()).args(["--data-dir", &dir, "--json"]).args(args))
-    }
-
-    fn status(&self) -> Result<Value, String> {
-        let ended = self.run(&["status"]);
-        if ended.code != Some(0) {
-            return Err(format!("{}: {}", self.namespace, ended.stderr.trim()));
-        }
-        serde_json::from_str(&ended.stdout).map_err(|e| e.to_string())
-    }
-}
 
 /// Starts a node on each host, and waits until all know each other; `lan` of that name in front of what is said.
 fn all_find_each_other(name: &str, lan: &Lan, scratch: &Path, settings: &[&str]) -> Vec<Host> {

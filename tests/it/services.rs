@@ -109,11 +109,9 @@ fn a_service_is_reached_by_name_over_restarts_and_kills() {
 
     // Removed, it is gone for good.
     assert_eq!(run_in(&net.nodes[host].data_dir, &["--json", "service", "remove", "blog"]).json()["name"], "blog");
-    ok(until("it is gone", PATIENCE * 3, || {
-        match services::fetch(&socks(&net.nodes[0]), &address, "/", None) {
-            Ok(_) => Err("it still answers".into()),
-            Err(_) => Ok(()),
-        }
+    ok(until("it is gone", PATIENCE * 3, || match services::fetch(&socks(&net.nodes[0]), &address, "/", None) {
+        Ok(_) => Err("it still answers".into()),
+        Err(_) => Ok(()),
     }));
 }
 

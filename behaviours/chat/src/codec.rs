@@ -1,4 +1,5 @@
-//! Requests and answers on a libp2p substream: the engine's bytes, ended by the end of the stream.
+//! Requests and answers on a libp2p substream: the length of the engine's bytes (4, big-endian), and the bytes. The end of a stream says
+//! nothing of its sender: it comes as well where a connection broke, or where a request found no room.
 
 use std::io;
 
@@ -39,8 +40,7 @@ impl request_response::Codec for Codec {
         io: &mut T,
         request: Vec<u8>,
     ) -> io::Result<()> {
-        io.write_all(&request).await?;
-        io.close().await
+        write(io, &request).await
     }
 
     async fn write_response<T: AsyncWrite + Unpin + Send>(
@@ -49,16 +49,49 @@ impl request_response::Codec for Codec {
         io: &mut T,
         response: Vec<u8>,
     ) -> io::Result<()> {
-        io.write_all(&response).await?;
-        io.close().await
+        write(io, &response).await
     }
 }
 
 async fn read<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    io.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).await?;
-    if bytes.len() > MAX_BYTES {
+    let mut length = [0; 4];
+    io.read_exact(&mut length).await?;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > MAX_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than any"));
     }
-    Ok(bytes)
+    let mut bytes = Vec::new();
+    // Memory grows with what came, not with what was announced.
+    io.take(length as u64).read_to_end(&mut bytes).await?;
+    if bytes.len() < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+}
+
+async fn write<T: AsyncWrite + Unpin + Send>(io: &mut T, bytes: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    io.write_all(&length.to_be_bytes()).await?;
+    io.write_all(bytes).await?;
+    io.close().await
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{executor::block_on, io::Cursor};
+
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_a_torn_stream_is_no_message() {
+        for bytes in [vec![], vec![7], vec![9; MAX_BYTES]] {
+            let mut written = Cursor::new(Vec::new());
+            block_on(write(&mut written, &bytes)).unwrap();
+            let written = written.into_inner();
+            assert_eq!(block_on(read(&mut written.as_slice())).unwrap(), bytes);
+            for cut in [0, 3, 4, written.len() - 1].into_iter().filter(|cut| *cut < written.len()) {
+                let torn = block_on(read(&mut &written[..cut])).unwrap_err();
+                assert_eq!(torn.kind(), io::ErrorKind::UnexpectedEof, "{cut}");
+            }
+        }
+        let longer = u32::try_from(MAX_BYTES + 1).unwrap().to_be_bytes();
+        assert_eq!(block_on(read(&mut longer.as_slice())).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
 }

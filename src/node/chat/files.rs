@@ -173,7 +173,8 @@ impl EventLoop {
                 }
             }
             Event::Done { task, path, hash, bytes, took, sources } => {
-                tracing::info!(path = %path.display(), bytes, "a file is here");
+                // Not where: its name is part of the conversation.
+                tracing::info!(bytes, "a file is here");
                 if let Some((id, events)) = self.chat.files.fetching.remove(&task) {
                     let done = FileDone {
                         id: id.to_string(),

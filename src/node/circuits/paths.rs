@@ -62,8 +62,7 @@ impl Book {
     }
 
     fn open(&self, snapshot: &Snapshot, now: Now) -> Option<CircuitPaths> {
-        let config =
-            || Config { own: self.own, guards: fog_directory::core::guards::Config::default(), takes_port };
+        let config = || Config { own: self.own, guards: fog_directory::core::guards::Config::default(), takes_port };
         let seed = || crate::node::chat::random();
         let restored = CircuitPaths::new(config(), self.restored.as_deref(), snapshot, seed(), now);
         restored
@@ -134,7 +133,8 @@ impl PathSource for Source {
             End::Relay(hop) => PathEnd::Relay(hop.relay.id),
             End::Exit { port } => PathEnd::Exit { port: *port },
         };
-        let found = self.with(Err(NoPath::TooFewRelays), |paths| paths.end(stem, wanted).map_err(|error| no_path(&error)));
+        let found =
+            self.with(Err(NoPath::TooFewRelays), |paths| paths.end(stem, wanted).map_err(|error| no_path(&error)));
         found.map(hop)
     }
 

@@ -216,7 +216,8 @@ impl Desk {
             .parse()
             .map_err(|error| Failure::usage(format!("`{address}` is not the name of a service: {error}"), ""))?;
         let began = clock::now().mono;
-        let looked = self.patiently(began + patience, || self.services.lookup(parsed.clone(), Some(self.client.clone())));
+        let looked =
+            self.patiently(began + patience, || self.services.lookup(parsed.clone(), Some(self.client.clone())));
         let found = looked.await.map_err(|failure| match failure {
             Some(failure) => Failure::failed(failure.to_string(), "is it running? `fog service list` at its node says"),
             None => Failure::timed_out("the descriptor was not found in time", "`fog status`: are relays known?"),
@@ -306,10 +307,14 @@ mod tests {
 
     #[test]
     fn targets_are_addresses() {
-        for (text, expected) in [("127.0.0.1:80", "127.0.0.1:80"), ("localhost:8080", "127.0.0.1:8080"), ("[::1]:1", "[::1]:1")] {
+        for (text, expected) in
+            [("127.0.0.1:80", "127.0.0.1:80"), ("localhost:8080", "127.0.0.1:8080"), ("[::1]:1", "[::1]:1")]
+        {
             assert_eq!(target(text).unwrap().to_string(), expected);
         }
-        for text in ["", "80", "127.0.0.1", "127.0.0.1:0", "example.com:80", "localhost:", "127.0.0.1:65536", "localhost:x"] {
+        for text in
+            ["", "80", "127.0.0.1", "127.0.0.1:0", "example.com:80", "localhost:", "127.0.0.1:65536", "localhost:x"]
+        {
             assert!(target(text).is_err(), "{text}");
         }
     }

@@ -201,7 +201,8 @@ mod tests {
         assert!(rows.write(1, vec![put(b"pa")]).await);
         assert!(rows.write(0, vec![Row::DeletePrefix(b"p".to_vec()), put(b"pc")]).await);
         let mut registry = open();
-        let keys = |registry: &Registry, of| registry.rows(of).unwrap().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        let keys =
+            |registry: &Registry, of| registry.rows(of).unwrap().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
         assert_eq!(keys(&registry, 0), [b"pc".to_vec(), b"q".to_vec()]);
         assert_eq!((registry.find("BLOG.fog").map(|(n, _)| n), registry.find("none").map(|(n, _)| n)), (Some(0), None));
         registry.remove(0).await.unwrap();

@@ -21,7 +21,7 @@ fn clients(stage: &Stage) -> Result<Vec<Client>, Error> {
 /// All nodes write into one room at once; all show the same messages in the same order.
 pub(super) fn room(stage: &Stage) -> Result<Check, Error> {
     let clients = clients(stage)?;
-    clients.iter().try_for_each(|client| client.chat_join(ROOM))?;
+    clients.iter().try_for_each(|client| client.chat_join(ROOM, None))?;
     let began = Instant::now();
     std::thread::scope(|scope| {
         let writers: Vec<_> = clients

@@ -21,7 +21,8 @@ pub(super) fn service(stage: &Stage) -> Result<Check, Error> {
     let address = host.service_add(web, "demo")?;
     until("the service has reached itself", PATIENCE, || {
         let all = host.services().map_err(|error| error.to_string())?;
-        let is_reached = all.iter().any(|one| one.address == address && matches!(one.state.as_str(), "reachable" | "degraded"));
+        let is_reached =
+            all.iter().any(|one| one.address == address && matches!(one.state.as_str(), "reachable" | "degraded"));
         if is_reached { Ok(()) } else { Err(format!("{all:?}")) }
     })?;
     let reachable = began.elapsed();
@@ -39,7 +40,8 @@ pub(super) fn service(stage: &Stage) -> Result<Check, Error> {
     let pages_hold = first.as_deref() == Ok(b"a page") && second.as_deref() == Ok(b"a page");
     let file_holds = file.as_deref() == Ok(services::page(FILE).as_slice());
     let refusal_holds = wrong.as_deref().is_some_and(|error| error.contains("0xf6"));
-    let detail = "a web server reached by its name through circuits; 10 MiB compared; a wrong name refused with its code";
+    let detail =
+        "a web server reached by its name through circuits; 10 MiB compared; a wrong name refused with its code";
     let check = if pages_hold && file_holds && refusal_holds {
         Check::held("service", detail)
     } else {

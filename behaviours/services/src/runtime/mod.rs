@@ -15,6 +15,7 @@ use fog_base::{Epoch, NodeId};
 use fog_circuits::{Circuits, Event, Hop, Isolation, Stream};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use crate::core::client::Stage;
 use crate::core::{
     address::Address,
     blinding::Identity,
@@ -25,7 +26,6 @@ use crate::core::{
     service::{Row, Status},
     view::View,
 };
-pub use crate::core::client::Stage;
 use task::Task;
 
 /// Commands and events that wait for the task.

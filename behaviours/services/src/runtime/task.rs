@@ -174,8 +174,7 @@ impl<K: Keep> Task<K> {
         self.client.set_view(self.view.clone());
         self.hosts.values_mut().for_each(|host| host.service.set_view(self.view.clone(), now));
         if network.is_relay {
-            let relay =
-                self.relay.get_or_insert_with(|| Relay::new(self.config.calendar.network, self.config.us, now));
+            let relay = self.relay.get_or_insert_with(|| Relay::new(self.config.calendar.network, self.config.us, now));
             relay.set_rings(network.rings);
         }
         self.hops = network.relays.into_iter().map(|hop| (hop.relay.id, hop)).collect();
@@ -183,7 +182,8 @@ impl<K: Keep> Task<K> {
 
     fn host(&mut self, hosted: Hosted, now: Now) {
         let Hosted { number, identity, target, port, clients, rows } = hosted;
-        let config = service::Config { clients: (!clients.is_empty()).then_some(clients), ..service::Config::default() };
+        let config =
+            service::Config { clients: (!clients.is_empty()).then_some(clients), ..service::Config::default() };
         let rows = rows.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         let seed = self.seed();
         let mut service = Service::new(config, identity, self.config.calendar.clone(), rows, seed, now);
@@ -365,7 +365,8 @@ impl<K: Keep> Task<K> {
             Output::Send(circuit, message) => self.send(Owner::Client, circuit, &message),
             Output::Close(circuit) => self.close(Owner::Client, circuit),
             Output::Solve { connection, key, seed, effort, nonce } => {
-                let solve = move || Work::make(&Equihash, &key, &seed, effort, nonce, effort.saturating_mul(32).max(256));
+                let solve =
+                    move || Work::make(&Equihash, &key, &seed, effort, nonce, effort.saturating_mul(32).max(256));
                 self.running.push(Box::pin(async move {
                     Done::Solved(connection, tokio::task::spawn_blocking(solve).await.ok().flatten())
                 }));

@@ -144,7 +144,8 @@ fn what_was_said_to_the_relay_before_a_virtual_hop_still_reaches_it() {
     assert!(world.send(1, service, 71, b"for the relay"));
     assert!(world.core(1).add_virtual_hop(service, VirtualRole::Service, &[7; 64], &[8; 32]));
     world.run();
-    let heard = |output: &Output| matches!(output, Output::Message { command: 71, body, .. } if body == b"for the relay");
+    let heard =
+        |output: &Output| matches!(output, Output::Message { command: 71, body, .. } if body == b"for the relay");
     assert!(world.nodes[6].outputs.iter().any(heard));
     assert_eq!(world.closed(1, service), None);
 }
