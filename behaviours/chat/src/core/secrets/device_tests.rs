@@ -4,7 +4,7 @@ use super::{
     bundle::DeviceId,
     device::{FALLBACK_LIFETIME, MAX_ONE_TIME_KEYS, MAX_WIRE, Output, Report},
     frame::{Kind, MAX_ACKS, MAX_BODY},
-    peer::MAX_PENDING,
+    peer::{MAX_AHEAD, MAX_PENDING},
     reject::Reject,
     sessions::WINDOW,
     testing::{Node, carry, id, key_of, mutual, pair, settle, start},
@@ -63,6 +63,32 @@ fn at_most_32_messages_wait_and_any_of_them_may_come_last() {
     assert_eq!(b.history.len(), MAX_PENDING);
     assert_eq!(a.acknowledged.len(), MAX_PENDING);
     a.send(b.id(), 99).unwrap();
+}
+
+#[test]
+fn a_message_that_is_not_acknowledged_holds_up_what_follows_in_whatever_chain() {
+    let mut now = start();
+    let (mut a, mut b) = pair(now);
+    a.send(b.id(), 0).unwrap();
+    a.sent.clear();
+    let mut n = 1;
+    // Each other one is acknowledged and answered, so that a new chain begins with each.
+    let full = loop {
+        match a.send(b.id(), n) {
+            Ok(()) => {
+                settle(&mut a, &mut b, &mut now);
+                b.send(a.id(), 10_000 + n).unwrap();
+                settle(&mut a, &mut b, &mut now);
+                a.sent.clear();
+                n += 1;
+            }
+            Err(reject) => break reject,
+        }
+        assert!(n < 1_000, "nothing held them up");
+    };
+    assert_eq!((full, n), (Reject::Full, MAX_AHEAD));
+    a.device.handle_give_up(b.id(), id(0)).unwrap();
+    a.send(b.id(), n).unwrap();
 }
 
 #[test]

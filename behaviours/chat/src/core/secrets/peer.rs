@@ -16,6 +16,9 @@ use super::{
 
 /// Messages to one peer that may wait for an acknowledgement.
 pub(super) const MAX_PENDING: usize = WINDOW as usize;
+/// How far a message may be ahead of the oldest one that waits, whatever chains they are of. The peer keeps up to 256 of an author that wait for one
+/// before them; what finds no room there is acknowledged and gone. A restart may forget up to as much, so this is a fourth of it.
+pub(super) const MAX_AHEAD: u64 = 64;
 /// After so many sendings of the same bytes a message is sealed anew: its key may be gone at the other side.
 const SAME_BYTES: u32 = 3;
 /// The first and the longest time between two healings of a broken conversation.
@@ -173,7 +176,11 @@ impl Peer {
 
     /// Whether one more message may be sent, as far as the ratchet goes.
     pub(super) fn check_room(&mut self) -> Result<(), Reject> {
-        let Self { sessions, pending, .. } = self;
+        let Self { sessions, pending, next_number, .. } = self;
+        let oldest = pending.iter().map(|pending| pending.number).min();
+        if oldest.is_some_and(|oldest| next_number.saturating_sub(oldest) >= MAX_AHEAD) {
+            return Err(Reject::Full);
+        }
         let room = sessions.preferred().is_none_or(|slot| {
             let places = pending.iter().filter_map(|pending| Some(&pending.sealed.as_ref()?.place));
             slot.has_room(places.filter(|place| slot.is_chain_of(place)).map(|place| place.index).min())
