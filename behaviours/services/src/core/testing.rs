@@ -297,7 +297,7 @@ impl World {
                 }
             }
             Event::Failed(end, local) => self.closed(end, local),
-            Event::ToRelay(id, command, body) => self.to_relay(id, command, &body),
+            Event::ToRelay(id, command, body) => self.at_relay(id, command, &body),
             Event::ToEnd(id, command, body) => {
                 let Some(Link { end, local, .. }) = self.links.get(&id) else { return };
                 let _ = match (end, &mut self.service) {
@@ -325,7 +325,7 @@ impl World {
         }
     }
 
-    fn to_relay(&mut self, id: u64, command: u8, body: &[u8]) {
+    fn at_relay(&mut self, id: u64, command: u8, body: &[u8]) {
         let Some(Link { relay, .. }) = self.links.get(&id) else { return };
         let relay = *relay;
         if !self.flooded {
@@ -479,7 +479,7 @@ impl World {
         self.next_link += 1;
         let id = self.next_link;
         self.links.insert(id, Link { end: End::Client, local: Circuit(u64::MAX - id), relay });
-        self.to_relay(id, command::INTRODUCE1, body);
+        self.at_relay(id, command::INTRODUCE1, body);
         self.later(Event::RelayClosed(id));
     }
 

@@ -8,7 +8,7 @@ use super::{
     introduction::FirstStream,
     reject::Reject,
     service::{Config, DirectoryStatus, State},
-    testing::{Fault, World, relay_id},
+    testing::{Fault, Flood, World, relay_id},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -277,16 +277,28 @@ fn a_client_that_is_not_admitted_is_told_so() {
     assert!(world.connect(connect(Some(secret(2)))).is_ok());
 }
 
+/// 1,000 introductions a second, well formed and worthless, and a client each second.
+fn flooded(config: Config, seconds: u32) -> (World, Flood) {
+    let mut world = World::new(20, 18);
+    world.start(config);
+    assert!(world.reachable(MINUTE));
+    let flood = world.flood(seconds, 1000, |world| world.client.connect(Connect::to(address(), None), world.now));
+    (world, flood)
+}
+
 #[test]
 fn under_a_flood_clients_that_pay_are_served() {
-    let mut world = served(20, 18);
-    let flood = world.flood(20, 1000, |world| {
-        // Legitimate clients come all the while.
-        world.client.connect(Connect::to(address(), None), world.now)
-    });
+    let (world, flood) = flooded(Config::default(), 20);
     assert!(flood.legitimate >= 12, "{flood:?}");
     assert!(flood.within_5s * 100 >= flood.legitimate * 95, "{flood:?}");
     assert!(world.status().effort > 0, "{:?}", world.status());
+}
+
+#[test]
+fn under_a_flood_without_a_puzzle_they_are_not() {
+    // The test above can fail.
+    let (_, flood) = flooded(Config { puzzle: None, ..Config::default() }, 16);
+    assert!(flood.within_5s * 100 < flood.legitimate * 95, "{flood:?}");
 }
 
 #[test]

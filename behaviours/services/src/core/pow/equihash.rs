@@ -2,7 +2,7 @@
 //! birthday problem", 2016). Eight of 65,536 items that xor to zero, level by level; found by Wagner's algorithm.
 //!
 //! Equi-X has the same shape over random programs, which slow graphics cards down more; BLAKE3 does not. An honest sender needs about
-//! 2 MiB and a few milliseconds for the two solutions that a challenge has in the mean. An attacker with less memory pays more time.
+//! 2 MiB and ten milliseconds for the two solutions that a challenge has in the mean. An attacker with less memory pays more time.
 
 use super::{Puzzle, SOLUTION};
 
