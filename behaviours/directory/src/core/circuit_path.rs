@@ -204,11 +204,9 @@ impl Relays {
         Self { own, middles: pool(Role::Mix), exits: pool(Role::Exit), snapshot: snapshot.clone() }
     }
 
-    /// A relay by its name.
+    /// A relay by its name. This node may be the end of its own circuit: who asks one of its services to come to a rendezvous must not find out, by
+    /// trying each relay, at which one it cannot.
     fn find(&self, relay: NodeId) -> Result<&SnapshotRelay, NoCircuit> {
-        if relay == self.own {
-            return Err(NoCircuit::Unfit(relay));
-        }
         let found = self.snapshot.find(relay).filter(|relay| relay.descriptor.facts().circuit_key.is_some());
         found.ok_or(NoCircuit::UnknownRelay(relay))
     }
