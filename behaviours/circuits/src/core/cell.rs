@@ -55,12 +55,15 @@ pub struct HopId(pub u32);
 
 /// A cell.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Cell(Box<[u8; CELL_LEN]>);
+pub struct Cell {
+    head: [u8; HEAD_LEN],
+    body: Box<Body>,
+}
 
 impl Cell {
     /// A cell with a body of zeros.
     pub fn new(id: HopId, command: Command) -> Self {
-        let mut cell = Self(Box::new([0; CELL_LEN]));
+        let mut cell = Self { head: [0; HEAD_LEN], body: Box::new([0; BODY_LEN]) };
         cell.set_head(id, command);
         cell
     }
@@ -68,32 +71,41 @@ impl Cell {
     /// With `body` at the start of the body; what does not fit is cut off.
     pub fn with_body(id: HopId, command: Command, body: &[u8]) -> Self {
         let mut cell = Self::new(id, command);
-        cell.body_mut().iter_mut().zip(body).for_each(|(to, from)| *to = *from);
+        cell.body.iter_mut().zip(body).for_each(|(to, from)| *to = *from);
         cell
     }
 
     /// The bytes as they came; `None` if they are no cell.
     pub fn decode(bytes: &[u8; CELL_LEN]) -> Option<Self> {
-        let (head, _) = bytes.split_first_chunk::<HEAD_LEN>()?;
+        let (head, body) = bytes.split_first_chunk::<HEAD_LEN>()?;
         let [a, b, c, d, command, zeros @ ..] = head;
         let is_valid = [*a, *b, *c, *d] != [0; 4] && Command::from_byte(*command).is_some() && *zeros == [0; 11];
-        is_valid.then(|| Self(Box::new(*bytes)))
+        let body = body.first_chunk().filter(|_| is_valid)?;
+        Some(Self { head: *head, body: Box::new(*body) })
+    }
+
+    /// Appends the bytes on the wire.
+    pub fn append(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.head);
+        to.extend_from_slice(self.body.as_slice());
     }
 
     /// The bytes on the wire.
-    pub fn bytes(&self) -> &[u8; CELL_LEN] {
-        &self.0
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(CELL_LEN);
+        self.append(&mut bytes);
+        bytes
     }
 
     /// Which circuit of the link.
     pub fn id(&self) -> HopId {
-        let [a, b, c, d, ..] = *self.0;
+        let [a, b, c, d, ..] = self.head;
         HopId(u32::from_be_bytes([a, b, c, d]))
     }
 
     /// What it is.
     pub fn command(&self) -> Command {
-        let [_, _, _, _, command, ..] = *self.0;
+        let [_, _, _, _, command, ..] = self.head;
         Command::from_byte(command).unwrap_or(Command::Destroy)
     }
 
@@ -101,19 +113,17 @@ impl Cell {
     pub fn set_head(&mut self, id: HopId, command: Command) {
         let [a, b, c, d] = id.0.to_be_bytes();
         let head = [a, b, c, d, command.byte()];
-        self.0.iter_mut().zip(head).for_each(|(to, from)| *to = from);
+        self.head.iter_mut().zip(head).for_each(|(to, from)| *to = from);
     }
 
     /// The body.
     pub fn body(&self) -> &Body {
-        self.0.last_chunk().unwrap_or(&[0; BODY_LEN])
+        &self.body
     }
 
     /// The body.
     pub fn body_mut(&mut self) -> &mut Body {
-        let (_, body) = self.0.split_at_mut(HEAD_LEN);
-        // The rest of a cell after its head has the length of a body.
-        body.first_chunk_mut().unwrap_or_else(|| unreachable!())
+        &mut self.body
     }
 }
 
@@ -130,13 +140,13 @@ mod tests {
     #[test]
     fn a_cell_reads_back() {
         let cell = Cell::with_body(HopId(7), Command::Create, b"abc");
-        let read = Cell::decode(cell.bytes()).unwrap();
+        let read = Cell::decode(&cell.to_bytes().try_into().unwrap()).unwrap();
         assert_eq!((read.id(), read.command(), &read.body()[..4]), (HopId(7), Command::Create, b"abc\0".as_slice()));
     }
 
     #[test]
     fn what_is_no_cell_is_none() {
-        let good = *Cell::new(HopId(7), Command::Relay).bytes();
+        let good: [u8; CELL_LEN] = Cell::new(HopId(7), Command::Relay).to_bytes().try_into().unwrap();
         for (at, value) in [(3, 0), (4, 0), (4, 5), (5, 1), (15, 1)] {
             let mut bytes = good;
             bytes[at] = value;

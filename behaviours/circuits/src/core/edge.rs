@@ -258,8 +258,8 @@ impl Edge {
         if let Some(tag) = self.sendmes.pop_front() {
             Frame::Sendme(tag).append(to);
         }
-        while let Some(frame) = self.control.pop_front_if(|frame| to.len() + frame.len() <= PAYLOAD_LEN) {
-            to.extend(frame);
+        while self.control.front().is_some_and(|frame| to.len() + frame.len() <= PAYLOAD_LEN) {
+            to.extend(self.control.pop_front().unwrap_or_default());
         }
         let is_flushed = self.control.is_empty() && self.append_flags(to);
         let mut is_counted = false;

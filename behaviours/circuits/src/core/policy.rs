@@ -94,24 +94,26 @@ pub(crate) fn is_global(address: IpAddr) -> bool {
 
 fn is_global_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
-    let is_special = match (a, b, c) {
-        (0 | 10 | 127 | 224..=255, ..) => true,
-        (100, 64..=127, _) | (169, 254, _) | (172, 16..=31, _) | (192, 168, _) | (198, 18..=19, _) => true,
-        (192, 0, 0 | 2) | (198, 51, 100) | (203, 0, 113) | (192, 88, 99) => true,
-        _ => false,
-    };
+    let is_special = matches!(
+        (a, b, c),
+        (0 | 10 | 127 | 224..=255, ..)
+            | (100, 64..=127, _)
+            | (169, 254, _)
+            | (172, 16..=31, _)
+            | (192, 168, _)
+            | (198, 18..=19, _)
+            | (192, 0, 0 | 2)
+            | (192, 88, 99)
+            | (198, 51, 100)
+            | (203, 0, 113)
+    );
     !is_special
 }
 
 /// 2000::/3 but for documentation, benchmarks, ORCHID, and what carries an IPv4 address: Teredo and 6to4.
 fn is_global_v6(address: Ipv6Addr) -> bool {
-    let [a, b, c, ..] = address.segments();
-    let is_special = match (a, b) {
-        (0x2001, 0..=0x01ff | 0x0db8) | (0x2002, _) => true,
-        (0x3fff, 0..=0x0fff) => true,
-        (0x64, 0xff9b) => c == 0,
-        _ => false,
-    };
+    let [a, b, ..] = address.segments();
+    let is_special = matches!((a, b), (0x2001, 0..=0x01ff | 0x0db8) | (0x2002, _) | (0x3fff, 0..=0x0fff));
     if let Some(mapped) = address.to_ipv4_mapped() {
         return is_global_v4(mapped);
     }

@@ -281,7 +281,7 @@ impl Engine {
         self.bytes.clear();
         for _ in 0..pipe.room() / CELL_LEN {
             let Some(cell) = self.core.next_cell(link, now) else { break };
-            self.bytes.extend_from_slice(cell.bytes());
+            cell.append(&mut self.bytes);
         }
         if !self.bytes.is_empty() {
             pipe.send(&self.bytes);

@@ -81,18 +81,18 @@ async fn cells_for_unknown_circuits_and_bad_handshakes_get_nothing_but_an_end() 
     net.serve(3);
     let mut hostile = link(&net.nodes[1]).await;
     for id in 1..100 {
-        hostile.write_all(Cell::new(HopId(id), Command::Relay).bytes()).await.unwrap();
+        hostile.write_all(&Cell::new(HopId(id), Command::Relay).to_bytes()).await.unwrap();
     }
     // A handshake that is not one is answered by an end that says nothing.
     let bad = Cell::with_body(HopId(7), Command::Create, &[1, 0, 5, 5]);
-    hostile.write_all(bad.bytes()).await.unwrap();
+    hostile.write_all(&bad.to_bytes()).await.unwrap();
     hostile.flush().await.unwrap();
     assert_eq!(read_cell(&mut hostile).await, Cell::new(HopId(7), Command::Destroy));
     // A right one is answered; a cell that nobody recognises ends it in the same way.
-    hostile.write_all(create(8, &net.nodes[1].hop.relay).bytes()).await.unwrap();
+    hostile.write_all(&create(8, &net.nodes[1].hop.relay).to_bytes()).await.unwrap();
     hostile.flush().await.unwrap();
     assert_eq!(read_cell(&mut hostile).await.command(), Command::Created);
-    hostile.write_all(Cell::new(HopId(8), Command::Relay).bytes()).await.unwrap();
+    hostile.write_all(&Cell::new(HopId(8), Command::Relay).to_bytes()).await.unwrap();
     hostile.flush().await.unwrap();
     assert_eq!(read_cell(&mut hostile).await, Cell::new(HopId(8), Command::Destroy));
     assert_eq!(net.nodes[1].circuits.drops().get(fog_base::DropReason::NoRoute), 99);
@@ -107,7 +107,7 @@ async fn a_flood_of_handshakes_is_held_to_its_rate_while_others_are_served() {
     let key = net.nodes[1].hop.relay;
     let flood = tokio::spawn(async move {
         for id in 1..=2_000 {
-            if write.write_all(create(id, &key).bytes()).await.is_err() {
+            if write.write_all(&create(id, &key).to_bytes()).await.is_err() {
                 return;
             }
         }
@@ -161,7 +161,7 @@ async fn a_peer_that_reads_nothing_of_its_link_holds_up_no_other() {
     net.serve(3);
     let mut hostile = link(&net.nodes[1]).await;
     for id in 1..=100 {
-        hostile.write_all(create(id, &net.nodes[1].hop.relay).bytes()).await.unwrap();
+        hostile.write_all(&create(id, &net.nodes[1].hop.relay).to_bytes()).await.unwrap();
     }
     hostile.flush().await.unwrap();
     works(&net).await;

@@ -42,7 +42,6 @@ fn every_byte_of_both_messages_is_authenticated() {
     for at in 0..request.len() {
         let mut changed = request.clone();
         changed[at] ^= 0x10;
-        // X25519 ignores bit 255 of a point; what it is goes into the keys all the same.
         let result = answered(&changed).map(|(_, sent)| waiting(b"abc").finish(&sent));
         assert!(matches!(result, Err(BadHandshake) | Ok(Err(BadHandshake))), "{at}");
     }
@@ -51,11 +50,10 @@ fn every_byte_of_both_messages_is_authenticated() {
         changed[at] ^= 0x10;
         assert_eq!(waiting(b"abc").finish(&changed).unwrap_err(), BadHandshake, "{at}");
     }
-    for bit in [POINT_LEN * 8 - 1] {
-        let mut changed = request.clone();
-        changed[bit / 8] ^= 0x80;
-        assert!(answered(&changed).is_err());
-    }
+    // X25519 ignores bit 255 of a point; what it is goes into the keys all the same.
+    let mut changed = request;
+    changed[POINT_LEN - 1] ^= 0x80;
+    assert!(answered(&changed).is_err());
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn layers_agree_with_the_frozen_vector() {
 }
 const FIRST_AWAY: &str = "1cb6df885bbd8916ea9669ff8ed53e6ab8d34865f45f9802dc10a62688fcbbb8";
 const FIRST_BACK: &str = "41d6b8d38c618b700f6ee8a5408c1729a5910a7bec231b66bcaf83be5e9e8dc1";
-const SECOND_BACK: &str = "";
+const SECOND_BACK: &str = "c2e64b6dde45bd63bc64e6ca9d2c96a6c5670fd062d974d20f390f1720950179";
 
 /// `cargo test --release -p fog-circuits --no-default-features speed -- --ignored --nocapture`
 #[test]

@@ -188,7 +188,7 @@ impl World {
                     is_any = true;
                     let Some((to, there)) = self.links.get(&(at, link)).copied() else { break };
                     if let Some(seen) = &mut self.seen {
-                        seen[to].insert(cell.bytes().to_vec());
+                        seen[to].insert(cell.to_bytes());
                     }
                     if (self.tamper)(at, to, &mut cell) {
                         self.core(to).handle_cell(there, cell, now);

@@ -191,7 +191,7 @@ fn a_circuit_that_cannot_be_built_ends_after_its_attempts() {
     assert_eq!(world.closed(0, circuit), Some(CloseReason::Unbuilt));
     assert_eq!(world.relayed(), 0);
     let circuit = world.open(0, 4, 9);
-    assert!(matches!(world.closed(0, circuit), None));
+    assert!(world.closed(0, circuit).is_none());
     world.run();
     assert_eq!(world.closed(0, circuit), Some(CloseReason::NoPath(NoPath::TooFewRelays)));
 }
