@@ -71,7 +71,7 @@ pub enum NoCircuit {
 /// Whose circuits, and by which rules.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// This node: on none of its own circuits.
+    /// This node: on none of its own circuits but as their end.
     pub own: NodeId,
     /// For the entry guards.
     pub guards: guards::Config,
