@@ -81,6 +81,8 @@ mod tests {
             schedule: fog_base::EpochSchedule::new(std::time::Duration::from_secs(60)),
             roles: Roles::NONE.with(Role::Mix),
             seal_key: [1; 32],
+            circuit_key: [2; 32],
+            exit_policy: None,
             capacity: 1,
             max_connections: 9,
         };

@@ -43,6 +43,8 @@ fn wiring() -> Wiring {
         schedule: schedule(),
         roles: Roles::NONE,
         seal_key: [1; 32],
+        circuit_key: [2; 32],
+        exit_policy: None,
         capacity: 100,
         max_connections: 16,
     };

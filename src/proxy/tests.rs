@@ -115,8 +115,8 @@ async fn failures_have_their_codes_and_nothing_hangs() {
     let answer = proxy.talk(b"CONNECT missing.fog:80 HTTP/1.1\r\n\r\n").await;
     assert!(answer.starts_with(b"HTTP/1.1 502 ") && answer.ends_with(b"name is wrong\n"), "{answer:?}");
     assert_eq!(proxy.talk(&socks_request("a b.fog")).await, [5, 0, 5, 0xf6, 0, 1, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(proxy.talk(&[4, 1, 0, 80]).await, []);
-    assert_eq!(proxy.talk(&[]).await, []);
+    assert_eq!(proxy.talk(&[4, 1, 0, 80]).await, Vec::<u8>::new());
+    assert_eq!(proxy.talk(&[]).await, Vec::<u8>::new());
     assert_eq!(proxy.requests.counts(), (2, 2, 3));
 }
 
@@ -145,6 +145,6 @@ async fn who_leaves_ends_the_attempt_and_a_slow_one_holds_nobody_up() {
     for mut socket in slow {
         let mut rest = Vec::new();
         let _reset = socket.read_to_end(&mut rest).await;
-        assert_eq!(rest, []);
+        assert_eq!(rest, Vec::<u8>::new());
     }
 }

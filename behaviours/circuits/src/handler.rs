@@ -182,12 +182,12 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => {
-                // More are refused: the stream is dropped.
-                if self.links.len() < MAX_LINKS {
-                    let (end, _) = Pipe::new_end(&self.hub, self.node, false);
-                    self.links.push(Duplex::new(stream, end));
-                }
+            // More are refused: the stream is dropped.
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. })
+                if self.links.len() < MAX_LINKS =>
+            {
+                let (end, _) = Pipe::new_end(&self.hub, self.node, false);
+                self.links.push(Duplex::new(stream, end));
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, .. }) => {
                 if let Some(end) = self.opening.pop_front() {

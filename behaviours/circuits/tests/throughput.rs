@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "this measures, on the real clock")]
 
 #[path = "common/net.rs"]
+#[expect(dead_code, reason = "the other tests use the rest")]
 mod net;
 
 use std::{

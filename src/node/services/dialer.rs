@@ -56,7 +56,7 @@ impl Desk {
     ) -> Result<Stream, Refusal> {
         let (stage, mut seen) = watch::channel(None);
         let attempt = || {
-            let (address, client, stage) = (address.clone(), Some(self.client.clone()), stage.clone());
+            let (client, stage) = (Some(self.client.clone()), stage.clone());
             self.services.connect(Wanted { address, port, client, isolation, early: early.clone(), stage })
         };
         let connecting = self.patiently(clock::now().mono + PATIENCE, attempt);

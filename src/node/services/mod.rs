@@ -216,8 +216,7 @@ impl Desk {
             .parse()
             .map_err(|error| Failure::usage(format!("`{address}` is not the name of a service: {error}"), ""))?;
         let began = clock::now().mono;
-        let looked =
-            self.patiently(began + patience, || self.services.lookup(parsed.clone(), Some(self.client.clone())));
+        let looked = self.patiently(began + patience, || self.services.lookup(parsed, Some(self.client.clone())));
         let found = looked.await.map_err(|failure| match failure {
             Some(failure) => Failure::failed(failure.to_string(), "is it running? `fog service list` at its node says"),
             None => Failure::timed_out("the descriptor was not found in time", "`fog status`: are relays known?"),

@@ -119,7 +119,7 @@ impl Registry {
     }
 
     /// What a service kept.
-    pub(super) fn rows(&self, number: u64) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub(super) fn rows(&self, number: u64) -> Result<Vec<crate::store::Row>, StoreError> {
         let prefix = key(ROW, number, &[]);
         let rows = self.store.scan(Table::Services, &prefix)?;
         Ok(rows.into_iter().map(|(key, value)| (key.get(prefix.len()..).unwrap_or_default().to_vec(), value)).collect())

@@ -24,7 +24,12 @@ async fn link(node: &Node) -> Stream {
         loop {
             match swarm.select_next_some().await {
                 SwarmEvent::ConnectionEstablished { .. } => swarm.behaviour_mut().open(peer),
-                SwarmEvent::Behaviour(opened) => drop(give.take().map(|give| give.send(opened.stream))),
+                SwarmEvent::Behaviour(opened) => {
+                    // Only the first one is waited for.
+                    if let Some(give) = give.take() {
+                        drop(give.send(opened.stream));
+                    }
+                }
                 _ => {}
             }
         }

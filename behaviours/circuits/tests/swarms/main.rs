@@ -4,13 +4,12 @@ mod hostile;
 #[path = "../common/net.rs"]
 mod net;
 #[path = "../../../blobs/tests/common/raw.rs"]
+#[expect(dead_code, reason = "shared with the tests of files, which use the rest")]
 mod raw;
 
 use std::time::Duration;
 
-use fog_circuits::{
-    CircuitId, CloseReason, End, EndReason, Event, Isolation, Open, Purpose, StreamEnded, Target, VirtualRole,
-};
+use fog_circuits::{CircuitId, End, EndReason, Event, Isolation, Open, Purpose, StreamEnded, Target, VirtualRole};
 use net::{Net, Node, PATIENCE, download, host, request, upload};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -30,14 +29,6 @@ async fn opened(node: &mut Node, id: CircuitId) -> [u8; 32] {
         _ => None,
     };
     node.until(opened).await
-}
-
-async fn closed(node: &mut Node, id: CircuitId) -> CloseReason {
-    let closed = |event| match event {
-        Event::Closed { circuit, reason } if circuit == id => Some(reason),
-        _ => None,
-    };
-    node.until(closed).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,7 +63,7 @@ fn clock() -> Now {
 
 impl<K: Keep> Task<K> {
     pub(super) fn new(config: Config, circuits: Circuits, keep: Arc<K>) -> Self {
-        let client = Client::new(config.calendar.clone(), *blake3::keyed_hash(&config.seed, b"client").as_bytes());
+        let client = Client::new(config.calendar, *blake3::keyed_hash(&config.seed, b"client").as_bytes());
         Self {
             client,
             config,
@@ -186,7 +186,7 @@ impl<K: Keep> Task<K> {
             service::Config { clients: (!clients.is_empty()).then_some(clients), ..service::Config::default() };
         let rows = rows.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         let seed = self.seed();
-        let mut service = Service::new(config, identity, self.config.calendar.clone(), rows, seed, now);
+        let mut service = Service::new(config, identity, self.config.calendar, rows, seed, now);
         service.set_view(self.view.clone(), now);
         self.hosts.insert(number, Host::new(service, target, port));
     }
@@ -200,7 +200,7 @@ impl<K: Keep> Task<K> {
         let client = wanted.client.clone();
         let public = client.as_ref().map(ClientSecret::public);
         let key = Key::new(&wanted.address, wanted.isolation, public.as_ref());
-        let address = wanted.address.clone();
+        let address = wanted.address;
         let waiter = Waiter::new(wanted, reply);
         if let Some(circuit) = self.sessions.open(&key) {
             return self.give(circuit, waiter);
