@@ -30,11 +30,15 @@ pub(super) fn parse(bytes: &[u8]) -> Head {
         Err(_) => return Head::Refuse(answer(400, "this is not HTTP/1.1, nor SOCKS5")),
     };
     match (request.method.unwrap_or_default(), request.path.unwrap_or_default()) {
-        ("CONNECT", authority) => match host_and_port(authority) {
-            Some((host, port)) => {
-                Head::Ask(Request { host: Host::Name(host), port, credentials: credentials(request.headers) }, used)
+        ("CONNECT", authority) => match (host_and_port(authority), credentials(request.headers)) {
+            (Some((host, port)), Ok(credentials)) => {
+                Head::Ask(Request { host: Host::Name(host), port, credentials }, used)
             }
-            None => Head::Refuse(answer(400, "CONNECT takes HOST:PORT")),
+            (None, _) => Head::Refuse(answer(400, "CONNECT takes HOST:PORT")),
+            // Without them a stream would share circuits with others, which is what whoever sends them does not want.
+            (_, Err(())) => {
+                Head::Refuse(answer(400, "the user and password cannot be read: `Proxy-Authorization: Basic …`"))
+            }
         },
         ("GET" | "HEAD", path) if path.starts_with('/') => Head::Refuse(page()),
         (_, path) if path.starts_with("http://") => Head::Refuse(answer(
@@ -50,11 +54,16 @@ fn host_and_port(authority: &str) -> Option<(String, u16)> {
     Some((host.to_owned(), port.parse().ok()?))
 }
 
-/// User and password of `Proxy-Authorization: Basic`. Others are ignored: they protect nothing here.
-fn credentials(headers: &[httparse::Header<'_>]) -> Option<Credentials> {
-    let header = headers.iter().find(|header| header.name.eq_ignore_ascii_case("proxy-authorization"))?;
-    let value = std::str::from_utf8(header.value).ok()?;
-    let (scheme, encoded) = value.split_once(' ')?;
+/// User and password of `Proxy-Authorization: Basic`, if there are any.
+fn credentials(headers: &[httparse::Header<'_>]) -> Result<Option<Credentials>, ()> {
+    let Some(header) = headers.iter().find(|header| header.name.eq_ignore_ascii_case("proxy-authorization")) else {
+        return Ok(None);
+    };
+    read_basic(header.value).map(Some).ok_or(())
+}
+
+fn read_basic(value: &[u8]) -> Option<Credentials> {
+    let (scheme, encoded) = std::str::from_utf8(value).ok()?.split_once(' ')?;
     let pair = BASE64.decode(encoded.trim().as_bytes()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
     let colon = pair.iter().rposition(|byte| *byte == b':')?;
     let (user, password) = pair.split_at(colon);
@@ -130,6 +139,7 @@ mod tests {
         assert_eq!(status(&of("GET / HTTP/1.1\r\nHost: 127.0.0.1:9050\r\n\r\n")), 200);
         assert_eq!(status(&of("GET http://a.fog/ HTTP/1.1\r\n\r\n")), 501);
         assert_eq!(status(&of("CONNECT a.fog HTTP/1.1\r\n\r\n")), 400);
+        assert_eq!(status(&of("CONNECT a.fog:80 HTTP/1.1\r\nProxy-Authorization: Bearer x\r\n\r\n")), 400);
         assert_eq!(status(&of("CONNECT a.fog:99999 HTTP/1.1\r\n\r\n")), 400);
         assert_eq!(status(&of("DELETE / HTTP/1.1\r\n\r\n")), 405);
         assert_eq!(status(&of("GET \0 HTTP/1.1\r\n\r\n")), 400);

@@ -21,6 +21,10 @@ fn testnet(dir: &Path, clients: usize) -> Testnet {
     ok(Testnet::up(&plan, &mut |line| eprintln!("{line}")))
 }
 
+fn peer(node: &Node) -> String {
+    ok(node.client()).peer_id().to_owned()
+}
+
 fn socks(node: &Node) -> String {
     ok(node.client()).socks().expect("a proxy").to_owned()
 }
@@ -102,16 +106,23 @@ fn a_service_is_reached_by_name_over_restarts_and_kills() {
     net.nodes[host].kill();
     ok(net.nodes[host].start());
     eprintln!("the service was killed: {:?}", again(&proxy, &address));
-    // A relay on the way is killed: one that is an introduction point or carries circuits, among all of them.
-    net.nodes[2].kill();
-    eprintln!("a relay was killed: {:?}", again(&proxy, &address));
-    ok(net.nodes[2].start());
+    // A relay on the way is killed.
+    let circuits = run_in(&net.nodes[guest].data_dir, &["--json", "circuits"]).json();
+    let used = circuits.as_array().expect("a list").iter().find(|one| one["purpose"] == "rendezvous");
+    let hops = used.expect("a circuit to the service")["hops"].clone();
+    let is_on_it = |node: &Node| hops.as_array().is_some_and(|hops| hops.contains(&peer(node).into()));
+    let relay = (0..RELAYS).find(|relay| is_on_it(&net.nodes[*relay])).expect("a relay of ours");
+    net.nodes[relay].kill();
+    eprintln!("a relay of the circuit was killed: {:?}", again(&proxy, &address));
+    ok(net.nodes[relay].start());
 
-    // Removed, it is gone for good.
+    // Removed, it is gone for good, and who asks is told that there is no such service.
+    let other = socks(&net.nodes[0]);
+    assert_eq!(fetch(&other, &address, "/"), b"a page");
     assert_eq!(run_in(&net.nodes[host].data_dir, &["--json", "service", "remove", "blog"]).json()["name"], "blog");
-    ok(until("it is gone", PATIENCE * 3, || match services::fetch(&socks(&net.nodes[0]), &address, "/", None) {
-        Ok(_) => Err("it still answers".into()),
-        Err(_) => Ok(()),
+    ok(until("it is gone", PATIENCE * 3, || match services::fetch(&other, &address, "/", None) {
+        Err(error) if error.to_string().contains("SOCKS reply 0xf") => Ok(()),
+        outcome => Err(format!("{:?}", outcome.map(|page| page.len()))),
     }));
 }
 
@@ -144,4 +155,23 @@ fn wrong_input_gets_a_reason_and_changes_nothing() {
     assert_eq!(service(&["authorize", "blog", &key]).json()["clients"], 1, "once is enough");
     assert_eq!(service(&["remove", "blog"]).json()["name"], "blog");
     assert_eq!(service(&["list"]).json(), serde_json::json!([]));
+}
+
+#[test]
+fn a_service_for_named_clients_tests_itself_and_admits_nobody_else() {
+    let _alone = one_network_at_a_time();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let net = testnet(&scratch.path().join("net"), 1);
+    let web = services::serve_web().expect("a web server").to_string();
+    let key = run_in(&net.nodes[0].data_dir, &["--json", "service", "client-key"]).json();
+    let file = scratch.path().join("clients");
+    std::fs::write(&file, format!("# whom I know\n{}\n", key["client_key"].as_str().expect("a key"))).expect("a file");
+    let host = &net.nodes[RELAYS];
+    let args = ["--json", "service", "add", "--target", &web, "--clients", file.to_str().expect("a path")];
+    let address = run_in(&host.data_dir, &args).json()["address"].as_str().expect("an address").to_owned();
+    reachable(host, &address);
+    assert_eq!(fetch(&socks(&net.nodes[0]), &address, "/"), b"a page");
+    let refused = services::fetch(&socks(&net.nodes[1]), &address, "/", None).expect_err("no stranger is admitted");
+    // That a key is kept, and is not the right one.
+    assert!(refused.to_string().contains("SOCKS reply 0xf5"), "{refused}");
 }

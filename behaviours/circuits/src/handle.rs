@@ -13,7 +13,7 @@ use crate::{
     },
     runtime::{
         flow::{Flow, Stream},
-        hub::{Command, Hub},
+        hub::{Command, Hub, Seed},
     },
     wire::{EndReason, Target},
 };
@@ -42,7 +42,7 @@ impl Circuits {
 
     /// Adds a hop whose other end is at the other end of an open circuit, beyond its last relay.
     pub fn add_virtual_hop(&self, circuit: CircuitId, role: VirtualRole, seed: &[u8; 64], transcript: &[u8; 32]) {
-        let (seed, transcript) = (Zeroizing::new(*seed), *transcript);
+        let (seed, transcript) = (Seed(Zeroizing::new(*seed)), *transcript);
         self.0.command(Command::VirtualHop { circuit, role, seed, transcript });
     }
 

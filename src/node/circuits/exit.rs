@@ -7,19 +7,38 @@ use fog_circuits::{EndReason, ExitPolicy, Inbound};
 use tokio::{
     io::copy_bidirectional_with_sizes,
     net::{TcpStream, lookup_host},
+    sync::Semaphore,
     time::timeout,
 };
 
 /// To look a name up, and to connect.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Connections at a time.
+const MAX_STREAMS: usize = 4096;
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 4;
 /// Buffers of a copied stream, each way.
 const COPY: usize = 32 * 1024;
 
+/// What this node connects to for others, and how much of it at a time.
+#[derive(Debug)]
+pub(super) struct Exit {
+    policy: Arc<ExitPolicy>,
+    room: Arc<Semaphore>,
+}
+
+impl Exit {
+    pub(super) fn new(policy: ExitPolicy) -> Self {
+        Self { policy: Arc::new(policy), room: Arc::new(Semaphore::new(MAX_STREAMS)) }
+    }
+}
+
 /// Connects in a task of its own.
-pub(super) fn connect(policy: Arc<ExitPolicy>, target: (String, u16), request: Inbound) {
+pub(super) fn connect(exit: &Exit, target: (String, u16), request: Inbound) {
+    let Ok(permit) = Arc::clone(&exit.room).try_acquire_owned() else { return request.refuse(EndReason::Busy) };
+    let policy = Arc::clone(&exit.policy);
     tokio::spawn(async move {
+        let _permit = permit;
         if let Err(error) = forward(&policy, target, request).await {
             // Neither the host nor the peer is named: an exit keeps no record of what others do.
             tracing::debug!(kind = ?error.kind(), "a stream through this exit ended");

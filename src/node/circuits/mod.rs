@@ -32,12 +32,12 @@ pub(super) struct CircuitState {
     pub(super) book: Book,
     /// What services know of the network.
     told: fog_services::runtime::Network,
-    policy: Arc<ExitPolicy>,
+    exit: exit::Exit,
 }
 
 impl CircuitState {
     pub(super) fn new(config: &Config, desk: Arc<Desk>, book: Book) -> Self {
-        Self { desk, book, told: Default::default(), policy: Arc::new(policy(config)) }
+        Self { desk, book, told: Default::default(), exit: exit::Exit::new(policy(config)) }
     }
 }
 
@@ -86,7 +86,7 @@ impl EventLoop {
     pub(super) fn on_circuits(&mut self, event: Event) {
         match event {
             Event::Inbound { target: Target::Host(host, port), request, .. } => {
-                exit::connect(Arc::clone(&self.circuits.policy), (host, port), request);
+                exit::connect(&self.circuits.exit, (host, port), request);
             }
             Event::Blame { peer, reason } => self.blame(&peer, reason.name()),
             Event::Stopped => {

@@ -164,8 +164,7 @@ impl super::EventLoop {
         };
         if network != self.circuits.told {
             self.circuits.told = network.clone();
-            let services = self.circuits.desk.services.clone();
-            tokio::spawn(async move { services.set_network(network).await });
+            self.circuits.desk.services.set_network(network);
         }
     }
 

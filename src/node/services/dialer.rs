@@ -17,6 +17,8 @@ use crate::{
 
 /// How long a stream may take to be open.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long the other end of an open connection may take to answer; its server has ten seconds.
+const ANSWER: Duration = Duration::from_secs(15);
 
 impl Dialer for Desk {
     type Stream = Stream;
@@ -30,7 +32,7 @@ impl Dialer for Desk {
             let stream = match ask.target {
                 Target::Service { name, port } => {
                     let address = name.parse().map_err(|_| Refusal::BadAddress)?;
-                    self.reach(address, port, isolation, ask.early, &progress).await?
+                    return self.reach_until_taken(address, port, isolation, &ask.early, &progress).await;
                 }
                 Target::Name(name, port) => self.circuits.connect(To::Host(name, port), isolation, ask.early),
                 Target::Address(address, port) => {
@@ -46,6 +48,26 @@ impl Dialer for Desk {
 }
 
 impl Desk {
+    /// A stream that the service has taken. A connection that does not answer, or ends meanwhile, is replaced by another one.
+    async fn reach_until_taken(
+        &self,
+        address: Address,
+        port: u16,
+        isolation: Isolation,
+        early: &[u8],
+        progress: &Progress,
+    ) -> Result<Stream, Refusal> {
+        loop {
+            let stream = self.reach(address, port, isolation, early.to_vec(), progress).await?;
+            progress.set(Stage::Connecting);
+            match tokio::time::timeout(ANSWER, stream.connected()).await {
+                Ok(Ok(())) => return Ok(stream),
+                Ok(Err(ended)) if ended.0 != EndReason::CircuitClosed => return Err(refusal(ended.0)),
+                Ok(Err(_)) | Err(_) => self.services.renew(address, isolation, Some(&self.client)),
+            }
+        }
+    }
+
     async fn reach(
         &self,
         address: Address,

@@ -42,8 +42,8 @@ use crate::{
 pub(super) const HOPS: usize = 3;
 /// Services of one node.
 const MAX_SERVICES: usize = 64;
-/// Clients of one service.
-const MAX_CLIENTS: usize = fog_services::core::descriptor::MAX_CLIENTS;
+/// Clients of one service; itself is one more.
+const MAX_CLIENTS: usize = fog_services::core::descriptor::MAX_CLIENTS - 1;
 /// The port under which a service is reached unless somebody says otherwise.
 const DEFAULT_PORT: u16 = 80;
 /// Characters of an address by which a service is called without a name of its own.
@@ -103,14 +103,14 @@ impl Desk {
     async fn host_all(&self) {
         let registry = self.registry.lock().await;
         for (number, record) in registry.all() {
-            match self.host(&registry, number, record).await {
+            match self.host(&registry, number, record) {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(service = record.name, error = %error.message, "a service is not started"),
             }
         }
     }
 
-    async fn host(&self, registry: &Registry, number: u64, record: &Record) -> Result<Address, Failure> {
+    fn host(&self, registry: &Registry, number: u64, record: &Record) -> Result<Address, Failure> {
         let failed = |error: String| Failure::failed(format!("the service cannot be run: {error}"), "");
         let identity = Identity::from_seed(*record.seed).map_err(|error| failed(error.to_string()))?;
         let address = Address::new(*identity.key());
@@ -118,7 +118,7 @@ impl Desk {
         let clients = clients.map_err(|_| failed("the key of a client is damaged".into()))?;
         let rows = registry.rows(number).map_err(|error| failed(error.to_string()))?;
         let (target, port) = (record.target, record.port);
-        self.services.host(Hosted { number, identity, target, port, clients, rows }).await;
+        self.services.host(Hosted { number, identity, target, port, clients, rows });
         Ok(address)
     }
 
@@ -160,7 +160,7 @@ impl Desk {
         }
         let record = Record { name: name.clone(), address: address.clone(), seed, target, port, clients };
         let number = registry.insert(record.clone()).await.map_err(unstored)?;
-        self.host(&registry, number, &record).await?;
+        self.host(&registry, number, &record)?;
         Ok(Added { address, name, target: target.to_string() })
     }
 
@@ -190,7 +190,7 @@ impl Desk {
         }
         let clients: Vec<Key> = record.clients.iter().filter_map(|key| key.parse().ok()).collect();
         let count = clients.len();
-        self.services.admit(number, clients).await;
+        self.services.admit(number, clients);
         Ok(Clients { clients: count })
     }
 

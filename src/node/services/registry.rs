@@ -16,7 +16,7 @@ const ROW: u8 = b'r';
 const MAX_RECORD: usize = 32 * 1024;
 
 /// A service as it is kept.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Record {
     pub(super) name: String,
     pub(super) address: String,
@@ -24,6 +24,12 @@ pub(super) struct Record {
     pub(super) target: SocketAddr,
     pub(super) port: u16,
     pub(super) clients: Vec<String>,
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,7 +99,8 @@ impl Registry {
     }
 
     pub(super) async fn insert(&mut self, record: Record) -> Result<u64, StoreError> {
-        let number = self.records.last_key_value().map_or(0, |(last, _)| last + 1);
+        // Never one that was used: nothing of a service that was removed may become another one's.
+        let number = u64::from_be_bytes(crate::node::chat::random());
         self.replace(number, record).await?;
         Ok(number)
     }
@@ -154,17 +161,23 @@ impl Rows {
 
 impl Keep for Rows {
     async fn write(&self, service: u64, rows: Vec<Row>) -> bool {
-        let mut batch = Batch::new();
+        // In their order: a row that is put and then deleted must not stay.
+        let (mut batch, mut puts) = (Batch::new(), BTreeMap::new());
         for row in rows {
             match row {
-                Row::Put(name, value) => drop(batch.put(Table::Services, key(ROW, service, &name), value.as_slice())),
+                Row::Put(name, value) => drop(puts.insert(key(ROW, service, &name), value)),
                 Row::DeletePrefix(prefix) => {
-                    let Ok(found) = self.store.scan(Table::Services, &key(ROW, service, &prefix)) else { return false };
+                    let prefix = key(ROW, service, &prefix);
+                    puts.retain(|name, _| !name.starts_with(&prefix));
+                    let Ok(found) = self.store.scan(Table::Services, &prefix) else { return false };
                     for (key, _) in found {
                         batch.delete(Table::Services, key);
                     }
                 }
             }
+        }
+        for (name, value) in &puts {
+            batch.put(Table::Services, name.as_slice(), value.as_slice());
         }
         let written = commit(&self.writer, batch).await;
         written.inspect_err(|error| tracing::warn!(%error, "the rows of a service are not written")).is_ok()
@@ -194,20 +207,23 @@ mod tests {
         let open = || Registry::open(Arc::clone(&store), writer.clone()).unwrap();
         let rows = Rows::new(Arc::clone(&store), writer.clone());
         let mut registry = open();
-        assert_eq!(registry.insert(record("blog")).await, Ok(0));
-        assert_eq!(registry.insert(record("wiki")).await, Ok(1));
+        let blog = registry.insert(record("blog")).await.unwrap();
+        let wiki = registry.insert(record("wiki")).await.unwrap();
         let put = |key: &[u8]| Row::Put(key.to_vec(), Zeroizing::new(b"value".to_vec()));
-        assert!(rows.write(0, vec![put(b"pa"), put(b"pb"), put(b"q")]).await);
-        assert!(rows.write(1, vec![put(b"pa")]).await);
-        assert!(rows.write(0, vec![Row::DeletePrefix(b"p".to_vec()), put(b"pc")]).await);
+        assert!(rows.write(blog, vec![put(b"pa"), put(b"pb"), put(b"q")]).await);
+        assert!(rows.write(wiki, vec![put(b"pa")]).await);
+        assert!(rows.write(blog, vec![put(b"px"), Row::DeletePrefix(b"p".to_vec()), put(b"pc")]).await);
         let mut registry = open();
         let keys =
             |registry: &Registry, of| registry.rows(of).unwrap().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
-        assert_eq!(keys(&registry, 0), [b"pc".to_vec(), b"q".to_vec()]);
-        assert_eq!((registry.find("BLOG.fog").map(|(n, _)| n), registry.find("none").map(|(n, _)| n)), (Some(0), None));
-        registry.remove(0).await.unwrap();
+        assert_eq!(keys(&registry, blog), [b"pc".to_vec(), b"q".to_vec()]);
+        assert_eq!(
+            (registry.find("BLOG.fog").map(|(n, _)| n), registry.find("none").map(|(n, _)| n)),
+            (Some(blog), None)
+        );
+        registry.remove(blog).await.unwrap();
         let registry = open();
-        assert_eq!((registry.len(), keys(&registry, 0).len(), keys(&registry, 1).len()), (1, 0, 1));
+        assert_eq!((registry.len(), keys(&registry, blog).len(), keys(&registry, wiki).len()), (1, 0, 1));
         assert_eq!(registry.find("wiki").unwrap().1.clients, ["key"]);
     }
 }

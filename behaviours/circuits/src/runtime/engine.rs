@@ -106,7 +106,7 @@ impl Engine {
             Command::Close(circuit) => (circuit, false),
             Command::Message(circuit, command, body) => (circuit, self.core.send_message(circuit, command, body, now)),
             Command::VirtualHop { circuit, role, seed, transcript } => {
-                (circuit, self.core.add_virtual_hop(circuit, role, &seed, &transcript))
+                (circuit, self.core.add_virtual_hop(circuit, role, &seed.0, &transcript))
             }
             Command::Join(a, b) => {
                 let is_joined = self.core.join(a, b);
@@ -223,11 +223,15 @@ impl Engine {
         }
     }
 
-    /// What was written still goes; what comes is not wanted.
+    /// What was written and finished still goes; what comes is not wanted. What was not finished is no whole: the other end is told.
     fn handle_dropped(&mut self, stream: StreamRef) {
         let Some(open) = self.streams.get_mut(&stream) else { return };
         open.is_dropped = true;
-        let (bytes, _) = open.flow.take_outgoing();
+        let (bytes, is_finished) = open.flow.take_outgoing();
+        if !is_finished && !open.is_finished {
+            self.core.reset(stream, EndReason::Reset);
+            return self.remove(stream);
+        }
         if !std::mem::replace(&mut open.is_finished, true) {
             self.core.write(stream, bytes);
             self.core.finish(stream);

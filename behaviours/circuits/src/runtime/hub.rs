@@ -32,13 +32,22 @@ const MAX_COMMANDS: usize = 16_384;
 /// What the swarm did not take yet.
 const MAX_TOLD: usize = 16_384;
 
+/// Secret.
+pub(crate) struct Seed(pub(crate) zeroize::Zeroizing<[u8; 64]>);
+
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seed(…)")
+    }
+}
+
 /// What the node wants of the engine.
 #[derive(Debug)]
 pub(crate) enum Command {
     Open(CircuitId, Open),
     Close(CircuitId),
     Message(CircuitId, u8, Vec<u8>),
-    VirtualHop { circuit: CircuitId, role: VirtualRole, seed: zeroize::Zeroizing<[u8; 64]>, transcript: [u8; 32] },
+    VirtualHop { circuit: CircuitId, role: VirtualRole, seed: Seed, transcript: [u8; 32] },
     Join(CircuitId, CircuitId),
     Stream { circuit: CircuitId, target: Target, early: Vec<u8>, flow: Arc<Flow> },
     StreamFor { target: Target, isolation: Isolation, early: Vec<u8>, flow: Arc<Flow> },

@@ -9,7 +9,8 @@ use super::{period::Period, ring::Ring};
 /// The network as of now.
 #[derive(Debug, Clone, Default)]
 pub struct View {
-    /// Relays that this node chooses introduction and rendezvous points from; it is not among them.
+    /// Relays that this node chooses introduction and rendezvous points from; itself as any other, or it were found by being the only one that its
+    /// services never choose.
     pub relays: Vec<NodeId>,
     /// This node, if it is a relay: others may choose it.
     pub us: Option<NodeId>,
@@ -22,7 +23,6 @@ impl View {
     pub fn new(mut relays: Vec<NodeId>, us: Option<NodeId>, rings: impl IntoIterator<Item = Ring>) -> Self {
         relays.sort_unstable();
         relays.dedup();
-        relays.retain(|relay| Some(*relay) != us);
         Self { relays, us, rings: rings.into_iter().map(|ring| (ring.period(), ring)).collect() }
     }
 

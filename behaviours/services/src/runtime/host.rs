@@ -1,16 +1,22 @@
 //! A service that this node runs: its core, what of it waits for the disk, and its streams.
 
-use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use fog_circuits::{EndReason, Inbound, Target};
 use tokio::{
     io::copy_bidirectional_with_sizes,
     net::TcpStream,
+    sync::Semaphore,
     time::{error::Elapsed, timeout},
 };
 
-use crate::core::service::{Output, Row, Service};
+use crate::core::{
+    descriptor::ClientSecret,
+    service::{Output, Row, Service},
+};
 
+/// Streams of one service at a time: each has a connection to its server.
+const MAX_STREAMS: usize = 2048;
 /// For a connection to the service's server.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Buffers of a copied stream, each way.
@@ -24,14 +30,24 @@ pub(super) struct Host {
     pub(super) service: Service,
     pub(super) target: SocketAddr,
     pub(super) port: u16,
+    /// By which it tests itself, if it admits known clients only.
+    pub(super) probe: ClientSecret,
+    /// Connections to its server.
+    room: Arc<Semaphore>,
     /// Behind a write.
     held: VecDeque<Output>,
     is_writing: bool,
 }
 
 impl Host {
-    pub(super) fn new(service: Service, target: SocketAddr, port: u16) -> Self {
-        Self { service, target, port, held: VecDeque::new(), is_writing: false }
+    pub(super) fn new(service: Service, target: SocketAddr, port: u16, probe: ClientSecret) -> Self {
+        let room = Arc::new(Semaphore::new(MAX_STREAMS));
+        Self { service, target, port, probe, room, held: VecDeque::new(), is_writing: false }
+    }
+
+    /// Whether rows of it are on their way to the disk.
+    pub(super) fn is_writing(&self) -> bool {
+        self.is_writing
     }
 
     /// What is to be done now. While rows are on their way to the disk, nothing that follows from them.
@@ -67,7 +83,11 @@ impl Host {
         match target {
             Target::Service(port) if *port == self.port => {
                 let server = self.target;
+                let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
+                    return request.refuse(EndReason::Busy);
+                };
                 tokio::spawn(async move {
+                    let _permit = permit;
                     if let Err(error) = forward(server, request).await {
                         tracing::debug!(%error, "a stream of a service ended");
                     }

@@ -9,7 +9,14 @@ mod host;
 mod sessions;
 mod task;
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use fog_base::{Epoch, NodeId};
 use fog_circuits::{Circuits, Event, Hop, Isolation, Stream};
@@ -28,8 +35,8 @@ use crate::core::{
 };
 use task::Task;
 
-/// Commands and events that wait for the task.
-const QUEUE: usize = 4096;
+/// Messages of circuits that wait for the task. What else waits is bounded by circuits, and by those who wait for an answer.
+const MAX_MESSAGES: usize = 4096;
 
 /// What the node knows of the network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,7 +141,8 @@ enum Command {
     Connect(Wanted, oneshot::Sender<Result<Stream, Failure>>),
     Lookup { address: Address, client: Option<ClientSecret>, reply: oneshot::Sender<Result<Found, Failure>> },
     Host(Box<Hosted>),
-    Remove(u64),
+    Remove(u64, oneshot::Sender<()>),
+    Renew { address: Address, isolation: Isolation, client: Option<ClientKey> },
     Admit(u64, Vec<ClientKey>),
     Status(oneshot::Sender<Vec<(u64, Status)>>),
     Counts(oneshot::Sender<Counts>),
@@ -142,24 +150,40 @@ enum Command {
 
 /// Services and connections to services. Cheap to copy; the task ends when the last of these is dropped.
 #[derive(Debug, Clone)]
-pub struct Services(mpsc::Sender<Command>);
+pub struct Services {
+    commands: mpsc::UnboundedSender<Command>,
+    /// Messages that wait.
+    waiting: Arc<AtomicUsize>,
+}
 
 impl Services {
     /// Starts the task, within a tokio runtime.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "messages are counted; what else waits is bounded where it comes from"
+    )]
     pub fn start<K: Keep>(config: Config, circuits: Circuits, keep: Arc<K>) -> Self {
-        let (commands, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(Task::new(config, circuits, keep).run(queue));
-        Self(commands)
+        let (commands, queue) = mpsc::unbounded_channel();
+        let waiting = Arc::<AtomicUsize>::default();
+        tokio::spawn(Task::new(config, circuits, keep).run(queue, Arc::clone(&waiting)));
+        Self { commands, waiting }
     }
 
-    /// An event of circuits, in order. False if it found no room: the circuit it is about is to be closed.
+    /// An event of circuits, in order. False if it is a message and too many wait: its circuit is to be closed. That a circuit is there, or gone, is
+    /// always taken.
     pub fn handle(&self, event: Event) -> bool {
-        self.0.try_send(Command::Event(event)).is_ok()
+        if matches!(event, Event::Message { .. }) {
+            if self.waiting.load(Ordering::Relaxed) >= MAX_MESSAGES {
+                return false;
+            }
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+        self.commands.send(Command::Event(event)).is_ok()
     }
 
     /// The network changed, or an epoch began.
-    pub async fn set_network(&self, network: Network) {
-        self.send(Command::Network(network)).await;
+    pub fn set_network(&self, network: Network) {
+        self.send(Command::Network(network));
     }
 
     /// A stream to a service. Dropping the future gives up.
@@ -174,18 +198,24 @@ impl Services {
     }
 
     /// Runs a service.
-    pub async fn host(&self, hosted: Hosted) {
-        self.send(Command::Host(Box::new(hosted))).await;
+    pub fn host(&self, hosted: Hosted) {
+        self.send(Command::Host(Box::new(hosted)));
     }
 
-    /// Ends a service; its rows are the caller's to erase.
+    /// Ends a service; when this returns it writes no more rows, and those that it wrote are the caller's to erase.
     pub async fn remove(&self, number: u64) {
-        self.send(Command::Remove(number)).await;
+        // Without an answer the task has ended, and writes nothing either.
+        let _ended = self.ask(|reply| Command::Remove(number, reply)).await;
+    }
+
+    /// An open connection to a service does not answer: the next stream gets another one.
+    pub fn renew(&self, address: Address, isolation: Isolation, client: Option<&ClientSecret>) {
+        self.send(Command::Renew { address, isolation, client: client.map(ClientSecret::public) });
     }
 
     /// Whom a service admits from now on; everybody if there is none.
-    pub async fn admit(&self, number: u64, clients: Vec<ClientKey>) {
-        self.send(Command::Admit(number, clients)).await;
+    pub fn admit(&self, number: u64, clients: Vec<ClientKey>) {
+        self.send(Command::Admit(number, clients));
     }
 
     /// How each service stands.
@@ -200,13 +230,13 @@ impl Services {
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        self.send(command(reply)).await;
+        self.send(command(reply));
         answer.await.ok()
     }
 
-    async fn send(&self, command: Command) {
+    fn send(&self, command: Command) {
         // The task ends with the node: then nobody needs it.
-        let _ended = self.0.send(command).await;
+        let _ended = self.commands.send(command);
     }
 }
 

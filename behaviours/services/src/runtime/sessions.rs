@@ -128,6 +128,11 @@ impl Sessions {
         self.open.insert(key, circuit);
     }
 
+    /// The next stream gets a session of its own; those of this one go on.
+    pub(super) fn renew(&mut self, key: &Key) {
+        self.open.remove(key);
+    }
+
     pub(super) fn closed(&mut self, circuit: CircuitId) {
         if let Some(key) = self.circuits.remove(&circuit)
             && self.open.get(&key) == Some(&circuit)

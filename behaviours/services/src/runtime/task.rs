@@ -2,14 +2,17 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use fog_base::{NodeId, Now, UnixMillis};
 use fog_circuits::{CircuitId, Circuits, End, Event, Hop, Isolation, Open, Side, Target, VirtualRole};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     Command, Config, Counts, Found, Hosted, Keep, Network, Wanted,
@@ -20,7 +23,7 @@ use super::{
 use crate::core::{
     circuit::{Circuit, Purpose},
     client::{self, Client, Connect, ConnectionId, Failure},
-    descriptor::ClientSecret,
+    descriptor::{ClientKey, ClientSecret},
     pow::{Equihash, Work},
     relay::{self, Relay},
     service::{self, Service},
@@ -29,6 +32,12 @@ use crate::core::{
 
 /// How often it looks who left, at least.
 const TICK: Duration = Duration::from_millis(500);
+/// Proofs of work that are made at a time; each has a core.
+const SOLVERS: usize = 2;
+/// Circuits that wait for the first relay to be known.
+const MAX_EARLY: usize = 256;
+/// Nonces that are tried for one, ten milliseconds each: a minute, which is all that a connection may take.
+const MAX_TRIES: u32 = 6_000;
 
 /// What ended on another thread.
 enum Done {
@@ -52,13 +61,31 @@ pub(super) struct Task<K> {
     /// Circuits that could not be asked for.
     unbuilt: VecDeque<(Owner, Circuit)>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Services that are removed, until what they wrote last is written.
+    removing: BTreeMap<u64, oneshot::Sender<()>>,
+    /// Circuits that were asked for before any relay was known.
+    early: Vec<Wish>,
+    /// Proofs of work at a time.
+    solvers: Arc<Semaphore>,
     seeds: u64,
 }
+
+/// A circuit that somebody wants.
+type Wish = (Owner, Circuit, NodeId, (Purpose, Isolation));
 
 #[expect(clippy::disallowed_methods, reason = "this is where the cores' clock is read")]
 fn clock() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { mono: Instant::now(), unix: UnixMillis(0).plus(unix) }
+}
+
+/// Whom a service admits; with anybody, itself too, as it must be able to test itself.
+fn admitted(mut clients: Vec<ClientKey>, probe: &ClientSecret) -> Option<Vec<ClientKey>> {
+    if clients.is_empty() {
+        return None;
+    }
+    clients.push(probe.public());
+    Some(clients)
 }
 
 impl<K: Keep> Task<K> {
@@ -78,17 +105,25 @@ impl<K: Keep> Task<K> {
             served: BTreeMap::new(),
             unbuilt: VecDeque::new(),
             running: FuturesUnordered::new(),
+            removing: BTreeMap::new(),
+            early: Vec::new(),
+            solvers: Arc::new(Semaphore::new(SOLVERS)),
             seeds: 0,
         }
     }
 
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+    pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Command>, waiting: Arc<AtomicUsize>) {
         loop {
             self.pump();
             let due = self.due(clock());
             tokio::select! {
                 command = queue.recv() => match command {
-                    Some(command) => self.handle(command),
+                    Some(command) => {
+                        if matches!(command, Command::Event(Event::Message { .. })) {
+                            waiting.fetch_sub(1, Ordering::Relaxed);
+                        }
+                        self.handle(command);
+                    }
                     None => return,
                 },
                 Some(done) = self.running.next(), if !self.running.is_empty() => self.handle_done(done),
@@ -123,13 +158,22 @@ impl<K: Keep> Task<K> {
             Command::Network(network) => self.set_network(network, now),
             Command::Connect(wanted, reply) => self.connect(wanted, reply, now),
             Command::Lookup { address, client, reply } => {
-                let connect = Connect { client, lookup: true, ..Connect::to(address, None) };
+                let connect = Connect { client, lookup: true, fresh: true, ..Connect::to(address, None) };
                 let id = self.client.connect(connect, now);
                 self.sessions.begin(id, Making::Lookup(reply));
             }
             Command::Host(hosted) => self.host(*hosted, now),
-            Command::Remove(number) => {
-                self.hosts.remove(&number);
+            Command::Renew { address, isolation, client } => {
+                self.sessions.renew(&Key::new(&address, isolation, client.as_ref()));
+            }
+            Command::Remove(number, reply) => {
+                let is_writing = self.hosts.remove(&number).is_some_and(|host| host.is_writing());
+                if is_writing {
+                    self.removing.insert(number, reply);
+                } else {
+                    // Whoever asked may have left.
+                    let _left = reply.send(());
+                }
                 let served: Vec<_> = self.served.iter().filter(|(_, of)| **of == number).map(|(id, _)| *id).collect();
                 for id in self.table.remove_all(Owner::Service(number)).into_iter().chain(served) {
                     self.served.remove(&id);
@@ -138,7 +182,8 @@ impl<K: Keep> Task<K> {
             }
             Command::Admit(number, clients) => {
                 if let Some(host) = self.hosts.get_mut(&number) {
-                    host.service.set_clients((!clients.is_empty()).then_some(clients), now);
+                    let clients = admitted(clients, &host.probe);
+                    host.service.set_clients(clients, now);
                 }
             }
             Command::Status(reply) => {
@@ -178,17 +223,22 @@ impl<K: Keep> Task<K> {
             relay.set_rings(network.rings);
         }
         self.hops = network.relays.into_iter().map(|hop| (hop.relay.id, hop)).collect();
+        if !self.hops.is_empty() {
+            for (owner, circuit, relay, wanted) in std::mem::take(&mut self.early) {
+                self.open(owner, circuit, &relay, wanted);
+            }
+        }
     }
 
     fn host(&mut self, hosted: Hosted, now: Now) {
         let Hosted { number, identity, target, port, clients, rows } = hosted;
-        let config =
-            service::Config { clients: (!clients.is_empty()).then_some(clients), ..service::Config::default() };
+        let probe = ClientSecret::from_bytes(self.seed());
+        let config = service::Config { clients: admitted(clients, &probe), ..service::Config::default() };
         let rows = rows.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         let seed = self.seed();
         let mut service = Service::new(config, identity, self.config.calendar, rows, seed, now);
         service.set_view(self.view.clone(), now);
-        self.hosts.insert(number, Host::new(service, target, port));
+        self.hosts.insert(number, Host::new(service, target, port, probe));
     }
 
     fn connect(
@@ -297,6 +347,9 @@ impl<K: Keep> Task<K> {
     fn handle_done(&mut self, done: Done) {
         match done {
             Done::Written(number) => {
+                if let Some(reply) = self.removing.remove(&number) {
+                    let _left = reply.send(());
+                }
                 if let Some(host) = self.hosts.get_mut(&number) {
                     host.handle_written();
                 }
@@ -335,6 +388,10 @@ impl<K: Keep> Task<K> {
     }
 
     fn open(&mut self, owner: Owner, circuit: Circuit, relay: &NodeId, (wanted, isolation): (Purpose, Isolation)) {
+        if self.hops.is_empty() && self.early.len() < MAX_EARLY {
+            // Nothing is known yet, which is no relay's fault.
+            return self.early.push((owner, circuit, *relay, (wanted, isolation)));
+        }
         let Some(hop) = self.hops.get(relay).cloned() else { return self.unbuilt.push_back((owner, circuit)) };
         let open = Open { purpose: purpose(wanted), end: End::Relay(hop), isolation, hops: self.config.hops };
         let id = self.circuits.open(open);
@@ -365,9 +422,12 @@ impl<K: Keep> Task<K> {
             Output::Send(circuit, message) => self.send(Owner::Client, circuit, &message),
             Output::Close(circuit) => self.close(Owner::Client, circuit),
             Output::Solve { connection, key, seed, effort, nonce } => {
-                let solve =
-                    move || Work::make(&Equihash, &key, &seed, effort, nonce, effort.saturating_mul(32).max(256));
+                let tries = effort.saturating_mul(32).clamp(256, MAX_TRIES);
+                let solve = move || Work::make(&Equihash, &key, &seed, effort, nonce, tries);
+                let solvers = Arc::clone(&self.solvers);
                 self.running.push(Box::pin(async move {
+                    // Never closed.
+                    let _permit = solvers.acquire_owned().await;
                     Done::Solved(connection, tokio::task::spawn_blocking(solve).await.ok().flatten())
                 }));
             }
@@ -428,14 +488,20 @@ impl<K: Keep> Task<K> {
                     Done::Written(number)
                 }));
             }
-            Output::Accept { circuit, keys, .. } => {
+            Output::Accept { circuit, keys, stream } => {
                 let Some(id) = self.table.id(owner, circuit) else { return };
                 self.table.remove(id);
+                if stream.is_some() {
+                    // Not served yet (README): who asks for it must not wait for an answer.
+                    return self.circuits.close(id);
+                }
                 self.circuits.add_virtual_hop(id, VirtualRole::Service, &keys.seed, &keys.transcript);
                 self.served.insert(id, number);
             }
             Output::Probe(address, point) => {
-                let connect = Connect { fresh: true, through: Some(point), ..Connect::to(address, None) };
+                // For a service that admits everybody the key opens nothing.
+                let client = self.hosts.get(&number).map(|host| host.probe.clone());
+                let connect = Connect { client, fresh: true, through: Some(point), ..Connect::to(address, None) };
                 let id = self.client.connect(connect, clock());
                 self.sessions.begin(id, Making::Probe(number));
             }

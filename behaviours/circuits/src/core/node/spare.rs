@@ -12,6 +12,8 @@ use crate::core::{
 
 /// After a spare circuit could not be built, so long none is tried.
 const PAUSE: Duration = Duration::from_secs(10);
+/// A rendezvous without streams is closed after so long.
+const RENDEZVOUS_IDLE: Duration = Duration::from_secs(120);
 
 impl Core {
     pub(super) fn tick(&mut self, now: Now) {
@@ -32,6 +34,9 @@ impl Core {
         let is_spare =
             |circuit: &&Circuit| matches!(circuit, Circuit::Client(circuit) if circuit.purpose == Purpose::Spare);
         for _ in self.circuits.values().filter(is_spare).count()..self.config.spares {
+            if self.counts().own >= self.config.max_own {
+                return;
+            }
             let circuit = ClientCircuit::new(Purpose::Spare, None, Isolation::default(), hops, now.mono);
             let id = self.insert(Circuit::Client(Box::new(circuit)));
             self.start(id, now);
@@ -50,6 +55,9 @@ impl Core {
                 let is_over =
                     circuit.purpose == Purpose::General && circuit.used.is_some_and(|used| since(used) > dirty);
                 let has_streams = circuit.edge.streams().next().is_some();
+                // Whoever is at the other end of a rendezvous may be a stranger, who could have as many of them as there is room for.
+                let is_rendezvous = matches!(circuit.purpose, Purpose::Rendezvous | Purpose::ServiceRendezvous);
+                let idle = if is_rendezvous { idle.min(RENDEZVOUS_IDLE) } else { idle };
                 circuit.is_open() && !has_streams && (is_over || since(circuit.last_used) > idle)
             }
             Circuit::Relay(circuit) => since(circuit.last_used) > idle * 2,

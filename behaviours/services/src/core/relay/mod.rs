@@ -204,7 +204,7 @@ impl Relay {
             }
             (None, Message::Introduce1(_)) => Ok(Use::Introduces(1)),
             (Some(Use::Introduces(n)), Message::Introduce1(_)) if n < INTRODUCTIONS => Ok(Use::Introduces(n + 1)),
-            (None | Some(Use::Introduced), Message::EstablishIntro(_)) => Ok(Use::Introduced),
+            (None, Message::EstablishIntro(_)) => Ok(Use::Introduced),
             (None, Message::EstablishRendezvous(_)) => Ok(Use::Waits),
             (None, Message::Rendezvous1(..)) => Ok(Use::Joined),
             _ => Err(Reject::Unexpected),

@@ -15,12 +15,23 @@ use zeroize::Zeroizing;
 use crate::core::{bytes::Reader, handshake::PointKeys, period::Period, replay::Tag};
 
 /// A change to what is on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Row {
     /// This value under this key.
     Put(Vec<u8>, Zeroizing<Vec<u8>>),
     /// Nothing any more under keys that begin so.
     DeletePrefix(Vec<u8>),
+}
+
+impl std::fmt::Debug for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The values are secret.
+        let (name, key) = match self {
+            Self::Put(key, _) => ("Put", key),
+            Self::DeletePrefix(prefix) => ("DeletePrefix", prefix),
+        };
+        f.debug_tuple(name).field(key).finish()
+    }
 }
 
 /// An introduction point as it is kept.
