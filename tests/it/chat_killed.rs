@@ -84,6 +84,8 @@ fn a_room_of_clients_that_know_no_address_of_each_other_goes_through_relays(net:
     for index in [ADA, BOB] {
         ok(ok(net.nodes[index].client()).chat_join("#meet", Some("correct horse")));
     }
+    // Nothing tells a member who hears it: for a few heartbeats of gossip, that the relays know where this room is heard.
+    thread::sleep(Duration::from_secs(3));
     let mut accepted = Vec::new();
     for (round, writer) in [ADA, BOB, ADA, BOB].into_iter().enumerate() {
         if round >= 2 {
@@ -91,6 +93,7 @@ fn a_room_of_clients_that_know_no_address_of_each_other_goes_through_relays(net:
             let listener = ADA + BOB - writer;
             net.nodes[listener].kill();
             ok(net.nodes[listener].start());
+            thread::sleep(Duration::from_secs(3));
         }
         let text = format!("through relays {round}");
         let sent = ok(ok(net.nodes[writer].client()).chat_send("#meet", &text, "auto", Some(PATIENCE)));

@@ -135,7 +135,10 @@ fn six_hosts_find_each_other_by_beacon_alone_while_a_seventh_floods_forges_and_r
     drop(attacker);
     for host in &hosts {
         let log = std::fs::read_to_string(host.data_dir.with_extension("log")).expect("a log");
-        assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+        // libp2p warns of each message that is published twice, which is how gossip is tried again.
+        let is_usual = |line: &&str| line.contains("Not publishing a message that has already been published");
+        let mut lines = log.lines().filter(|line| !is_usual(line));
+        assert!(!lines.any(|line| line.contains("WARN") || line.contains("ERROR")), "{log}");
     }
 }
 

@@ -142,10 +142,16 @@ async fn a_refused_stream_says_so_and_a_half_closed_one_goes_on() {
     let mut question = String::new();
     timeout(PATIENCE, there.read_to_string(&mut question)).await.unwrap().unwrap();
     there.write_all(b"answer").await.unwrap();
+    there.shutdown().await.unwrap();
     drop(there);
     let mut answer = String::new();
     timeout(PATIENCE, half.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert_eq!((question.as_str(), answer.as_str()), ("question", "answer"));
+    // What is dropped before its end is no whole.
+    let mut cut = circuits.connect(host(), Isolation::default(), vec![]);
+    drop(net.nodes[3].until(inbound).await.accept());
+    let error = timeout(PATIENCE, cut.read_u8()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,8 +35,10 @@ use crate::core::{
 };
 use task::Task;
 
-/// Messages of circuits that wait for the task. What else waits is bounded by circuits, and by those who wait for an answer.
+/// Messages of circuits that wait for the task.
 const MAX_MESSAGES: usize = 4096;
+/// All that waits for it. Beyond messages that is what is told of circuits, of which a node has fewer at a time, and what somebody awaits.
+const QUEUE: usize = 65_536;
 
 /// What the node knows of the network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -151,19 +153,15 @@ enum Command {
 /// Services and connections to services. Cheap to copy; the task ends when the last of these is dropped.
 #[derive(Debug, Clone)]
 pub struct Services {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::Sender<Command>,
     /// Messages that wait.
     waiting: Arc<AtomicUsize>,
 }
 
 impl Services {
     /// Starts the task, within a tokio runtime.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "messages are counted; what else waits is bounded where it comes from"
-    )]
     pub fn start<K: Keep>(config: Config, circuits: Circuits, keep: Arc<K>) -> Self {
-        let (commands, queue) = mpsc::unbounded_channel();
+        let (commands, queue) = mpsc::channel(QUEUE);
         let waiting = Arc::<AtomicUsize>::default();
         tokio::spawn(Task::new(config, circuits, keep).run(queue, Arc::clone(&waiting)));
         Self { commands, waiting }
@@ -172,13 +170,16 @@ impl Services {
     /// An event of circuits, in order. False if it is a message and too many wait: its circuit is to be closed. That a circuit is there, or gone, is
     /// always taken.
     pub fn handle(&self, event: Event) -> bool {
-        if matches!(event, Event::Message { .. }) {
-            if self.waiting.load(Ordering::Relaxed) >= MAX_MESSAGES {
-                return false;
-            }
-            self.waiting.fetch_add(1, Ordering::Relaxed);
+        let is_message = matches!(event, Event::Message { .. });
+        if is_message && self.waiting.load(Ordering::Relaxed) >= MAX_MESSAGES {
+            return false;
         }
-        self.commands.send(Command::Event(event)).is_ok()
+        self.waiting.fetch_add(usize::from(is_message), Ordering::Relaxed);
+        let is_taken = self.commands.try_send(Command::Event(event)).is_ok();
+        if !is_taken {
+            self.waiting.fetch_sub(usize::from(is_message), Ordering::Relaxed);
+        }
+        is_taken
     }
 
     /// The network changed, or an epoch began.
@@ -236,7 +237,7 @@ impl Services {
 
     fn send(&self, command: Command) {
         // The task ends with the node: then nobody needs it.
-        let _ended = self.commands.send(command);
+        let _ended = self.commands.try_send(command);
     }
 }
 

@@ -112,7 +112,7 @@ impl<K: Keep> Task<K> {
         }
     }
 
-    pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Command>, waiting: Arc<AtomicUsize>) {
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>, waiting: Arc<AtomicUsize>) {
         loop {
             self.pump();
             let due = self.due(clock());
