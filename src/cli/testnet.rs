@@ -71,7 +71,7 @@ pub(super) struct DemoFlags {
 /// Flags of `sim`.
 #[derive(Debug, Args)]
 pub(super) struct SimFlags {
-    /// How many relays; for `chat`, people: 20 to 500
+    /// How many relays
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     peers: usize,
     /// Where all randomness comes from: one seed, one report
@@ -89,9 +89,6 @@ pub(super) struct SimFlags {
     /// VRF keys that `ground-keys` tries (a million take a minute or two)
     #[arg(long, value_name = "K", default_value_t = 20_000)]
     keys: u32,
-    /// How many worlds of `chat`
-    #[arg(long, value_name = "W", default_value_t = 1)]
-    seeds: u32,
     /// A tenth of the runs, in a tenth of the time
     #[arg(long)]
     quick: bool,
@@ -192,7 +189,6 @@ fn simulate(flags: &SimFlags, json: bool) -> Result<(), CliError> {
         shares: flags.share.clone(),
         scenarios: flags.scenario.clone(),
         keys: flags.keys,
-        seeds: flags.seeds,
         quick: flags.quick,
     };
     let report = sim::run(&options, &mut shown).map_err(failure)?;

@@ -10,7 +10,6 @@
 
 mod captured;
 mod chance;
-mod chat;
 mod conduct;
 mod flood;
 mod guards;
@@ -35,7 +34,7 @@ use crate::{Check, Error};
 /// What is simulated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Relays in the network, 60 to 20,000; of `chat` alone, the people, 20 to 500.
+    /// Relays in the network, 60 to 20,000.
     pub peers: usize,
     /// Where all randomness comes from.
     pub seed: u64,
@@ -47,8 +46,6 @@ pub struct Options {
     pub scenarios: Vec<String>,
     /// Keys that `ground-keys` tries.
     pub keys: u32,
-    /// Worlds of `chat`.
-    pub seeds: u32,
     /// A tenth of the runs: the same bounds, in a tenth of the time, with wider intervals.
     pub quick: bool,
 }
@@ -62,7 +59,6 @@ impl Default for Options {
             shares: vec![0.05, 0.10, 0.20, 0.33],
             scenarios: vec!["all".into()],
             keys: 20_000,
-            seeds: 1,
             quick: false,
         }
     }
@@ -89,13 +85,10 @@ impl Report {
     }
 }
 
-/// Its peers are people, not relays.
-const CHAT: &str = "chat";
-
 type Scenario = fn(&Run<'_>) -> Vec<Check>;
 
 /// A scenario that can be run: its name, and what it shows.
-const TABLE: [(&str, &str, Scenario); 20] = [
+const TABLE: [(&str, &str, Scenario); 19] = [
     ("captured-paths", "an adversary with a share of the weight holds all three mixes of a path", captured::run),
     ("sybil-flood", "ten times as many relays without stake", flood::run),
     ("seats", "seats won against weight", lottery::seats),
@@ -115,7 +108,6 @@ const TABLE: [(&str, &str, Scenario); 20] = [
     ("partition", "two halves that do not reach each other", replication::partition),
     ("eclipse", "a joining node whose peers show it an old network", replication::eclipse),
     ("churn", "full nodes that come and go", replication::churn),
-    (CHAT, "rooms, groups and direct messages: loss, churn, wrong clocks, authors that lie", chat::run),
 ];
 
 /// The scenarios, in the order in which `all` runs them: name, and what it shows.
@@ -138,12 +130,8 @@ pub fn run(options: &Options, done: &mut dyn FnMut(&Check)) -> Result<Report, Er
 
 fn check(options: &Options) -> Result<Vec<(&'static str, &'static str, Scenario)>, Error> {
     let refused = |text: String| Err(Error::Plan(text));
-    let (least, most) = if options.scenarios.as_slice() == [CHAT] { (20, chat::MOST_PEERS) } else { (60, 20_000) };
-    if !(least..=most).contains(&options.peers) {
-        return refused(format!("this simulation has {least} to {most} peers, not {}", options.peers));
-    }
-    if !(1..=100_000).contains(&options.seeds) {
-        return refused("there are 1 to 100,000 worlds of chat".into());
+    if !(60..=20_000).contains(&options.peers) {
+        return refused(format!("a simulation has 60 to 20,000 peers, not {}", options.peers));
     }
     if options.epochs == Some(0) || options.epochs > Some(1_000_000) {
         return refused("a simulation has 1 to 1,000,000 epochs".into());
