@@ -261,6 +261,14 @@ impl EventLoop {
         let counts = desk.circuits.counts();
         metrics.gauge("circuits_own", "Circuits that this node built", counts.own as f64);
         metrics.gauge("circuits_relayed", "Circuits of others through this node", counts.relayed as f64);
+        let services = desk.services.counts();
+        let (descriptors, points, waiting) = services.held;
+        metrics.gauge("service_sessions", "Open connections of this node to services", services.sessions as f64);
+        metrics.gauge("service_descriptors", "Descriptors kept for others", descriptors as f64);
+        metrics.gauge("service_points", "Services of others that are introduced here", points as f64);
+        metrics.gauge("service_waiting", "Clients of others that wait here for a service", waiting as f64);
+        let refused: Vec<_> = services.rejects.into_iter().map(|(reason, n)| (reason.to_owned(), n)).collect();
+        metrics.counters("service_refused", "Messages about services that were refused", "reason", refused);
         let (begun, refused, broken) = desk.requests.counts();
         metrics.counter("proxy_requests", "Streams that programs asked for", begun);
         metrics.counter("proxy_refused", "Of those, refused", refused);

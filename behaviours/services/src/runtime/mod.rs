@@ -13,7 +13,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -147,7 +147,6 @@ enum Command {
     Renew { address: Address, isolation: Isolation, client: Option<ClientKey> },
     Admit(u64, Vec<ClientKey>),
     Status(oneshot::Sender<Vec<(u64, Status)>>),
-    Counts(oneshot::Sender<Counts>),
 }
 
 /// Services and connections to services. Cheap to copy; the task ends when the last of these is dropped.
@@ -156,15 +155,17 @@ pub struct Services {
     commands: mpsc::Sender<Command>,
     /// Messages that wait.
     waiting: Arc<AtomicUsize>,
+    counts: Arc<Mutex<Counts>>,
 }
 
 impl Services {
     /// Starts the task, within a tokio runtime.
     pub fn start<K: Keep>(config: Config, circuits: Circuits, keep: Arc<K>) -> Self {
         let (commands, queue) = mpsc::channel(QUEUE);
-        let waiting = Arc::<AtomicUsize>::default();
-        tokio::spawn(Task::new(config, circuits, keep).run(queue, Arc::clone(&waiting)));
-        Self { commands, waiting }
+        let (waiting, counts) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Counts>>::default());
+        let task = Task::new(config, circuits, keep, Arc::clone(&counts));
+        tokio::spawn(task.run(queue, Arc::clone(&waiting)));
+        Self { commands, waiting, counts }
     }
 
     /// An event of circuits, in order. False if it is a message and too many wait: its circuit is to be closed. That a circuit is there, or gone, is
@@ -224,9 +225,9 @@ impl Services {
         self.ask(Command::Status).await.unwrap_or_default()
     }
 
-    /// What was refused, and what is held for others.
-    pub async fn counts(&self) -> Counts {
-        self.ask(Command::Counts).await.unwrap_or_default()
+    /// What was refused, and what is held for others; half a second old at most.
+    pub fn counts(&self) -> Counts {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {

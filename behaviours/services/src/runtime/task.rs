@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -63,6 +63,10 @@ pub(super) struct Task<K> {
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Services that are removed, until what they wrote last is written.
     removing: BTreeMap<u64, oneshot::Sender<()>>,
+    /// When it looks next, however much comes until then.
+    tick: Instant,
+    /// What is counted, for the node's metrics.
+    told: Arc<Mutex<Counts>>,
     /// Circuits that were asked for before any relay was known.
     early: Vec<Wish>,
     /// Proofs of work at a time.
@@ -89,7 +93,7 @@ fn admitted(mut clients: Vec<ClientKey>, probe: &ClientSecret) -> Option<Vec<Cli
 }
 
 impl<K: Keep> Task<K> {
-    pub(super) fn new(config: Config, circuits: Circuits, keep: Arc<K>) -> Self {
+    pub(super) fn new(config: Config, circuits: Circuits, keep: Arc<K>, told: Arc<Mutex<Counts>>) -> Self {
         let client = Client::new(config.calendar, *blake3::keyed_hash(&config.seed, b"client").as_bytes());
         Self {
             client,
@@ -106,6 +110,8 @@ impl<K: Keep> Task<K> {
             unbuilt: VecDeque::new(),
             running: FuturesUnordered::new(),
             removing: BTreeMap::new(),
+            tick: clock().mono,
+            told,
             early: Vec::new(),
             solvers: Arc::new(Semaphore::new(SOLVERS)),
             seeds: 0,
@@ -135,11 +141,12 @@ impl<K: Keep> Task<K> {
     fn due(&self, now: Now) -> Instant {
         let hosts = self.hosts.values().filter_map(|host| host.service.poll_timeout(now));
         let others = [self.client.poll_timeout(), self.relay.as_ref().and_then(Relay::poll_timeout)];
-        hosts.chain(others.into_iter().flatten()).min().unwrap_or(now.mono + TICK).min(now.mono + TICK)
+        hosts.chain(others.into_iter().flatten()).chain([self.tick]).min().unwrap_or(self.tick)
     }
 
     fn handle_timeout(&mut self) {
         let now = clock();
+        self.tick = now.mono + TICK;
         for id in self.sessions.abandoned() {
             self.sessions.end(id);
             self.client.cancel(id);
@@ -149,6 +156,7 @@ impl<K: Keep> Task<K> {
         if let Some(relay) = &mut self.relay {
             relay.handle_timeout(self.config.calendar.epoch(now.unix), now);
         }
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = self.counts();
     }
 
     fn handle(&mut self, command: Command) {
@@ -191,7 +199,6 @@ impl<K: Keep> Task<K> {
                 // Whoever asked may have left.
                 let _left = reply.send(all);
             }
-            Command::Counts(reply) => drop(reply.send(self.counts())),
         }
     }
 
