@@ -4,7 +4,7 @@
 # takes no time, when everything is present.
 set -eu
 
-RUST_NEEDED=1.89
+RUST_NEEDED=1.95
 
 say() { printf '%s\n' "$*" >&2; }
 

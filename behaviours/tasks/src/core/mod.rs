@@ -1,0 +1,4 @@
+//! Everything that is decided: no IO, no clock, no ambient randomness, no threads that would show in a result.
+
+pub mod outcome;
+pub mod work;
