@@ -14,6 +14,7 @@ use std::{
 
 use fog_base::{Network, relay::Roles};
 use fog_circuits::ExitPolicy;
+use fog_tasks::core::harvest::Preferences;
 use libp2p::Multiaddr;
 
 pub use self::layers::{ConfigError, Key, Layers, Origin};
@@ -66,9 +67,46 @@ keys! {
     RELAYS "limits.relays" "a number from 1 to 1000000"
     EXIT_POLICY "exit.policy" "rules in order, such as `accept 80, accept 443, reject *`"
     EXIT_PRIVATE "exit.private" "true or false"
+    WORKER_RUN_ON_BATTERIES "worker.run_on_batteries" "true or false"
+    WORKER_BATTERY_CHARGE_MIN_PCT "worker.battery_charge_min_pct" "a number from 0 to 100"
+    WORKER_BATTERY_MAX_TEMPERATURE_C "worker.battery_max_temperature_c" "degrees Celsius, from 1 to 150"
+    WORKER_MAX_TEMPERATURE_C "worker.max_temperature_c" "degrees Celsius, from 1 to 150"
+    WORKER_RUN_IF_USER_ACTIVE "worker.run_if_user_active" "true or false"
+    WORKER_IDLE_TIME_TO_RUN_MIN "worker.idle_time_to_run_min" "minutes, from 0 to 10080"
+    WORKER_SUSPEND_IF_NO_RECENT_INPUT_MIN "worker.suspend_if_no_recent_input_min" "minutes, from 0 to 10080"
+    WORKER_SUSPEND_CPU_USAGE_PCT "worker.suspend_cpu_usage_pct" "a number from 0 to 100"
+    WORKER_SUSPEND_MEMORY_PRESSURE_PCT "worker.suspend_memory_pressure_pct" "a number from 0 to 100"
+    WORKER_START_CPU_PRESSURE_PCT "worker.start_cpu_pressure_pct" "a number from 0 to 100"
+    WORKER_START_IO_PRESSURE_PCT "worker.start_io_pressure_pct" "a number from 0 to 100"
+    WORKER_MAX_NCPUS_PCT "worker.max_ncpus_pct" "a number from 1 to 100"
+    WORKER_RAM_MAX_USED_BUSY_FRAC "worker.ram_max_used_busy_frac" "a number from 0 to 1"
+    WORKER_RAM_MAX_USED_IDLE_FRAC "worker.ram_max_used_idle_frac" "a number from 0 to 1"
+    WORKER_SLOT_MEMORY_MIB "worker.slot_memory_mib" "a number from 1 to 1048576"
+    WORKER_DISK_MIN_FREE_GB "worker.disk_min_free_gb" "a number from 0 to 1000000"
+    WORKER_NETWORK_WIFI_ONLY "worker.network_wifi_only" "true or false"
+    WORKER_RUN_IF_METERED "worker.run_if_metered" "true or false"
+    WORKER_START_HOUR "worker.start_hour" "hours, from 0 to 24"
+    WORKER_END_HOUR "worker.end_hour" "hours, from 0 to 24"
+    WORKER_MONDAY "worker.monday" "hours such as 22:00-06:30, always or never"
+    WORKER_TUESDAY "worker.tuesday" "hours such as 22:00-06:30, always or never"
+    WORKER_WEDNESDAY "worker.wednesday" "hours such as 22:00-06:30, always or never"
+    WORKER_THURSDAY "worker.thursday" "hours such as 22:00-06:30, always or never"
+    WORKER_FRIDAY "worker.friday" "hours such as 22:00-06:30, always or never"
+    WORKER_SATURDAY "worker.saturday" "hours such as 22:00-06:30, always or never"
+    WORKER_SUNDAY "worker.sunday" "hours such as 22:00-06:30, always or never"
+    WORKER_CONTINUE_AFTER_S "worker.continue_after_s" "whole seconds, from 0 to 86400"
+    WORKER_MAX_SUSPEND_TIME_S "worker.max_suspend_time_s" "whole seconds, from 0 to 86400"
+    WORKER_MAX_VACATE_TIME_S "worker.max_vacate_time_s" "whole seconds, from 0 to 86400"
+    WORKER_RATE "worker.rate" "micro-credits, from 0 to 1000000000000"
+    WORKER_FEATURES "worker.features" "names such as gpu:cuda"
+    WORKER_FAMILY "worker.family" "1 to 64 bytes"
+    WORKER_MEMORY_MIB "worker.memory_mib" "a number from 1 to 4096"
+    WORKER_CACHE_MIB "worker.cache_mib" "a number from 1 to 1048576"
+    WORKER_MILLIWATTS "worker.milliwatts" "a number from 0 to 10000000"
     LOSS "faults.loss" "a fraction from 0 to 1"
     DELAY_MS "faults.delay_ms" "a number from 0 to 600000"
     REORDER "faults.reorder" "a fraction from 0 to 1"
+    RESULTS "faults.results" "right, wrong or colluding"
 }
 
 /// The name of the file that is looked for in the data directory.
@@ -159,6 +197,45 @@ pub struct Faults {
     pub delay: Duration,
     /// The fraction of packets that are overtaken by later ones.
     pub reorder: f64,
+    /// What this worker says that tasks gave.
+    pub results: Results,
+}
+
+/// Whether a worker lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Results {
+    /// It does not.
+    #[default]
+    Right,
+    /// It says something of its own.
+    Wrong,
+    /// It says what all that collude say.
+    Colluding,
+}
+
+impl Results {
+    /// All of them, with their names.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Right, "right"), (Self::Wrong, "wrong"), (Self::Colluding, "colluding")];
+}
+
+/// What this node is as a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerConfig {
+    /// When and how much.
+    pub preferences: Preferences,
+    /// Micro-credits for 10⁹ units of fuel.
+    pub rate: u64,
+    /// What it has beside WebAssembly.
+    pub features: Vec<String>,
+    /// Whose it is.
+    pub family: Option<String>,
+    /// The most memory of one task.
+    pub memory_mib: u64,
+    /// Modules and inputs that are kept.
+    pub cache_mib: u64,
+    /// What a busy processor takes.
+    pub milliwatts: u32,
 }
 
 impl Faults {
@@ -221,6 +298,8 @@ pub struct Config {
     pub json: bool,
     /// Bounds.
     pub limits: Limits,
+    /// What it is as a worker.
+    pub worker: WorkerConfig,
     /// Injected faults.
     pub faults: Faults,
 }
@@ -293,6 +372,7 @@ impl Config {
             timeout: layers.parse(key::TIMEOUT, |text| within(text, 1..=86_400).map(Duration::from_secs))?,
             json: truth(key::JSON)?.unwrap_or(false),
             limits: limits(layers)?,
+            worker: worker(layers)?,
             faults: faults(layers)?,
         })
     }
@@ -400,6 +480,48 @@ fn log_level(text: &str) -> Option<String> {
     tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned())
 }
 
+fn worker(layers: &Layers) -> Result<WorkerConfig, ConfigError> {
+    let mut given = serde_json::Map::new();
+    for key in KEYS {
+        let Some(name) = key.name.strip_prefix("worker.") else { continue };
+        // Those that are not preferences are read below.
+        let Some(value) = layers.parse(*key, |text| preference(name, text))?.flatten() else { continue };
+        given.insert(name.to_owned(), value);
+    }
+    let preferences = serde_json::from_value(given.into()).map_err(|error| ConfigError::Conflict {
+        message: format!("`[worker]` cannot be followed: {error}"),
+        hint: "fog.example.toml shows every key".into(),
+    })?;
+    let is_name = |text: &str| (1..=64).contains(&text.len()) && !text.chars().any(char::is_control);
+    let mut features = layers.parse_list(key::WORKER_FEATURES, |text| fog_tasks::core::terms::is_feature(text).then(|| text.to_owned()))?;
+    if let Some(features) = &mut features {
+        features.sort();
+        features.dedup();
+    }
+    Ok(WorkerConfig {
+        preferences,
+        rate: number(layers, key::WORKER_RATE, 0..=1_000_000_000_000, 1_000)?,
+        features: features.unwrap_or_default(),
+        family: layers.parse(key::WORKER_FAMILY, |text| is_name(text).then(|| text.to_owned()))?,
+        memory_mib: number(layers, key::WORKER_MEMORY_MIB, 1..=4096, 1024)?,
+        cache_mib: number(layers, key::WORKER_CACHE_MIB, 1..=1024 * 1024, 256)?,
+        milliwatts: number(layers, key::WORKER_MILLIWATTS, 0..=10_000_000, 0)?,
+    })
+}
+
+/// The value of a preference; nothing for a key of `[worker]` that is none, an error if no preference takes it.
+fn preference(name: &str, text: &str) -> Option<Option<serde_json::Value>> {
+    let known = serde_json::to_value(Preferences::default()).ok()?;
+    if known.get(name).is_none() && !name.ends_with("day") {
+        return Some(None);
+    }
+    let value: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|_| text.into());
+    let alone = serde_json::Map::from_iter([(name.to_owned(), value.clone())]);
+    let preferences: Preferences = serde_json::from_value(alone.into()).ok()?;
+    preferences.check().ok()?;
+    Some(Some(value))
+}
+
 fn limits(layers: &Layers) -> Result<Limits, ConfigError> {
     const LARGEST_MIB: u64 = 1024 * 1024;
     let default = Limits::default();
@@ -423,6 +545,7 @@ fn faults(layers: &Layers) -> Result<Faults, ConfigError> {
         loss: number(layers, key::LOSS, 0.0..=1.0, 0.0)?,
         delay: Duration::from_millis(number(layers, key::DELAY_MS, 0..=600_000, 0)?),
         reorder: number(layers, key::REORDER, 0.0..=1.0, 0.0)?,
+        results: layers.parse(key::RESULTS, |text| by_name(&Results::ALL, text))?.unwrap_or_default(),
     })
 }
 

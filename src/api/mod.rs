@@ -21,6 +21,7 @@ mod relays;
 mod reputation;
 mod services;
 mod status;
+mod tasks;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -43,6 +44,7 @@ pub use self::{
     openapi::document,
     peers::ConnectRequest,
     services::{ServiceAdd, ServiceClient, ServiceLookup, ServiceName},
+    tasks::{TaskLogs, TaskOutput, TaskWait},
 };
 use crate::node::handle::NodeHandle;
 
@@ -127,6 +129,7 @@ fn router(api: Api) -> Router {
         .merge(chat::routes())
         .merge(files::routes())
         .merge(services::routes())
+        .merge(tasks::routes())
         .route("/v1/mix/send", post(mix::send))
         .route("/v1/mix/ping", post(mix::ping))
         .route("/v1/mix/recv", post(mix::receive))

@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::{chat, error, files, health, metrics, mix, peers, relays, reputation, services, status};
+use super::{chat, error, files, health, metrics, mix, peers, relays, reputation, services, status, tasks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,7 +20,9 @@ use super::{chat, error, files, health, metrics, mix, peers, relays, reputation,
         chat::status, chat::conversations, chat::send, chat::history, chat::events, chat::join, chat::leave, chat::read, chat::create, chat::invite, chat::accept,
         chat::remove, chat::role, chat::members, chat::contacts, chat::add_contact, chat::verify, chat::policy, chat::block, chat::why, chat::panic,
         files::list, files::send, files::fetch,
-        services::circuits, services::requests, services::list, services::add, services::remove, services::lookup, services::authorize, services::client_key
+        services::circuits, services::requests, services::list, services::add, services::remove, services::lookup, services::authorize, services::client_key,
+        tasks::list, tasks::submit, tasks::batch, tasks::explain, tasks::show, tasks::wait, tasks::logs, tasks::output, tasks::cancel,
+        tasks::worker, tasks::pause, tasks::resume, tasks::topology
     ),
     components(schemas(error::ErrorBody)),
     modifiers(&Bearer),

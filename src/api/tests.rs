@@ -141,12 +141,24 @@ async fn every_documented_resource_exists_and_answers_its_method() {
         "/v1/services/lookup",
         "/v1/services/remove",
         "/v1/status",
+        "/v1/tasks",
+        "/v1/tasks/batch",
+        "/v1/tasks/explain",
+        "/v1/tasks/{id}",
+        "/v1/tasks/{id}/cancel",
+        "/v1/tasks/{id}/logs",
+        "/v1/tasks/{id}/output",
+        "/v1/tasks/{id}/wait",
+        "/v1/worker",
+        "/v1/worker/pause",
+        "/v1/worker/resume",
+        "/v1/worker/topology",
     ];
     assert_eq!(known, BTreeSet::from(expected));
     for (path, methods) in paths {
         for method in methods.as_object().unwrap().keys() {
             let method: Method = method.to_uppercase().parse().unwrap();
-            let status = fixture.ask(method, &path.replace("{peer}", "somebody"), "{\"bad\":1}").await.status();
+            let status = fixture.ask(method, &path.replace("{peer}", "somebody").replace("{id}", "00"), "{\"bad\":1}").await.status();
             assert!(!matches!(status.as_u16(), 401 | 403 | 404 | 405), "{path}: {status}");
         }
     }

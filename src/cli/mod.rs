@@ -26,7 +26,9 @@ mod restore;
 mod run;
 mod service;
 mod status;
+mod task;
 mod testnet;
+mod worker;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -71,7 +73,7 @@ struct Globals {
     /// How logs are written
     #[arg(long, global = true, value_name = "FORMAT", value_parser = ["human", "json"])]
     log_format: Option<String>,
-    /// When to give up [default: 30; `mix send`: 120]
+    /// When to give up [default: 30; `mix send` and `task run`: 120]
     #[arg(long, global = true, value_name = "SECONDS")]
     timeout: Option<String>,
 }
@@ -101,6 +103,15 @@ enum Command {
     Service(service::Command),
     /// The circuits that the running node built
     Circuits,
+    /// Computation on other nodes, checked and paid
+    #[command(subcommand)]
+    Task(task::Command),
+    /// This node as a worker for others
+    #[command(subcommand)]
+    Worker(worker::Command),
+    /// What runs modules for a node; started by it alone
+    #[command(hide = true)]
+    TaskProcess,
     /// The relays that the running node knows
     Relays(relays::Arguments),
     /// What the running node thinks of its peers, by evidence
@@ -155,6 +166,9 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
     if let Command::Completions(arguments) = &cli.command {
         return completions::run(arguments, Cli::command());
     }
+    if let Command::TaskProcess = &cli.command {
+        return task::process();
+    }
     let config = Config::load(layers(&cli), cli.globals.config.as_deref())?;
     let context = Context { out: Output::new(config.json), config };
     // A log line would spoil the screen of the terminal interface.
@@ -175,6 +189,9 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Chat(arguments) => chat::run(&context, arguments),
         Command::Service(command) => service::run(&context, command),
         Command::Circuits => circuits::run(&context),
+        Command::Task(command) => task::run(&context, command),
+        Command::Worker(command) => worker::run(&context, &command),
+        Command::TaskProcess => task::process(),
         Command::Relays(arguments) => relays::run(&context, &arguments),
         Command::Reputation(arguments) => reputation::run(&context, &arguments),
         Command::Doctor(_) => doctor::run(&context),

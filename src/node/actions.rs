@@ -147,6 +147,7 @@ impl EventLoop {
                 Heard::Ignore => Acceptance::Ignore,
                 Heard::Reject => Acceptance::Reject,
             },
+            Topic::Offers => self.judge_offer(bytes, now),
             Topic::Chat(bucket) => match self.judge_chat(bucket, &from, bytes) {
                 Validation::Accept => Acceptance::Accept,
                 Validation::Ignore => Acceptance::Ignore,

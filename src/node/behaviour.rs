@@ -50,6 +50,8 @@ pub(super) struct Behaviour {
     pub(super) blobs: fog_blobs::Behaviour,
     /// Rooms, groups and direct messages.
     pub(super) chat: fog_chat::Behaviour,
+    /// Fog compute.
+    pub(super) tasks: fog_tasks::Behaviour,
     /// Onion circuits.
     pub(super) circuits: fog_circuits::Behaviour,
     /// Messages through relays.

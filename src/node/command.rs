@@ -144,6 +144,8 @@ pub enum Command {
     ChatPanic(Reply<super::chat::report::Destroyed>),
     /// What `fog service …`, `fog circuits` and the proxy work with.
     Services(Reply<std::sync::Arc<super::services::Desk>>),
+    /// What `fog task …` and `fog worker …` work with.
+    Tasks(Reply<std::sync::Arc<super::tasks::Desk>>),
     /// `fog relays`
     Relays(Reply<Vec<report::Relay>>),
     /// `fog relays snapshot`

@@ -29,6 +29,7 @@ impl EventLoop {
             Command::FileGet { id, out, events } => self.file_get(&id, out, events),
             Command::ChatPanic(reply) => self.chat_panic(reply),
             Command::Services(reply) => drop(reply.send(Ok(Arc::clone(&self.circuits.desk)))),
+            Command::Tasks(reply) => drop(reply.send(Ok(Arc::clone(&self.tasks)))),
             Command::Relays(reply) => drop(reply.send(Ok(self.relays()))),
             Command::Snapshot(reply) => drop(reply.send(Ok(self.snapshot()))),
             Command::VerifySeat { relay, reply } => drop(reply.send(self.verify_seat(&relay))),

@@ -24,6 +24,7 @@ use super::{
     mixnet::{Mixnet, Stored},
     report::{Lifecycle, State},
     reputation,
+    tasks::{self, Wants},
     wiring::Wiring,
 };
 use crate::{config::Config, keys::Keys, store::Writer};
@@ -51,6 +52,8 @@ pub(super) struct EventLoop {
     pub(super) mixnet: Mixnet,
     pub(super) chat: ChatState,
     pub(super) circuits: CircuitState,
+    pub(super) tasks: Arc<tasks::Desk>,
+    pub(super) wants: Wants,
     pub(super) gossip_copies: Copies,
     pub(super) stored: mpsc::Receiver<Stored>,
     pub(super) shutdown: CancellationToken,
@@ -71,6 +74,7 @@ impl EventLoop {
                 event = self.swarm.select_next_some() => self.on_swarm(event),
                 Some(command) = self.commands.recv() => self.on_command(command),
                 Some(stored) = self.stored.recv() => self.on_stored(stored),
+                Some(want) = self.wants.queue.recv() => self.on_want(want),
                 _ = tick.tick() => self.on_tick(),
                 () = sleep_until(next_epoch) => {
                     self.on_epoch();

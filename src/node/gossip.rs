@@ -18,19 +18,22 @@ pub(super) enum Topic {
     Certificates,
     /// What peers proved about each other.
     Reputation,
+    /// What workers offer.
+    Offers,
     /// Chat, in one of its buckets (fog-chat README).
     Chat(u8),
 }
 
 impl Topic {
     /// Those that every node listens to.
-    pub(super) const ALL: [Self; 3] = [Self::Descriptors, Self::Certificates, Self::Reputation];
+    pub(super) const ALL: [Self; 4] = [Self::Descriptors, Self::Certificates, Self::Reputation, Self::Offers];
 
     fn protocol(self) -> (String, u32) {
         let name = match self {
             Self::Descriptors => "directory".to_owned(),
             Self::Certificates => "certificate".to_owned(),
             Self::Reputation => "reputation".to_owned(),
+            Self::Offers => "offers".to_owned(),
             Self::Chat(bucket) => format!("chat/{bucket:02x}"),
         };
         (name, 1)

@@ -15,7 +15,7 @@ use super::{
     },
     circuits::report::{Circuit, ProxyRequest},
     command::{ChatJob, Command, Failure, MixPing, MixSend, MixSendEvent, Reply},
-    report, services,
+    report, services, tasks,
 };
 use crate::proxy;
 
@@ -166,6 +166,11 @@ impl NodeHandle {
     /// `fog service …`, and what the proxy opens streams by.
     pub(crate) async fn services(&self) -> Result<Arc<services::Desk>, Failure> {
         self.ask(Command::Services).await
+    }
+
+    /// `fog task …` and `fog worker …`
+    pub(crate) async fn tasks(&self) -> Result<Arc<tasks::Desk>, Failure> {
+        self.ask(Command::Tasks).await
     }
 
     /// `fog relays`

@@ -11,6 +11,7 @@
 //! | `handle.rs`, `command.rs`, `commands.rs`, `connect.rs` | questions to a running node, and their answers |
 //! | `gossip.rs`, `chain.rs` | the topics; the certified sets in the store |
 //! | `circuits/`, `services/` | circuits, the exit, `.fog` services and the way of the proxy to them |
+//! | `tasks/` | fog compute: its thread, task processes, the host, what people do with it |
 //! | `chat/` | chat: its events, what people do with it, its rows and its key |
 //! | `mixnet.rs`, `traffic.rs`, `inbox.rs` | the mixnet's events and commands, who waits for what, messages that arrived |
 //! | `report.rs`, `status.rs`, `relays.rs`, `metrics.rs` | what it tells of itself |
@@ -41,6 +42,7 @@ pub mod report;
 mod reputation;
 pub mod services;
 mod status;
+pub mod tasks;
 mod traffic;
 mod transport;
 mod wiring;
@@ -117,8 +119,10 @@ pub fn start(
     let book = circuits::Book::new(&keys, &*store)?;
     let onion = circuits::start(&config, &keys, &network, &book)?;
     let desk = services::Desk::start(&keys, &network, onion.circuits(), (&store, &writer))?;
+    let (compute, streams, arrived) = fog_tasks::Behaviour::new(&network_id);
+    let (tasks, wants) = tasks::start(&config, &keys, &network, (&store, &writer), (streams, arrived), &shutdown)?;
     let gossip_copies = Copies::default();
-    let mut swarm = transport::build(&config, &keys, &network, council, (mix, onion, chat, blobs), &gossip_copies)?;
+    let mut swarm = transport::build(&config, &keys, &network, council, (mix, onion, chat, blobs, compute), &gossip_copies)?;
     let mut expired = load_descriptors(&mut swarm, &*store)?;
     expired.append(load_reputation(&mut swarm, &*store)?);
     swarm.behaviour_mut().blobs.resume();
@@ -141,6 +145,8 @@ pub fn start(
         mixnet,
         circuits: CircuitState::new(&config, Arc::clone(&desk), book),
         chat: chat_state,
+        tasks,
+        wants,
         gossip_copies,
         stored,
         store: writer,

@@ -51,11 +51,13 @@ pub enum Table {
     Chat = 9,
     /// The services that this node runs, their keys included. Private.
     Services = 10,
+    /// Tasks that this node submitted, what it paid and was paid. Private.
+    Tasks = 11,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Descriptors,
         Self::Outbox,
@@ -67,6 +69,7 @@ impl Table {
         Self::Reputation,
         Self::Chat,
         Self::Services,
+        Self::Tasks,
     ];
 
     /// Its name: of the column family, and in errors.
@@ -83,12 +86,22 @@ impl Table {
             Self::Reputation => "reputation",
             Self::Chat => "chat",
             Self::Services => "services",
+            Self::Tasks => "tasks",
         }
     }
 
     /// Whether values are sealed at rest. Keys are not: they must say nothing private (random ids, times, public ids of peers).
     pub fn is_private(self) -> bool {
-        matches!(self, Self::Outbox | Self::Inbox | Self::Slots | Self::Contacts | Self::Reputation | Self::Services)
+        matches!(
+            self,
+            Self::Outbox
+                | Self::Inbox
+                | Self::Slots
+                | Self::Contacts
+                | Self::Reputation
+                | Self::Services
+                | Self::Tasks
+        )
     }
 }
 

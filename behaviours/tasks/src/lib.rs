@@ -1,7 +1,20 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+#[cfg(feature = "libp2p")]
+mod behaviour;
 pub mod core;
+#[cfg(feature = "libp2p")]
+mod handler;
+#[cfg(feature = "libp2p")]
+mod ids;
+#[cfg(feature = "libp2p")]
+mod streams;
+
+#[cfg(feature = "libp2p")]
+pub use behaviour::Behaviour;
+#[cfg(feature = "libp2p")]
+pub use streams::{Arrived, MAX_FRAME, Streams};
 
 pub use crate::core::{
     outcome::{Ending, HostEnd, Outcome, ResultHash, Trap},

@@ -163,6 +163,7 @@ impl EventLoop {
 
     /// What becomes of files.
     pub(in crate::node) fn on_blobs(&mut self, event: Event) {
+        let Some(event) = self.wants.handle_blob(event) else { return };
         match event {
             Event::Shared { task, manifest, hash, bytes } => self.shared(task, &manifest, (hash.to_string(), bytes)),
             Event::Progress { task, bytes, total, sources } => {

@@ -1,0 +1,180 @@
+//! The bytes of modules and inputs: kept by their hash, as many as fit, those that are asked for again before those that are not; and the
+//! files of what is too large to travel inside of messages, which fog-blobs shares from there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use fog_tasks::Content;
+use quick_cache::{Weighter, sync::Cache};
+
+/// Contents that are expected to be kept at once.
+const EXPECTED: usize = 4_096;
+
+/// Bytes that many hold.
+pub(super) type Bytes = Arc<[u8]>;
+
+#[derive(Debug, Clone)]
+struct ByBytes;
+
+impl Weighter<Content, Bytes> for ByBytes {
+    fn weight(&self, _: &Content, bytes: &Bytes) -> u64 {
+        bytes.len() as u64 + 128
+    }
+}
+
+/// What is kept. All clones are one.
+#[derive(Clone)]
+pub(super) struct Contents {
+    cache: Arc<Cache<Content, Bytes, ByBytes>>,
+    folder: PathBuf,
+    counts: Arc<[AtomicU64; 2]>,
+}
+
+impl std::fmt::Debug for Contents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contents").field("kept", &self.cache.len()).finish_non_exhaustive()
+    }
+}
+
+impl Contents {
+    /// Keeps at most `bytes` in memory, and files in `folder`, which is emptied: what others share is found again by asking.
+    pub(super) fn open(bytes: u64, folder: PathBuf) -> io::Result<Self> {
+        crate::platform::files::create_private_dir(&folder)?;
+        let cache = Arc::new(Cache::with_weighter(EXPECTED, bytes, ByBytes));
+        Ok(Self { cache, folder, counts: Arc::default() })
+    }
+
+    /// The bytes, if they are kept.
+    pub(super) fn get(&self, content: &Content) -> Option<Bytes> {
+        let found = self.cache.get(content).or_else(|| self.read(content));
+        let [hits, misses] = &*self.counts;
+        (if found.is_some() { hits } else { misses }).fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// Keeps bytes; `None` if they are not what is named.
+    pub(super) fn put(&self, content: &Content, bytes: Bytes) -> Option<Bytes> {
+        if !content.is(&bytes) {
+            return None;
+        }
+        self.cache.insert(*content, Arc::clone(&bytes));
+        Some(bytes)
+    }
+
+    /// Asked for and there, asked for and not.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let [hits, misses] = &*self.counts;
+        (hits.load(Ordering::Relaxed), misses.load(Ordering::Relaxed))
+    }
+
+    /// Where the file of a content that this node submits is.
+    pub(super) fn path(&self, content: &Content) -> PathBuf {
+        self.folder.join(data_encoding::HEXLOWER.encode(&content.hash))
+    }
+
+    /// A path for something that is fetched or shared, by a name of hex digits.
+    pub(super) fn temporary(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.part"))
+    }
+
+    /// Writes the file of a content, if it is not there.
+    pub(super) fn write(&self, content: &Content, bytes: &[u8]) -> io::Result<PathBuf> {
+        let path = self.path(content);
+        if fs::metadata(&path).is_ok_and(|meta| meta.len() == content.size) {
+            return Ok(path);
+        }
+        let part = self.temporary(&format!("{}-new", data_encoding::HEXLOWER.encode(&content.hash)));
+        fs::write(&part, bytes)?;
+        fs::rename(&part, &path)?;
+        Ok(path)
+    }
+
+    fn read(&self, content: &Content) -> Option<Bytes> {
+        let bytes: Bytes = fs::read(self.path(content)).ok()?.into();
+        self.put(content, bytes)
+    }
+
+    /// Removes files that nothing needs: all but these contents'.
+    pub(super) fn sweep(&self, needed: &BTreeSet<Content>) -> io::Result<()> {
+        let needed: BTreeSet<_> = needed.iter().map(|content| self.path(content)).collect();
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if !needed.contains(&path) {
+                remove(&path);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file that is gone already is fine.
+pub(super) fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::debug!(%error, "a file of a task is not removed");
+    }
+}
+
+/// Which tasks need which contents' files.
+#[derive(Debug, Default)]
+pub(super) struct Needed<T>(BTreeMap<Content, BTreeSet<T>>);
+
+impl<T: Ord + Copy> Needed<T> {
+    pub(super) fn add(&mut self, content: Content, task: T) {
+        self.0.entry(content).or_default().insert(task);
+    }
+
+    /// The contents that nobody needs when this task does not.
+    pub(super) fn forget(&mut self, task: T) -> Vec<Content> {
+        for tasks in self.0.values_mut() {
+            tasks.remove(&task);
+        }
+        let mut free = Vec::new();
+        self.0.retain(|content, tasks| {
+            if tasks.is_empty() {
+                free.push(*content);
+            }
+            !tasks.is_empty()
+        });
+        free
+    }
+
+    pub(super) fn contents(&self) -> BTreeSet<Content> {
+        self.0.keys().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contents_are_what_they_are_named_and_files_go_when_nobody_needs_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let contents = Contents::open(1 << 20, folder.path().join("tasks")).unwrap();
+        let (one, other) = (Content::of(b"one"), Content::of(b"other"));
+        assert!(contents.put(&one, Arc::from(&b"two"[..])).is_none() && contents.get(&one).is_none());
+        contents.put(&one, Arc::from(&b"one"[..])).unwrap();
+        assert_eq!(&*contents.get(&one).unwrap(), b"one");
+        contents.write(&other, b"other").unwrap();
+        assert_eq!(&*contents.get(&other).unwrap(), b"other");
+        assert_eq!(contents.counts(), (2, 1));
+        let mut needed = Needed::default();
+        needed.add(other, 1);
+        needed.add(other, 2);
+        assert_eq!(needed.forget(1), []);
+        contents.sweep(&needed.contents()).unwrap();
+        assert!(contents.path(&other).exists());
+        assert_eq!(needed.forget(2), [other]);
+        contents.sweep(&needed.contents()).unwrap();
+        assert!(!contents.path(&other).exists());
+    }
+}

@@ -1,0 +1,574 @@
+//! The thread that drives the cores of fog-tasks: what comes (frames, what users want, what runs gave, the host) goes into them, and what they
+//! want is done, in its order. What must be kept is on the disk before anything that follows from it leaves.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fog_base::{DropCounters, NodeId, Now};
+use fog_tasks::{
+    Arrived, Content, Outcome, Streams,
+    core::{
+        coordinator::{self, Coordinator, TaskEvent},
+        harvest::Action,
+        ids::{ExecutionId, TaskId},
+        pay::Verdict,
+        row::Row,
+        work::Work,
+        worker::{self, RunEvent, Worker},
+    },
+    sandbox::{Busy, Pool, PoolEvent, RunId},
+    wire::{Message, Source, StageError, StreamKind, ToCoordinator, ToWorker},
+};
+use futures::{StreamExt, channel::mpsc as frames};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    contents::{self, Bytes, Contents, Needed},
+    logs::Logs,
+    offering::Capacity,
+    runs::Runs,
+};
+use crate::{
+    config::Results,
+    node::clock,
+    store::{Batch, Committed, Durability, StoreError, Table, Writer, WriterFull},
+};
+
+/// What waits for the driver.
+pub(super) const INPUTS: usize = 1_024;
+/// What is taken before outputs are looked at.
+const TAKEN: usize = 256;
+/// How long the driver waits before it asks a store that does not keep up again.
+const STORE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Something to do in the driver, between two things that happen; what it yields is done when all that followed is on the disk.
+pub(super) type Job = Box<dyn FnOnce(&mut Driver, Now) -> Box<dyn FnOnce() + Send> + Send>;
+
+/// Something happened.
+pub(super) enum Input {
+    /// Somebody wants something.
+    Job(Job),
+    /// A run has come further.
+    Pool(PoolEvent),
+    /// The host changed.
+    Harvest(Action),
+    /// Gossip brought a valid offer.
+    Offer(Vec<u8>),
+    /// A file is here, or not.
+    Fetched(Fetch, Option<Vec<u8>>),
+    /// A file is shared under this manifest, or not.
+    Shared(ExecutionId, Option<Vec<u8>>),
+}
+
+/// What a file is fetched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fetch {
+    /// An execution's content.
+    Content(ExecutionId, Content),
+    /// A task's output.
+    Output(TaskId, NodeId),
+}
+
+/// What the event loop does for tasks.
+#[derive(Debug)]
+pub(in crate::node) enum Want {
+    /// Tell everybody of an offer.
+    Publish(Vec<u8>),
+    /// Share a file.
+    Share {
+        path: std::path::PathBuf,
+        /// Whether only who knows the key can read it.
+        is_sealed: bool,
+        reply: oneshot::Sender<Option<Vec<u8>>>,
+    },
+    /// Fetch a file from a node.
+    Fetch { manifest: Vec<u8>, path: std::path::PathBuf, from: NodeId, reply: oneshot::Sender<bool> },
+    /// Do not share what this manifest names any more.
+    Unshare(Vec<u8>),
+    /// What a worker proved to be.
+    Verdict { worker: NodeId, verdict: Verdict, value: u64 },
+}
+
+/// What is done when everything before it is on the disk.
+enum Deed {
+    Send(NodeId, Message),
+    Stage(ExecutionId, Vec<(Content, Source)>),
+    Run(ExecutionId, Arc<Work>, Duration),
+    Stop(ExecutionId),
+    Release(ExecutionId),
+    Share(ExecutionId, Arc<Outcome>),
+    Want(Want),
+    FetchOutput(TaskId, Vec<u8>, NodeId),
+    Event(TaskId, TaskEvent),
+    Forget(TaskId),
+    Reply(Box<dyn FnOnce() + Send>),
+}
+
+/// Drives.
+pub(super) struct Driver {
+    pub(super) me: NodeId,
+    pub(super) coordinator: Coordinator,
+    pub(super) worker: Worker,
+    pub(super) contents: Contents,
+    pub(super) runs: Runs,
+    pub(super) capacity: Capacity,
+    pub(super) logs: Logs,
+    /// Which contents' files tasks need.
+    pub(super) needed: Needed<TaskId>,
+    /// Manifests of what is shared, by what it is shared for.
+    pub(super) shared: BTreeMap<Content, Vec<u8>>,
+    outputs: BTreeMap<ExecutionId, Vec<u8>>,
+    /// Who waits for the end of a task.
+    pub(super) waiters: BTreeMap<TaskId, Vec<oneshot::Sender<()>>>,
+    fetching: BTreeMap<ExecutionId, usize>,
+    staged: BTreeMap<ExecutionId, Vec<(Content, Bytes)>>,
+    lies: Results,
+    streams: Streams,
+    wants: mpsc::Sender<Want>,
+    inputs: mpsc::Sender<Input>,
+    writer: Writer,
+    held: VecDeque<(Option<Committed>, Vec<Deed>)>,
+    pub(super) drops: Arc<DropCounters>,
+}
+
+/// What a driver is made of.
+pub(super) struct Parts {
+    pub(super) me: NodeId,
+    pub(super) coordinator: Coordinator,
+    pub(super) worker: Worker,
+    pub(super) contents: Contents,
+    pub(super) capacity: Capacity,
+    pub(super) pool: Arc<Pool>,
+    pub(super) lies: Results,
+    pub(super) streams: Streams,
+    pub(super) wants: mpsc::Sender<Want>,
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) writer: Writer,
+    pub(super) drops: Arc<DropCounters>,
+}
+
+impl Driver {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { me, coordinator, worker, contents, capacity, pool, lies, streams, wants, inputs, writer, drops } = parts;
+        Self {
+            me,
+            coordinator,
+            worker,
+            contents,
+            capacity,
+            runs: Runs::new(pool),
+            logs: Logs::default(),
+            needed: Needed::default(),
+            shared: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            fetching: BTreeMap::new(),
+            staged: BTreeMap::new(),
+            lies,
+            streams,
+            wants,
+            inputs,
+            writer,
+            held: VecDeque::new(),
+            drops,
+        }
+    }
+
+    /// Runs until `shutdown`, or until nobody is left who could want something.
+    pub(super) async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        mut arrived: frames::Receiver<Arrived>,
+        shutdown: CancellationToken,
+    ) {
+        self.settle(clock::now());
+        loop {
+            let due = [self.coordinator.poll_timeout(), self.worker.poll_timeout()].into_iter().flatten().min();
+            let sleep = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                outcome = committed(&mut self.held) => self.on_committed(outcome),
+                Some(input) = inputs.recv() => {
+                    self.take(input);
+                    for _ in 0..TAKEN {
+                        let Ok(input) = inputs.try_recv() else { break };
+                        self.take(input);
+                    }
+                }
+                Some(news) = arrived.next() => {
+                    self.arrive(news);
+                    for _ in 0..TAKEN {
+                        let Ok(news) = arrived.try_recv() else { break };
+                        self.arrive(news);
+                    }
+                }
+                () = sleep => {}
+            }
+            let now = clock::now();
+            self.coordinator.handle_timeout(now);
+            self.worker.handle_timeout(now);
+            self.settle(now);
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        let now = clock::now();
+        match input {
+            Input::Job(job) => {
+                let reply = job(self, now);
+                self.settle(now);
+                self.then(vec![Deed::Reply(reply)]);
+            }
+            Input::Pool(event) => self.on_pool(event, now),
+            Input::Harvest(action) => self.on_harvest(action, now),
+            Input::Offer(bytes) => {
+                if let Err(reject) = self.coordinator.handle_offer(&bytes, now) {
+                    tracing::debug!(?reject, "an offer is not taken");
+                }
+            }
+            Input::Fetched(Fetch::Content(execution, content), bytes) => {
+                let bytes = bytes.and_then(|bytes| self.contents.put(&content, bytes.into()));
+                self.on_content(execution, content, bytes.ok_or(StageError::Missing), now);
+            }
+            Input::Fetched(Fetch::Output(task, from), bytes) => {
+                self.coordinator.handle_fetched(task, from, bytes.as_deref(), now);
+            }
+            Input::Shared(execution, manifest) => match manifest {
+                Some(manifest) => {
+                    self.worker.handle_shared(execution, &manifest, now);
+                    self.outputs.insert(execution, manifest);
+                }
+                None => tracing::warn!("the output of a task cannot be shared: is the disk full?"),
+            },
+        }
+    }
+
+    fn arrive(&mut self, news: Arrived) {
+        let now = clock::now();
+        match news {
+            Arrived::Connected(node) => self.coordinator.handle_connected(node, None, now),
+            Arrived::Gone(node) => self.coordinator.handle_gone(node, now),
+            Arrived::Frame(from, bytes) => match Message::decode(&bytes) {
+                Ok(message) => self.hear(from, message, now),
+                Err(error) => {
+                    tracing::debug!(%from, %error, "a peer sent what is no message of tasks");
+                    self.drops.count(fog_base::DropReason::Malformed);
+                }
+            },
+        }
+    }
+
+    fn hear(&mut self, from: NodeId, message: Message, now: Now) {
+        let heard = match message {
+            Message::ToWorker(message) => self.worker.handle_message(from, message, now),
+            Message::ToCoordinator(message) => self.coordinator.handle_message(from, message, now),
+        };
+        if let Err(reject) = heard {
+            tracing::debug!(%from, ?reject, "a message of tasks is not taken");
+        }
+    }
+
+    /// Takes all outputs, until there are none, and does them or holds them back until the disk has what they need.
+    fn settle(&mut self, now: Now) {
+        loop {
+            let (mut batch, mut deeds) = (Batch::new(), Vec::new());
+            while let Some(output) = self.coordinator.poll_output() {
+                self.of_coordinator(output, &mut batch, &mut deeds);
+            }
+            while let Some(output) = self.worker.poll_output() {
+                self.of_worker(output, &mut batch, &mut deeds, now);
+            }
+            if batch.is_empty() && deeds.is_empty() {
+                return;
+            }
+            if !batch.is_empty() {
+                let committed = self.submit(batch);
+                self.held.push_back((Some(committed), deeds));
+            } else {
+                self.then(deeds);
+            }
+        }
+    }
+
+    fn of_coordinator(&self, output: coordinator::Output, batch: &mut Batch, deeds: &mut Vec<Deed>) {
+        use coordinator::Output;
+        deeds.push(match output {
+            Output::Send { to, message } => Deed::Send(to, Message::ToWorker(message)),
+            Output::Persist(rows) => return add(batch, rows),
+            Output::Event(task, event) => Deed::Event(task, event),
+            Output::Verdict { worker, verdict, value, .. } => {
+                if worker == self.me {
+                    return;
+                }
+                Deed::Want(Want::Verdict { worker, verdict, value })
+            }
+            Output::FetchOutput { task, manifest, from } => Deed::FetchOutput(task, manifest, from),
+            Output::Forget(task) => Deed::Forget(task),
+            Output::Drop(reason) => return self.drops.count(reason),
+        });
+    }
+
+    fn of_worker(&mut self, output: worker::Output, batch: &mut Batch, deeds: &mut Vec<Deed>, now: Now) {
+        use worker::Output;
+        deeds.push(match output {
+            Output::Send { to, message } => Deed::Send(to, Message::ToCoordinator(message)),
+            Output::Stage { execution, items } => Deed::Stage(execution, items),
+            Output::Run { execution, work, wall } => Deed::Run(execution, work, wall),
+            Output::Stop(execution) => Deed::Stop(execution),
+            Output::Release(execution) => Deed::Release(execution),
+            Output::Publish(record) => {
+                let bytes = record.as_bytes().to_vec();
+                if let Err(reject) = self.coordinator.handle_offer(&bytes, now) {
+                    tracing::debug!(?reject, "this node does not take its own offer");
+                }
+                Deed::Want(Want::Publish(bytes))
+            }
+            Output::ShareOutput { execution, outcome, .. } => Deed::Share(execution, outcome),
+            Output::Persist(rows) => return add(batch, rows),
+            Output::Drop(reason) => return self.drops.count(reason),
+        });
+    }
+
+    /// Gives a batch to the store. A store that does not keep up is waited for: nothing that follows may leave before.
+    fn submit(&self, mut batch: Batch) -> Committed {
+        loop {
+            match self.writer.submit(batch, Durability::Synced) {
+                Ok(committed) => return committed,
+                Err(WriterFull(back)) => batch = back,
+            }
+            std::thread::sleep(STORE_PAUSE);
+        }
+    }
+
+    /// Does these, after all that is held back.
+    fn then(&mut self, deeds: Vec<Deed>) {
+        match self.held.back_mut() {
+            Some((_, held)) => held.extend(deeds),
+            None => self.perform(deeds),
+        }
+    }
+
+    fn on_committed(&mut self, outcome: Result<(), StoreError>) {
+        let Some((_, deeds)) = self.held.pop_front() else { return };
+        match outcome {
+            Ok(()) => self.perform(deeds),
+            // What was to follow must not: after a restart nothing would be known of it. The cores repeat what is not answered.
+            Err(error) => {
+                tracing::error!(%error, hint = error.hint(), "tasks stand still: the store does not take their state");
+                for deed in deeds {
+                    if let Deed::Event(..) | Deed::Stop(_) | Deed::Release(_) | Deed::Forget(_) = &deed {
+                        self.perform(vec![deed]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, deeds: Vec<Deed>) {
+        for deed in deeds {
+            let now = clock::now();
+            match deed {
+                Deed::Send(to, message) if to == self.me => self.hear(to, message, now),
+                Deed::Send(to, message) => {
+                    if !self.streams.send(to, message.encode()) {
+                        tracing::debug!(%to, "too much waits for a peer");
+                    }
+                }
+                Deed::Stage(execution, items) => self.stage(execution, items, now),
+                Deed::Run(execution, work, wall) => self.start(execution, work, wall, now),
+                Deed::Stop(execution) => {
+                    self.runs.stop(execution);
+                    self.fetching.remove(&execution);
+                }
+                Deed::Release(execution) => self.release(execution),
+                Deed::Share(execution, outcome) => self.share(execution, &outcome),
+                Deed::Want(want) => self.want(want),
+                Deed::FetchOutput(task, manifest, from) => {
+                    self.fetch(Fetch::Output(task, from), &task.to_string(), manifest, from);
+                }
+                Deed::Event(task, event) => self.on_event(task, event),
+                Deed::Forget(task) => self.forget(task),
+                Deed::Reply(reply) => reply(),
+            }
+        }
+    }
+
+    fn want(&self, want: Want) {
+        if self.wants.try_send(want).is_err() {
+            self.drops.count(fog_base::DropReason::QueueFull);
+        }
+    }
+
+    fn on_event(&mut self, task: TaskId, event: TaskEvent) {
+        match event {
+            TaskEvent::State(_) => {}
+            TaskEvent::Log { worker, stream, bytes } => {
+                self.logs.add(task, worker, stream == StreamKind::Stderr, &bytes);
+            }
+            TaskEvent::Ended(_) => {
+                self.logs.end(task);
+                for waiter in self.waiters.remove(&task).unwrap_or_default() {
+                    drop(waiter.send(()));
+                }
+            }
+        }
+    }
+
+    /// The files of a task are not needed any more.
+    fn forget(&mut self, task: TaskId) {
+        self.logs.end(task);
+        for content in self.needed.forget(task) {
+            if let Some(manifest) = self.shared.remove(&content) {
+                self.want(Want::Unshare(manifest));
+            }
+            contents::remove(&self.contents.path(&content));
+        }
+    }
+
+    fn on_harvest(&mut self, action: Action, now: Now) {
+        match action {
+            Action::Freeze => self.worker.set_frozen(true, now),
+            Action::Thaw => self.worker.set_frozen(false, now),
+            Action::Vacate => {
+                self.worker.set_frozen(false, now);
+                self.worker.vacate(now);
+            }
+            Action::Kill => {}
+            Action::Slots(slots) => self.capacity.slots = slots,
+        }
+        self.offer(now);
+    }
+
+    /// Says what this host offers as it is now.
+    fn offer(&mut self, now: Now) {
+        self.worker.set_capacity(self.capacity.offer(), now);
+    }
+
+    fn stage(&mut self, execution: ExecutionId, items: Vec<(Content, Source)>, now: Now) {
+        self.staged.insert(execution, Vec::new());
+        self.fetching.insert(execution, items.len());
+        for (content, source) in items {
+            match (self.contents.get(&content), source) {
+                (Some(bytes), _) => self.on_content(execution, content, Ok(bytes), now),
+                (None, Source::Inline(bytes)) => {
+                    let bytes = self.contents.put(&content, bytes.into_vec().into());
+                    self.on_content(execution, content, bytes.ok_or(StageError::Mismatch), now);
+                }
+                (None, Source::Blob(manifest)) => {
+                    let Some(from) = self.worker.coordinator(execution) else { continue };
+                    let name = format!("{execution}-{}", data_encoding::HEXLOWER.encode(&content.hash));
+                    self.fetch(Fetch::Content(execution, content), &name, manifest.into_vec(), from);
+                }
+            }
+        }
+    }
+
+    fn on_content(&mut self, execution: ExecutionId, content: Content, bytes: Result<Bytes, StageError>, now: Now) {
+        let Some(left) = self.fetching.get_mut(&execution) else { return };
+        match bytes {
+            Ok(bytes) => {
+                *left -= 1;
+                self.staged.entry(execution).or_default().push((content, bytes));
+                if *left == 0 {
+                    self.fetching.remove(&execution);
+                    self.worker.handle_staged(execution, Ok(()), now);
+                }
+            }
+            Err(error) => {
+                self.fetching.remove(&execution);
+                self.worker.handle_staged(execution, Err(error), now);
+            }
+        }
+    }
+
+    /// Fetches a file into memory.
+    fn fetch(&self, what: Fetch, name: &str, manifest: Vec<u8>, from: NodeId) {
+        let path = self.contents.temporary(name);
+        let (reply, fetched) = oneshot::channel();
+        self.want(Want::Fetch { manifest: manifest.clone(), path: path.clone(), from, reply });
+        let (inputs, wants) = (self.inputs.clone(), self.wants.clone());
+        tokio::task::spawn(async move {
+            let is_here = fetched.await.unwrap_or(false);
+            let bytes = if is_here { std::fs::read(&path).ok() } else { None };
+            contents::remove(&path);
+            if is_here {
+                let _stopped = wants.send(Want::Unshare(manifest)).await;
+            }
+            let _stopped = inputs.send(Input::Fetched(what, bytes)).await;
+        });
+    }
+
+    /// Makes a file of an output that is too large for a message.
+    fn share(&self, execution: ExecutionId, outcome: &Outcome) {
+        let path = self.contents.temporary(&format!("{execution}-out"));
+        let written = std::fs::write(&path, outcome.to_bytes());
+        let (reply, shared) = oneshot::channel();
+        if written.is_ok() {
+            self.want(Want::Share { path, is_sealed: true, reply });
+        }
+        let inputs = self.inputs.clone();
+        tokio::task::spawn(async move {
+            let manifest = shared.await.ok().flatten();
+            let _stopped = inputs.send(Input::Shared(execution, manifest)).await;
+        });
+    }
+
+    fn release(&mut self, execution: ExecutionId) {
+        self.staged.remove(&execution);
+        self.fetching.remove(&execution);
+        if let Some(manifest) = self.outputs.remove(&execution) {
+            self.want(Want::Unshare(manifest));
+            contents::remove(&self.contents.temporary(&format!("{execution}-out")));
+        }
+    }
+
+    fn start(&mut self, execution: ExecutionId, work: Arc<Work>, wall: Duration, now: Now) {
+        let staged = self.staged.get(&execution).map(Vec::as_slice).unwrap_or_default();
+        match super::runs::job(&work, staged, wall) {
+            Some(job) => self.runs.start(execution, job),
+            // The core stages before it runs.
+            None => self.worker.handle_staged(execution, Err(StageError::Missing), now),
+        }
+    }
+
+    fn on_pool(&mut self, event: PoolEvent, now: Now) {
+        let Some((execution, event)) = self.runs.of(event, now.mono) else { return };
+        let event = match event {
+            RunEvent::Done(outcome) => RunEvent::Done(super::runs::said(self.lies, outcome, self.me)),
+            event => event,
+        };
+        if let RunEvent::Done(_) = &event
+            && self.capacity.measure(self.runs.speed())
+        {
+            self.offer(now);
+        }
+        self.worker.handle_run(execution, event, now);
+    }
+}
+
+fn add(batch: &mut Batch, rows: Vec<Row>) {
+    for Row { key, value } in rows {
+        match value {
+            Some(value) => batch.put(Table::Tasks, key, value),
+            None => batch.delete(Table::Tasks, key),
+        };
+    }
+}
+
+/// The answer to what is held back longest; never, if nothing is.
+async fn committed(held: &mut VecDeque<(Option<Committed>, Vec<Deed>)>) -> Result<(), StoreError> {
+    match held.front_mut().and_then(|(committed, _)| committed.as_mut()) {
+        Some(committed) => committed.await.unwrap_or(Err(StoreError::Closed)),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,120 @@
+//! The event loop's part in tasks: it publishes offers, has fog-blobs share and fetch files, and tells reputation.
+
+use std::collections::BTreeMap;
+
+use fog_base::Now;
+use fog_blobs::{Event as Blob, TaskId};
+use fog_reputation::{Kind, Observation, Outcome};
+use fog_tasks::core::{offer::Offer, pay::Verdict};
+use tokio::sync::{mpsc, oneshot};
+
+use super::driver::Want;
+use crate::node::{
+    behaviour::peer_id,
+    clock,
+    event_loop::EventLoop,
+    gossip::Topic,
+    reputation::Evidence,
+    wiring::Action,
+};
+
+/// What a right result weighs at least, and what a wrong one does: enough that a few of them end a worker.
+const SMALL: f64 = 0.05;
+const WRONG: f64 = 4.0;
+const FAILED: f64 = 0.5;
+/// Micro-credits of one unit of evidence, and the most that one verdict weighs.
+const UNIT: f64 = 10_000.0;
+const MOST: f64 = 1.0;
+
+/// What tasks want of the event loop, and what they wait for.
+#[derive(Debug)]
+pub(in crate::node) struct Wants {
+    pub(in crate::node) queue: mpsc::Receiver<Want>,
+    sharing: BTreeMap<TaskId, oneshot::Sender<Option<Vec<u8>>>>,
+    fetching: BTreeMap<TaskId, oneshot::Sender<bool>>,
+}
+
+impl Wants {
+    pub(super) fn new(queue: mpsc::Receiver<Want>) -> Self {
+        Self { queue, sharing: BTreeMap::new(), fetching: BTreeMap::new() }
+    }
+
+    /// Takes what became of a file, if it is a task's; hands it back if not.
+    pub(in crate::node) fn handle_blob(&mut self, event: Blob) -> Option<Blob> {
+        match event {
+            Blob::Shared { task, ref manifest, .. } => match self.sharing.remove(&task) {
+                Some(reply) => drop(reply.send(Some(manifest.clone()))),
+                None => return Some(event),
+            },
+            Blob::Done { task, .. } => match self.fetching.remove(&task) {
+                Some(reply) => drop(reply.send(true)),
+                None => return Some(event),
+            },
+            Blob::Failed { task, ref reason } => {
+                tracing::debug!(%reason, "a file of a task");
+                match (self.sharing.remove(&task), self.fetching.remove(&task)) {
+                    (Some(reply), _) => drop(reply.send(None)),
+                    (None, Some(reply)) => drop(reply.send(false)),
+                    (None, None) => return Some(event),
+                }
+            }
+            Blob::Progress { task, .. } if self.fetching.contains_key(&task) => {}
+            event => return Some(event),
+        }
+        None
+    }
+}
+
+impl EventLoop {
+    /// Does what tasks want.
+    pub(in crate::node) fn on_want(&mut self, want: Want) {
+        let now = clock::now();
+        match want {
+            Want::Publish(bytes) => self.perform(vec![Action::Publish { topic: Topic::Offers, bytes }], now),
+            Want::Share { path, is_sealed, reply } => {
+                let blobs = &mut self.swarm.behaviour_mut().blobs;
+                let task = if is_sealed { blobs.share(&path) } else { blobs.share_open(&path) };
+                self.wants.sharing.insert(task, reply);
+            }
+            Want::Fetch { manifest, path, from, reply } => {
+                let sources = peer_id(from).into_iter().collect();
+                let task = self.swarm.behaviour_mut().blobs.fetch(&manifest, path, sources);
+                self.wants.fetching.insert(task, reply);
+            }
+            Want::Unshare(manifest) => {
+                if let Ok(manifest) = fog_blobs::Manifest::decode(&manifest) {
+                    self.swarm.behaviour_mut().blobs.unshare(manifest.blob.id());
+                }
+            }
+            Want::Verdict { worker, verdict, value } => {
+                let learned = observations(worker, verdict, value, now);
+                self.perform(learned.into_iter().map(|one| Action::Learn(Evidence::Observation(one))).collect(), now);
+            }
+        }
+    }
+
+    /// Whether an offer that gossip brought is one; if so the driver gets it.
+    pub(in crate::node) fn judge_offer(&self, bytes: &[u8], now: Now) -> fog_directory::Acceptance {
+        match Offer::verify(bytes, &self.network.id, now.unix) {
+            Ok(_) if self.tasks.handle_offer(bytes.to_vec()) => fog_directory::Acceptance::Accept,
+            Ok(_) => fog_directory::Acceptance::Ignore,
+            // Clocks differ, and gossip repeats: neither is an offence.
+            Err(error) if error.is_of_time() => fog_directory::Acceptance::Ignore,
+            Err(_) => fog_directory::Acceptance::Reject,
+        }
+    }
+}
+
+/// What a verdict says of a worker. A wrong result weighs the same whatever it was worth; a right one more, the more it was.
+fn observations(worker: fog_base::NodeId, verdict: Verdict, value: u64, now: Now) -> Vec<Observation> {
+    let observed = |kind, outcome, weight| Observation { peer: worker, kind, outcome, weight, at: now.unix };
+    let worth = (value as f64 / UNIT).clamp(SMALL, MOST);
+    match verdict {
+        Verdict::Good => vec![
+            observed(Kind::Correctness, Outcome::Good, worth),
+            observed(Kind::Availability, Outcome::Good, worth),
+        ],
+        Verdict::Wrong => vec![observed(Kind::Correctness, Outcome::Bad, WRONG)],
+        Verdict::Failed => vec![observed(Kind::Availability, Outcome::Bad, FAILED)],
+    }
+}
