@@ -156,6 +156,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    // It confines itself before anything else of this program runs.
+    if let Command::TaskProcess = &cli.command {
+        return task::process();
+    }
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
@@ -165,9 +169,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(cli: Cli) -> Result<(), CliError> {
     if let Command::Completions(arguments) = &cli.command {
         return completions::run(arguments, Cli::command());
-    }
-    if let Command::TaskProcess = &cli.command {
-        return task::process();
     }
     let config = Config::load(layers(&cli), cli.globals.config.as_deref())?;
     let context = Context { out: Output::new(config.json), config };
@@ -191,7 +192,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Circuits => circuits::run(&context),
         Command::Task(command) => task::run(&context, command),
         Command::Worker(command) => worker::run(&context, &command),
-        Command::TaskProcess => task::process(),
+        Command::TaskProcess => Ok(()),
         Command::Relays(arguments) => relays::run(&context, &arguments),
         Command::Reputation(arguments) => reputation::run(&context, &arguments),
         Command::Doctor(_) => doctor::run(&context),

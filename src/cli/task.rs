@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::ExitCode,
     time::Duration,
 };
 
@@ -197,6 +198,11 @@ pub(super) fn run(context: &Context, command: Command) -> Result<(), CliError> {
             context.out.value(&explained, explain)
         }
     }
+}
+
+/// The body of the process that runs modules: it obeys whoever started it, and nothing else.
+pub(super) fn process() -> ExitCode {
+    fog_tasks::sandbox::serve(std::io::stdin().lock(), std::io::stdout())
 }
 
 #[derive(Serialize)]

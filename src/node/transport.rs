@@ -61,11 +61,12 @@ pub(super) fn build(
     keys: &Keys,
     network: &Network,
     council: Option<Council>,
-    (mix, circuits, chat, blobs): (
+    (mix, circuits, chat, blobs, tasks): (
         fog_mix::Behaviour,
         fog_circuits::Behaviour,
         fog_chat::Behaviour,
         fog_blobs::Behaviour,
+        fog_tasks::Behaviour,
     ),
     copies: &Copies,
 ) -> anyhow::Result<Swarm<Behaviour>> {
@@ -77,6 +78,7 @@ pub(super) fn build(
         circuits,
         chat,
         blobs,
+        tasks,
         copies: copies.clone(),
     };
     let keypair = keypair(keys)?;
@@ -125,6 +127,7 @@ struct Ours {
     circuits: fog_circuits::Behaviour,
     chat: fog_chat::Behaviour,
     blobs: fog_blobs::Behaviour,
+    tasks: fog_tasks::Behaviour,
     copies: Copies,
 }
 
@@ -170,6 +173,7 @@ fn behaviour(
         circuits: ours.circuits,
         chat: ours.chat,
         blobs: ours.blobs,
+        tasks: ours.tasks,
     })
 }
 

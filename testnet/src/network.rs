@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Client, Error, NodePlan, NodeState, Plan, Process, State, Status,
+    Client, Error, Faults, NodePlan, NodeState, Plan, Process, State, Status,
     process::{End, without_settings},
     state::{GRACE, end_all},
     until,
@@ -402,15 +402,15 @@ fn data_dir(dir: &Path, index: usize) -> PathBuf {
 fn arguments(data_dir: &Path, network: &Path, plan: &NodePlan, port: Option<u16>) -> Result<Vec<String>, Error> {
     let port = port.unwrap_or(0);
     let mut args: Vec<String> = ["--data-dir", &data_dir.display().to_string()].map(str::to_owned).into();
-    if let Some(faults) = plan.faults {
-        // A node reads this file in its data directory.
-        let file = data_dir.join("fog.toml");
-        let text = format!(
-            "# Faults for a test: this node harms its own links.\n[faults]\nloss = {:?}\ndelay_ms = {}\nreorder = {:?}\n",
-            faults.loss, faults.delay_ms, faults.reorder
+    // A node reads this file in its data directory.
+    let file = data_dir.join("fog.toml");
+    let mut text = format!("[worker]\n{}", plan.worker.as_deref().unwrap_or(crate::plan::SHARED_HOST));
+    if let Some(Faults { loss, delay_ms, reorder, results }) = &plan.faults {
+        text += &format!(
+            "\n# Faults for a test: this node harms its own links, or lies.\n[faults]\nloss = {loss:?}\ndelay_ms = {delay_ms}\nreorder = {reorder:?}\nresults = {results:?}\n"
         );
-        fs::write(&file, text).map_err(Error::file("write", &file))?;
     }
+    fs::write(&file, text).map_err(Error::file("write", &file))?;
     args.extend(["run".into(), "--network".into(), network.display().to_string(), "--no-mdns".into()]);
     args.extend([
         "--listen".into(),
@@ -422,6 +422,7 @@ fn arguments(data_dir: &Path, network: &Path, plan: &NodePlan, port: Option<u16>
         ("--roles", plan.roles.clone()),
         ("--cover", plan.cover.clone()),
         ("--send-per-second", plan.send_per_second.map(|rate| rate.to_string())),
+        ("--probe-root", plan.probe_root.as_ref().map(|root| root.display().to_string())),
     ];
     for (flag, value) in options {
         args.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// Faults that a node injects into its own links, for tests.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Faults {
     /// The fraction of mix packets that a link loses, from 0 to 1.
@@ -16,11 +16,13 @@ pub struct Faults {
     pub delay_ms: u64,
     /// The fraction of packets that change places, from 0 to 1.
     pub reorder: f64,
+    /// What its worker says that tasks gave: `right`, `wrong` or `colluding`.
+    pub results: String,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { loss: 0.0, delay_ms: 0, reorder: 0.0 }
+        Self { loss: 0.0, delay_ms: 0, reorder: 0.0, results: "right".into() }
     }
 }
 
@@ -35,7 +37,27 @@ pub struct NodePlan {
     pub send_per_second: Option<f64>,
     /// Faults of its links; none unless a scenario asks.
     pub faults: Option<Faults>,
+    /// The section `[worker]` of its fog.toml; without it the host counts as idle, whatever it does.
+    pub worker: Option<String>,
+    /// `--probe-root`
+    pub probe_root: Option<PathBuf>,
 }
+
+/// All nodes share one host, which is busy with them: each may use half of its processors, whoever uses it meanwhile.
+pub(crate) const SHARED_HOST: &str = "\
+run_on_batteries = true
+battery_charge_min_pct = 0
+max_temperature_c = 150
+run_if_user_active = true
+suspend_cpu_usage_pct = 0
+suspend_memory_pressure_pct = 0
+start_cpu_pressure_pct = 0
+start_io_pressure_pct = 0
+max_ncpus_pct = 50
+network_wifi_only = false
+run_if_metered = true
+continue_after_s = 1
+";
 
 impl NodePlan {
     /// A relay with default settings.

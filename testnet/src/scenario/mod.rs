@@ -205,7 +205,7 @@ impl Scenario {
         for node in &mut plan.nodes {
             node.cover.clone_from(&self.cover);
             node.send_per_second = self.send_per_second;
-            node.faults = self.faults;
+            node.faults = self.faults.clone();
         }
         let spares = |step: &Step| if let Step::Epochs(epochs) = step { epochs.spares() } else { 0 };
         plan.spares = self.steps.iter().map(spares).sum();
