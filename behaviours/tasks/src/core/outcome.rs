@@ -39,6 +39,8 @@ pub enum HostEnd {
     Killed,
     /// The host has no memory or no disk.
     NoResources,
+    /// The bytes that were brought are not those that the work names.
+    Unstaged,
 }
 
 /// How a run ended.

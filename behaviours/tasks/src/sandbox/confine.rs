@@ -1,0 +1,61 @@
+//! What a task process may not do, set by itself before it reads a module. Only Linux has all of it; elsewhere a run is confined by the
+//! virtual WASI, the fuel and the deadline alone, and memory by the work's own limit.
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::fs;
+
+    use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setpriority_process, setrlimit};
+
+    /// Descriptors: three streams, and a file in memory for each compiled module.
+    const DESCRIPTORS: u64 = 128;
+    /// The longest file that it can make: the image of a module's memory.
+    const FILE_BYTES: u64 = 512 << 20;
+    const NICEST: i32 = 19;
+
+    fn limit(resource: Resource, value: u64) {
+        setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) }).ok();
+    }
+
+    pub(crate) fn begin() {
+        // Each is one wall of several, and a system that refuses one still has the others.
+        set_parent_process_death_signal(Some(Signal::KILL)).ok();
+        rustix::thread::set_no_new_privs(true).ok();
+        setpriority_process(None, NICEST).ok();
+        fs::write("/proc/self/oom_score_adj", "1000").ok();
+        limit(Resource::Core, 0);
+        limit(Resource::Nofile, DESCRIPTORS);
+        limit(Resource::Fsize, FILE_BYTES);
+    }
+
+    pub(crate) fn memory(bytes: u64) {
+        limit(Resource::Data, bytes);
+    }
+
+    pub(crate) fn no_more_threads() {
+        limit(Resource::Nproc, 0);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod linux {
+    pub(crate) fn begin() {}
+    pub(crate) fn memory(_bytes: u64) {}
+    pub(crate) fn no_more_threads() {}
+}
+
+/// First of all: it dies with its parent, gets no privileges, dumps no core, opens few files, and is the first that the system stops
+/// when memory or time are short.
+pub(super) fn begin() {
+    linux::begin();
+}
+
+/// At most `bytes` of private writable memory: what exceeds it is refused to the process, which then ends.
+pub(super) fn memory(bytes: u64) {
+    linux::memory(bytes);
+}
+
+/// No process and no thread beyond those that run. (Root is not held to this.)
+pub(super) fn no_more_threads() {
+    linux::no_more_threads();
+}

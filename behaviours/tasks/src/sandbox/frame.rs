@@ -1,0 +1,200 @@
+//! What is said between a node and its task processes, over the process's standard input and output: frames of a kind (u8), a length
+//! (u32, little-endian, at most [`MAX_FRAME`]) and that many bytes. What is longer than a frame follows as [`DATA`] frames, so neither
+//! side holds more than one frame of what it does not expect. Numbers are little-endian.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use crate::core::outcome::{Ending, HostEnd, Trap};
+
+/// The longest payload.
+pub(super) const MAX_FRAME: usize = 256 * 1024;
+
+/// To the process. `bytes of memory u64`, once, first.
+pub(super) const SETUP: u8 = 0;
+/// `hash 32 ‖ size u64`; the module follows as data.
+pub(super) const MODULE: u8 = 1;
+/// The next piece of what was announced, in both directions; never empty.
+pub(super) const DATA: u8 = 2;
+/// `run u64 ‖ wall in ms u64 ‖ encoded work`; standard input and inputs follow as data, in that order, each as long as the work says.
+pub(super) const RUN: u8 = 3;
+/// `run u64`: it ends as killed, now or when it is its turn.
+pub(super) const CANCEL: u8 = 4;
+/// `hash 32`: the module is not needed any more.
+pub(super) const FORGET: u8 = 5;
+
+/// From the process. `hash 32 ‖ size u64`: the module is compiled, or known to be unfit.
+pub(super) const COMPILED: u8 = 16;
+/// `run u64`: it has begun.
+pub(super) const BEGUN: u8 = 17;
+/// `run u64 ‖ stream u8 ‖ bytes`: 1 is standard output, 2 standard error.
+pub(super) const LOG: u8 = 18;
+/// `run u64 ‖ size u64 ‖ path`: a file under `/out`, which follows as data.
+pub(super) const FILE: u8 = 19;
+/// `run u64 ‖ ending u8 ‖ code u32 ‖ fuel u64 ‖ detail`: the last of a run.
+pub(super) const DONE: u8 = 20;
+
+/// Length of a frame's head.
+const HEAD: usize = 5;
+
+/// Writes one frame of several parts. What exceeds [`MAX_FRAME`] is an error of the caller.
+pub(super) fn write(to: &mut impl Write, kind: u8, parts: &[&[u8]]) -> io::Result<()> {
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    if len > MAX_FRAME {
+        return Err(malformed());
+    }
+    to.write_all(&[kind])?;
+    to.write_all(&(len as u32).to_le_bytes())?;
+    parts.iter().try_for_each(|part| to.write_all(part))
+}
+
+/// Writes `bytes` as data.
+pub(super) fn write_data(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    bytes.chunks(MAX_FRAME).try_for_each(|piece| write(to, DATA, &[piece]))
+}
+
+/// Reads one frame into `payload` and gives its kind; `None` where the stream ends between two frames.
+pub(super) fn read(from: &mut impl Read, payload: &mut Vec<u8>) -> io::Result<Option<u8>> {
+    let mut head = [0; HEAD];
+    let (first, rest) = head.split_at_mut(1);
+    loop {
+        match from.read(first) {
+            Ok(0) => return Ok(None),
+            Ok(_) => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    from.read_exact(rest)?;
+    let [kind, len @ ..] = head;
+    let len = u32::from_le_bytes(len) as usize;
+    if len > MAX_FRAME {
+        return Err(malformed());
+    }
+    payload.resize(len, 0);
+    from.read_exact(payload)?;
+    Ok(Some(kind))
+}
+
+/// Reads what follows as data, which is `len` bytes. It grows with what comes, not with what was announced.
+pub(super) fn read_data(from: &mut impl Read, len: u64, frame: &mut Vec<u8>) -> io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    while (data.len() as u64) < len {
+        let kind = read(from, frame)?.ok_or(ErrorKind::UnexpectedEof)?;
+        if kind != DATA || frame.is_empty() || (data.len() + frame.len()) as u64 > len {
+            return Err(malformed());
+        }
+        data.extend_from_slice(frame);
+    }
+    Ok(data)
+}
+
+pub(super) fn malformed() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "not a frame that is expected here")
+}
+
+/// A payload that is read from its begin.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(super) fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let (array, rest) = self.0.split_first_chunk().ok_or_else(malformed)?;
+        self.0 = rest;
+        Ok(*array)
+    }
+
+    pub(super) fn u64(&mut self) -> io::Result<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> io::Result<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u8(&mut self) -> io::Result<u8> {
+        self.array().map(|[byte]| byte)
+    }
+
+    pub(super) fn text(self) -> io::Result<String> {
+        String::from_utf8(self.0.to_vec()).map_err(|_| malformed())
+    }
+}
+
+const TRAPS: [Trap; 8] = [
+    Trap::Unreachable,
+    Trap::Memory,
+    Trap::Table,
+    Trap::Signature,
+    Trap::DivisionByZero,
+    Trap::IntegerOverflow,
+    Trap::Conversion,
+    Trap::Other,
+];
+const HOST_ENDS: [HostEnd; 6] = [
+    HostEnd::StackOverflow,
+    HostEnd::Deadline,
+    HostEnd::Compile,
+    HostEnd::Killed,
+    HostEnd::NoResources,
+    HostEnd::Unstaged,
+];
+
+fn place<T: PartialEq>(list: &[T], value: &T) -> u32 {
+    list.iter().position(|listed| listed == value).unwrap_or(list.len()) as u32
+}
+
+/// Kind and code of an ending: 0 exit, 1 trap, 2 out of fuel, 3 output limit, 4 bad module, as in a result's hash; 5 the host's.
+pub(super) fn ending_code(ending: Ending) -> (u8, u32) {
+    match ending {
+        Ending::Exit(code) => (0, code),
+        Ending::Trap(trap) => (1, place(&TRAPS, &trap)),
+        Ending::OutOfFuel => (2, 0),
+        Ending::OutputLimit => (3, 0),
+        Ending::BadModule => (4, 0),
+        Ending::Host(end) => (5, place(&HOST_ENDS, &end)),
+    }
+}
+
+pub(super) fn ending_of(kind: u8, code: u32) -> io::Result<Ending> {
+    match kind {
+        0 => Ok(Ending::Exit(code)),
+        1 => TRAPS.get(code as usize).map(|trap| Ending::Trap(*trap)).ok_or_else(malformed),
+        2 if code == 0 => Ok(Ending::OutOfFuel),
+        3 if code == 0 => Ok(Ending::OutputLimit),
+        4 if code == 0 => Ok(Ending::BadModule),
+        5 => HOST_ENDS.get(code as usize).map(|end| Ending::Host(*end)).ok_or_else(malformed),
+        _ => Err(malformed()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_ending_is_read_as_it_was_written() {
+        let traps = TRAPS.into_iter().map(Ending::Trap);
+        let hosts = HOST_ENDS.into_iter().map(Ending::Host);
+        let others = [Ending::Exit(7), Ending::OutOfFuel, Ending::OutputLimit, Ending::BadModule];
+        for ending in traps.chain(hosts).chain(others) {
+            let (kind, code) = ending_code(ending);
+            assert_eq!(ending_of(kind, code).unwrap(), ending);
+        }
+        for (kind, code) in [(1, 8), (5, 6), (2, 1), (6, 0)] {
+            assert!(ending_of(kind, code).is_err());
+        }
+    }
+
+    #[test]
+    fn data_is_read_as_long_as_it_was_announced_and_no_longer() {
+        let bytes = vec![7; MAX_FRAME + 3];
+        let mut stream = Vec::new();
+        write_data(&mut stream, &bytes).unwrap();
+        let mut frame = Vec::new();
+        assert_eq!(read_data(&mut &stream[..], bytes.len() as u64, &mut frame).unwrap(), bytes);
+        for wrong in [bytes.len() as u64 - 1, bytes.len() as u64 + 1] {
+            assert!(read_data(&mut &stream[..], wrong, &mut frame).is_err());
+        }
+        let huge = [DATA, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(read(&mut &huge[..], &mut frame).unwrap_err().kind(), ErrorKind::InvalidData);
+    }
+}
