@@ -7,8 +7,5 @@ pub mod record;
 
 pub use self::{
     bytes::WireError,
-    message::{
-        Failure, MAX_MESSAGE, Message, Phase, Refusal, Source, StageError, StreamKind, ToCoordinator, ToWorker,
-    },
+    message::{Failure, MAX_MESSAGE, Message, Phase, Refusal, Source, StageError, StreamKind, ToCoordinator, ToWorker},
 };
-pub(crate) use self::bytes::{Reader, Writer};

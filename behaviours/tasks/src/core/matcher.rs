@@ -158,3 +158,33 @@ pub struct Explanation {
     /// What would give more matches, cheapest first.
     pub relaxations: Vec<Relaxation>,
 }
+
+impl Needs {
+    /// What a task needs.
+    pub fn of(work: &Work, terms: &Terms) -> Self {
+        Self {
+            fuel: work.limits.fuel,
+            memory_bytes: work.limits.memory_bytes,
+            staging_bytes: work.staged_bytes().saturating_add(work.limits.output_bytes),
+            class: terms.class,
+            privacy: terms.privacy,
+            features: terms.features.clone(),
+            max_price: terms.max_price,
+            running_ms: terms.clocks.running_ms,
+        }
+    }
+}
+
+/// Whether an offer fits.
+pub fn matches(needs: &Needs, known: &Known<'_>) -> Match {
+    let offer = known.offer;
+    let fits = offer.eligible
+        && offer.slots > 0
+        && needs.memory_bytes <= offer.memory_bytes
+        && needs.staging_bytes <= offer.staging_bytes
+        && offer.accepts.classes.contains(&needs.class)
+        && offer.accepts.privacy.contains(&needs.privacy)
+        && needs.features.iter().all(|feature| offer.features.contains(feature))
+        && known.credibility >= super::standing::USED_FROM;
+    if fits { Match::Yes } else { Match::No(Vec::new()) }
+}

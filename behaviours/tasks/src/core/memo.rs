@@ -22,7 +22,7 @@ pub struct Remembered<T> {
 }
 
 /// Remembered results, within bounds; what was not asked for goes first.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Memo<T> {
     slots: Vec<Slot<T>>,
     by_work: BTreeMap<WorkId, usize>,
@@ -32,7 +32,7 @@ pub struct Memo<T> {
     max_bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Slot<T> {
     work: WorkId,
     remembered: Remembered<T>,

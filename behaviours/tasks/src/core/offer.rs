@@ -74,7 +74,7 @@ pub struct Offer {
     pub speed: u64,
     /// The most linear memory of one task, in bytes.
     pub memory_bytes: u64,
-    /// The most bytes of module, input and output of one task.
+    /// The most bytes of module and inputs of one task.
     pub staging_bytes: u64,
     /// What it has beside WebAssembly, such as `gpu:cuda`; sorted.
     pub features: Vec<String>,
@@ -102,6 +102,24 @@ pub enum OfferError {
 }
 
 impl Offer {
+    /// Nothing: a host that does not work for others.
+    pub fn none() -> Self {
+        Self {
+            slots: 0,
+            free: 0,
+            queued: 0,
+            speed: 0,
+            memory_bytes: 0,
+            staging_bytes: 0,
+            features: Vec::new(),
+            price: Price::default(),
+            accepts: Accepts::default(),
+            family: None,
+            milliwatts: 0,
+            eligible: false,
+        }
+    }
+
     /// Signs it. `seq` is higher than that of every earlier offer of this worker, also after a restart.
     pub fn sign(
         &self,
@@ -146,3 +164,7 @@ impl Offer {
         if sound { Ok(()) } else { Err(OfferError::Malformed) }
     }
 }
+
+#[cfg(test)]
+#[path = "offer_tests.rs"]
+mod tests;

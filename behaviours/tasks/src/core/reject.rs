@@ -85,10 +85,9 @@ impl From<RecordError> for Reject {
             RecordError::BadSignature => Self::BadSignature,
             RecordError::TooEarly => Self::TooEarly,
             RecordError::Expired => Self::Expired,
-            RecordError::Malformed
-            | RecordError::WrongKind(..)
-            | RecordError::TooLarge
-            | RecordError::BadBody => Self::Malformed,
+            RecordError::Malformed | RecordError::WrongKind(..) | RecordError::TooLarge | RecordError::BadBody => {
+                Self::Malformed
+            }
         }
     }
 }

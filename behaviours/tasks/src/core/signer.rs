@@ -42,13 +42,7 @@ impl Signer {
         &self.network
     }
 
-    pub(crate) fn sign<T: Serialize>(
-        &self,
-        kind: &Kind,
-        seq: u64,
-        now: Now,
-        body: &T,
-    ) -> Result<SignedRecord, Reject> {
+    pub(crate) fn sign<T: Serialize>(&self, kind: &Kind, seq: u64, now: Now, body: &T) -> Result<SignedRecord, Reject> {
         let lifetime = Duration::from_secs(u64::MAX / 4_000);
         let validity = Validity { seq, not_before: now.unix, lifetime };
         Ok(SignedRecord::sign(kind, &self.network, &self.key, validity, body)?)

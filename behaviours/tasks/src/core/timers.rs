@@ -93,7 +93,10 @@ mod tests {
         timers.set('c', Some(at(2)));
         timers.set('c', None);
         assert_eq!(timers.next(), Some(at(1)));
-        assert_eq!((timers.pop(at(0)), timers.pop(at(3)), timers.pop(at(3)), timers.pop(at(9))), (None, Some('a'), Some('b'), None));
+        assert_eq!(
+            (timers.pop(at(0)), timers.pop(at(3)), timers.pop(at(3)), timers.pop(at(9))),
+            (None, Some('a'), Some('b'), None)
+        );
     }
 
     #[test]

@@ -43,6 +43,15 @@ pub enum Source {
     Blob(ByteBuf),
 }
 
+impl Source {
+    /// The content, or the manifest.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Inline(bytes) | Self::Blob(bytes) => bytes,
+        }
+    }
+}
+
 /// Numbers an enum without fields: its place in `ALL`.
 macro_rules! numbered {
     ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident $text:literal,)* }) => {
@@ -139,7 +148,7 @@ numbered! {
 }
 
 /// Why an execution ended without a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failure {
     /// The host ended the run.
     Host(HostEnd),

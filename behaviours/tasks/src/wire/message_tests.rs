@@ -33,13 +33,8 @@ fn to_worker() -> Vec<ToWorker> {
 }
 
 fn to_coordinator() -> Vec<ToCoordinator> {
-    let revealed = |output| ToCoordinator::Revealed {
-        execution: X,
-        result: ResultHash([4; 32]),
-        nonce: [5; 32],
-        fuel: 6,
-        output,
-    };
+    let revealed =
+        |output| ToCoordinator::Revealed { execution: X, result: ResultHash([4; 32]), nonce: [5; 32], fuel: 6, output };
     vec![
         ToCoordinator::Agreement(signed()),
         ToCoordinator::Refused { execution: X, reason: Refusal::Unpaid },

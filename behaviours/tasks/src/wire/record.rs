@@ -1,4 +1,4 @@
-//! What is signed, as bodies of [`SignedRecord`](fog_base::record::SignedRecord)s.
+//! What is signed, as bodies of [`SignedRecord`](fog_base::record::SignedRecord)s; offers, vouchers and acknowledgements are with what they mean.
 
 use std::time::Duration;
 
@@ -21,10 +21,6 @@ pub const AGREEMENT: Kind = Kind { number: 11, version: 1, max_body: 256, max_li
 pub const LEASE: Kind = Kind { number: 12, version: 1, max_body: 256, max_lifetime: LIFETIME };
 /// The worker's result, hidden.
 pub const COMMIT: Kind = Kind { number: 13, version: 1, max_body: 128, max_lifetime: LIFETIME };
-/// The coordinator's receipt: what it thinks of the result, and what it owes now.
-pub const VOUCHER: Kind = Kind { number: 14, version: 1, max_body: 256, max_lifetime: LIFETIME };
-/// The worker's receipt for a voucher.
-pub const ACKNOWLEDGED: Kind = Kind { number: 15, version: 1, max_body: 128, max_lifetime: LIFETIME };
 /// The longest of these records.
 pub const MAX_RECORD: usize = 64 + BID.max_body + 64;
 
@@ -54,8 +50,6 @@ pub struct BidBody {
     pub privacy: Privacy,
     /// What the worker must have.
     pub features: Vec<String>,
-    /// The interval of the account that pays for it: hours since 1970.
-    pub interval: u64,
 }
 
 /// Body of an agreement.
@@ -97,46 +91,6 @@ pub struct CommitBody {
     /// [`commitment`] to the result.
     #[serde(with = "byte_array")]
     pub hash: [u8; 32],
-}
-
-/// What came of an execution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Verdict {
-    /// The result is the accepted one.
-    Good,
-    /// It is another one.
-    Wrong,
-    /// There was none, or it was not shown.
-    Failed,
-}
-
-/// Body of a voucher.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VoucherBody {
-    /// The execution that it closes.
-    pub execution: ExecutionId,
-    /// Whom it pays.
-    pub worker: NodeId,
-    /// What the coordinator thinks of its result.
-    pub verdict: Verdict,
-    /// Fuel that is paid: 0 unless good.
-    pub fuel: u64,
-    /// The interval of the account.
-    pub interval: u64,
-    /// All that was ever promised in that account, this included, in micro-credits.
-    pub cumulative: u64,
-}
-
-/// Body of an acknowledgement.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AcknowledgedBody {
-    /// BLAKE3 of the voucher's record.
-    #[serde(with = "byte_array")]
-    pub voucher: [u8; 32],
-    /// The highest sum of the account that the worker holds.
-    pub cumulative: u64,
 }
 
 /// What a worker commits to: BLAKE3 derive_key("fog commit v1", execution ‖ result hash ‖ nonce).

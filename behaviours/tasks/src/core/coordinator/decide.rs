@@ -75,49 +75,43 @@ impl Coordinator {
 
     /// Repeats what was not answered, renews leases, and gives up what takes too long.
     fn look_after(&mut self, task: &mut Task, at: usize, now: Now) {
-        let (id, tries) = (task.id, self.config.tries);
+        let tries = self.config.tries;
         let Some(execution) = task.executions.get_mut(at) else { return };
         let (to, execution_id) = (execution.worker, execution.id);
         if execution.is_busy() && self.given_up_at(execution).is_some_and(|end| end <= now.mono) {
             let why = execution.given_up_for(&self.config, now);
             return self.lose(task, at, why, why != "frozen", now);
         }
-        match &mut execution.state {
-            State::Bidding(resend) if resend.is_due(now.mono) => {
-                if resend.times > tries {
-                    return self.lose(task, at, "no_answer", true, now);
-                }
+        if let State::Active = execution.state {
+            if execution.renew <= now.mono {
+                self.lease(task, at, now);
+            }
+            return;
+        }
+        let Some(times) = execution.state.repeats(now.mono) else { return };
+        match &execution.state {
+            State::Bidding(_) | State::Leasing(_) if times > tries => self.lose(task, at, "no_answer", true, now),
+            State::Revealing { .. } if times > tries => self.lose(task, at, "not_revealed", true, now),
+            State::Bidding(_) => {
                 if let (Some(record), Some(content)) = (execution.bid.clone(), &task.content) {
                     let work = content.encoded.clone();
                     self.send(to, ToWorker::Bid { record, work });
                 }
             }
-            State::Leasing(resend) if resend.is_due(now.mono) => {
-                if resend.times > tries {
-                    return self.lose(task, at, "no_answer", true, now);
-                }
-                self.send_lease(task, at);
-            }
-            State::Active if execution.renew <= now.mono => self.lease(task, at, now),
-            State::Revealing { resend, want, .. } if resend.is_due(now.mono) => {
-                if resend.times > tries {
-                    return self.lose(task, at, "not_revealed", true, now);
-                }
+            State::Leasing(_) => self.send_lease(task, at),
+            State::Revealing { want, .. } => {
                 let want_output = *want;
                 self.send(to, ToWorker::Reveal { execution: execution_id, want_output });
             }
-            State::Paying { voucher, resend, paid, .. } if resend.is_due(now.mono) => {
-                if resend.times > super::settle::VOUCHER_TRIES {
-                    let paid = Some(*paid);
-                    execution.state = State::Closed { why: "unacknowledged", paid };
-                } else {
-                    let record = (**voucher).clone();
-                    self.send(to, ToWorker::Voucher(record));
-                }
+            State::Paying { paid, .. } if times > super::settle::VOUCHER_TRIES => {
+                execution.state = State::Closed { why: "unacknowledged", paid: Some(*paid) };
+            }
+            State::Paying { voucher, .. } => {
+                let record = (**voucher).clone();
+                self.send(to, ToWorker::Voucher(record));
             }
             _ => {}
         }
-        debug_assert_eq!(id, task.id);
     }
 
     fn decide(&mut self, task: &mut Task, now: Now) {
@@ -151,14 +145,13 @@ impl Coordinator {
             return self.reveal(task, now);
         }
         match task.poll.best() {
-            Some(best) if best.credibility >= task.terms.trust() || task.terms.accept_best => self.accept(task, best, now),
+            Some(best) if best.credibility >= task.terms.trust() || task.terms.accept_best => {
+                self.accept(task, best, now)
+            }
             _ => {
                 let last = task.last_failure.to_owned();
-                let failed = if task.hosts.len() >= HOSTS {
-                    Failed::Hosts(last)
-                } else {
-                    Failed::Attempts(task.attempt, last)
-                };
+                let failed =
+                    if task.hosts.len() >= HOSTS { Failed::Hosts(last) } else { Failed::Attempts(task.attempt, last) };
                 self.finish(task, End::Failed(failed), now);
             }
         }
@@ -172,7 +165,8 @@ impl Coordinator {
         }
         let committed = |execution: &Execution| matches!(execution.state, State::Committed(_));
         let shower = task.executions.iter().filter(|it| committed(it));
-        let shower = shower.max_by(|one, other| one.voter.credibility.total_cmp(&other.voter.credibility)).map(|it| it.id);
+        let shower =
+            shower.max_by(|one, other| one.voter.credibility.total_cmp(&other.voter.credibility)).map(|it| it.id);
         for execution in &mut task.executions {
             let State::Committed(commit) = execution.state else { continue };
             let want = Some(execution.id) == shower && task.check.is_none();
@@ -207,7 +201,9 @@ impl Coordinator {
         }
         loop {
             let has_it = |it: &Execution| {
-                matches!(it.state, State::Revealed) && !it.no_output && it.shown.is_some_and(|(r, _)| r == accepted.result)
+                matches!(it.state, State::Revealed)
+                    && !it.no_output
+                    && it.shown.is_some_and(|(r, _)| r == accepted.result)
             };
             let rank = |it: &&Execution| (it.output.is_some(), it.worker == self.signer.me());
             let Some(winner) = task.executions.iter().filter(|it| has_it(it)).max_by_key(rank) else {
@@ -356,6 +352,20 @@ impl Coordinator {
     }
 }
 
+impl State {
+    /// How often something was said, this time included, if it is to be said now.
+    fn repeats(&mut self, now: Instant) -> Option<u32> {
+        let (Self::Bidding(resend)
+        | Self::Leasing(resend)
+        | Self::Revealing { resend, .. }
+        | Self::Paying { resend, .. }) = self
+        else {
+            return None;
+        };
+        resend.is_due(now).then_some(resend.times)
+    }
+}
+
 fn with_slack(millis: u64) -> Duration {
     let clock = Duration::from_millis(millis);
     clock + clock / 10 + SLACK
@@ -397,7 +407,9 @@ impl Execution {
     fn given_up_for(&self, config: &super::Config, now: Now) -> &'static str {
         match (&self.state, self.phase) {
             (State::Active, Phase::Frozen) if self.phase_end() <= now.mono => "frozen",
-            (State::Active, _) if self.heard + config.heartbeat * (config.missed_heartbeats + 1) <= now.mono => "silent",
+            (State::Active, _) if self.heard + config.heartbeat * (config.missed_heartbeats + 1) <= now.mono => {
+                "silent"
+            }
             (State::Active, _) if self.phase_end().min(self.leased + self.longest()) <= now.mono => "too_long",
             _ => "gone",
         }

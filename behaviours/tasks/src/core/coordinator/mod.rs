@@ -29,21 +29,21 @@ use ed25519_dalek::SigningKey;
 use fog_base::{DropReason, NetworkId, NodeId, Now};
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
+use self::{task::Task, workers::Workers};
 pub use self::{
     topology::{Snapshot, WorkerView},
     view::{End, Failed, ReplicaView, TaskState, TaskView, TrustedBy},
 };
-use self::{task::Task, workers::Workers};
 use super::{
     ids::{ExecutionId, TaskId},
-    memo::Memo,
-    offers::Offers,
+    memo::{self, Memo},
+    offers::{Accept, MAX_OFFERS, OfferReject, Offers},
     outcome::Outcome,
     pay::{Payer, Verdict},
     reject::Reject,
     row::Row,
     signer::Signer,
-    standing::Standings,
+    standing::{Prior, Standings},
     terms::{Class, Terms},
     timers::Timers,
     work::{Content, Work},
@@ -192,6 +192,8 @@ impl Coordinator {
         Self {
             config,
             workers: Workers::new(signer.me(), now),
+            offers: Offers::new(network, blake3::derive_key("fog offers v1", &seed), MAX_OFFERS),
+            standings: Standings::new(signer.me()),
             signer,
             rng: ChaCha20Rng::from_seed(seed),
             tasks: BTreeMap::new(),
@@ -200,10 +202,8 @@ impl Coordinator {
             ended: VecDeque::new(),
             open: 0,
             next_number: 0,
-            offers: Offers::default(),
-            standings: Standings::default(),
-            payer: Payer::default(),
-            memo: Memo::default(),
+            payer: Payer::new(),
+            memo: Memo::new(memo::MAX_COUNT, memo::MAX_BYTES),
             timers: Timers::new(),
             snapshots: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -233,18 +233,30 @@ impl Coordinator {
 
     /// Ends a task. What its workers did is not paid, except if a result was accepted.
     pub fn cancel(&mut self, task: TaskId, now: Now) -> Result<(), Reject> {
-        let known = self.tasks.get(&task).filter(|task| task.is_open()).ok_or(Reject::UnknownTask)?;
-        debug_assert!(known.end.is_none());
+        self.tasks.get(&task).filter(|task| task.is_open()).ok_or(Reject::UnknownTask)?;
         self.end(task, End::Cancelled, now);
         self.after(now);
         Ok(())
     }
 
     /// Takes an offer, from whoever brings it.
-    pub fn handle_offer(&mut self, bytes: &[u8], now: Now) -> Result<bool, Reject> {
+    pub fn handle_offer(&mut self, bytes: &[u8], now: Now) -> Result<Accept, OfferReject> {
         let taken = self.on_offer(bytes, now);
+        if let Err(reject) = &taken {
+            self.push(Output::Drop(reject.drop_reason()));
+        }
         self.after(now);
         taken
+    }
+
+    /// The offers that are known: for exchange with other nodes.
+    pub fn offers(&self) -> &Offers {
+        &self.offers
+    }
+
+    /// What others say of a worker, as the node weighed it; it replaces what it said before.
+    pub fn set_prior(&mut self, worker: NodeId, prior: Prior) {
+        self.standings.set_prior(worker, prior);
     }
 
     /// Takes what a worker says. What is repeated changes nothing.

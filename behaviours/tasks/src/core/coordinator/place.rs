@@ -136,7 +136,7 @@ impl Coordinator {
 
     /// Whether `worker` may be asked for a replica of `task`.
     fn fit(&self, task: &Task, needs: &matcher::Needs, worker: NodeId, newcomers: bool, now: Now) -> Option<Fit> {
-        let listed = self.offers.get(&worker)?;
+        let listed = self.offers.get(worker, now.unix)?;
         let known = self.workers.get(worker)?;
         let avoided = task.avoided.get(&worker).is_some_and(|until| *until > now.mono);
         if avoided || known.gone.is_some() || self.workers.is_broken(worker, now) || task.of_worker(worker).is_some() {
@@ -144,12 +144,8 @@ impl Coordinator {
         }
         let (offer, own) = (listed.offer(), worker == self.signer.me());
         let credibility = self.standings.credibility(worker, now.unix);
-        let voter = Voter {
-            worker,
-            credibility,
-            family: offer.family.clone(),
-            newcomer: self.standings.is_newcomer(worker),
-        };
+        let voter =
+            Voter { worker, credibility, family: offer.family.clone(), newcomer: self.standings.is_newcomer(worker) };
         if !task.poll.may_join(&voter, !newcomers) {
             return None;
         }

@@ -245,7 +245,9 @@ impl Coordinator {
         // What the program or its inputs may be to blame for is no sign of a bad worker.
         let blames_worker = matches!(
             failure,
-            Failure::Host(HostEnd::Killed | HostEnd::NoResources) | Failure::Stage(StageError::NoRoom) | Failure::LeaseExpired
+            Failure::Host(HostEnd::Killed | HostEnd::NoResources)
+                | Failure::Stage(StageError::NoRoom)
+                | Failure::LeaseExpired
         );
         if let Failure::Host(_) | Failure::Stage(_) | Failure::StagingTime = failure {
             task.hosts.insert(worker, failure);

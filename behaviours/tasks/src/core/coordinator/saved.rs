@@ -6,7 +6,7 @@
 //! | 2 | task id | how far it is: [`Progress`] |
 //! | 3 | task id | the encoded outcome |
 //! | 4 | worker | its [`Standing`] |
-//! | 5 | worker ‖ interval | what it was promised: (seq, sum) |
+//! | 5 | worker ‖ interval u32 | what it was promised: [`Paid`] |
 //!
 //! A restart forgets bids that nobody agreed to, commits, and reveals: all of them are asked for again. It does not forget a lease, a
 //! verdict, or a voucher.
@@ -28,8 +28,8 @@ use crate::{
     core::{
         ids::{ExecutionId, TaskId},
         matcher::Needs,
-        outcome::{Ending, Outcome, ResultHash},
-        pay::{Interval, Verdict},
+        outcome::{Ending, ResultHash},
+        pay::{Interval, Paid, Verdict},
         row::Row,
         standing::Standing,
         terms::Terms,
@@ -269,7 +269,8 @@ impl Coordinator {
         task.submitted = it.at;
         task.preferred = it.preferred.into();
         let passed = now.unix.since(it.at);
-        task.deadline = task.terms.deadline_ms.map(|ms| now.mono + std::time::Duration::from_millis(ms).saturating_sub(passed));
+        task.deadline =
+            task.terms.deadline_ms.map(|ms| now.mono + std::time::Duration::from_millis(ms).saturating_sub(passed));
         if let Some(progress) = progress {
             task.attempt = progress.attempt;
             task.placed = progress.placed;
@@ -277,7 +278,8 @@ impl Coordinator {
             task.hosts = progress.hosts.into_iter().collect();
             task.end = progress.end.map(restored_end);
             let terms = task.terms.clone();
-            task.executions = progress.executions.into_iter().filter_map(|it| Execution::restored(it, &terms, now)).collect();
+            task.executions =
+                progress.executions.into_iter().filter_map(|it| Execution::restored(it, &terms, now)).collect();
         }
         for execution in &task.executions {
             self.executions.insert(execution.id, id);
@@ -315,12 +317,12 @@ impl Coordinator {
     }
 
     pub(super) fn account_row(&self, worker: NodeId, interval: Interval) -> Option<Row> {
-        let account = self.payer.account(worker, interval)?;
+        let account = self.payer.account(worker, interval);
         row(ACCOUNT, &[worker.0.as_slice(), &interval.0.to_be_bytes()].concat(), &account)
     }
 
     fn restore_account(&mut self, name: &[u8], value: &[u8]) {
-        read::<(u64, u64), 36, _>(name, value, |name, account| {
+        read::<Paid, 36, _>(name, value, |name, account| {
             if let (Some(worker), Some(interval)) = (name.first_chunk::<32>(), name.last_chunk::<4>()) {
                 self.payer.restore(NodeId(*worker), Interval(u32::from_be_bytes(*interval)), account);
             }
@@ -328,7 +330,11 @@ impl Coordinator {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned, const N: usize, R>(name: &[u8], value: &[u8], then: impl FnOnce([u8; N], T) -> R) {
+fn read<T: serde::de::DeserializeOwned, const N: usize, R>(
+    name: &[u8],
+    value: &[u8],
+    then: impl FnOnce([u8; N], T) -> R,
+) {
     if let (Ok(name), Ok(value)) = (name.try_into(), codec::decode(value, MAX_ROW)) {
         then(name, value);
     }

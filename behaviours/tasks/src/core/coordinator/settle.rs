@@ -16,7 +16,7 @@ use crate::{
     core::{
         memo::Remembered,
         outcome::Outcome,
-        pay::{self, VOUCHER, Verdict},
+        pay::{VOUCHER, Verdict},
         row::Row,
         standing::SPOT_CHECKS,
         terms::Privacy,
@@ -99,16 +99,16 @@ impl Coordinator {
             _ => 0,
         };
         execution.output = None;
-        let amount = pay::price(fuel, rate);
         if worker == self.signer.me() {
             // This node does not pay itself; its worker need not keep the result.
             execution.state = State::Closed { why: verdict.name(), paid: Some(0) };
             says.push(Output::Send { to: worker, message: ToWorker::Cancel(id) });
             return;
         }
-        let (seq, voucher) = self.payer.pay(worker, id, verdict, fuel, amount, now.unix);
-        let Ok(record) = self.signer.sign(&VOUCHER, seq, now, &voucher) else { return };
-        rows.extend(self.account_row(worker, voucher.interval));
+        let issued = self.payer.issue(worker, id, verdict, (fuel, rate), now.unix);
+        let amount = issued.amount;
+        let Ok(record) = self.signer.sign(&VOUCHER, issued.number, now, &issued.voucher) else { return };
+        rows.extend(self.account_row(worker, issued.voucher.interval));
         let resend = Resend::new(now.mono);
         execution.state = State::Paying { voucher: Box::new(record.clone()), verdict, paid: amount, resend };
         says.push(Output::Send { to: worker, message: ToWorker::Voucher(record) });
@@ -142,7 +142,7 @@ impl Coordinator {
 
     fn remember(&mut self, task: &Task, believed: Believed, outcome: &Arc<Outcome>, size: usize) {
         let (Privacy::Open, Some(content)) = (task.terms.privacy, &task.content) else { return };
-        let inline = content.sources.iter().map(|(_, source)| source.len());
+        let inline = content.sources.iter().map(|(_, source)| source.bytes().len());
         let bytes = inline.fold(size + content.encoded.len() + 1_024, usize::saturating_add);
         let known = Known { outcome: Some(outcome.clone()), ..(**content).clone() };
         let Believed { result, credibility } = believed;

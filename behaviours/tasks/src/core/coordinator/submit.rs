@@ -11,7 +11,11 @@ use fog_base::{NodeId, Now};
 use rand_chacha::rand_core::Rng;
 
 pub(super) use super::task::Known;
-use super::{Coordinator, MAX_OUTPUTS, Output, Submission, TaskEvent, task::Task, view::{End, TaskState, TrustedBy}};
+use super::{
+    Coordinator, MAX_OUTPUTS, Output, Submission, TaskEvent,
+    task::Task,
+    view::{End, TaskState, TrustedBy},
+};
 use crate::{
     core::{
         ids::TaskId,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fog_base::{NodeId, Now, UnixMillis};
 
-use super::{Coordinator, Output};
-use crate::core::{offers::Accept, reject::Reject};
+use super::Coordinator;
+use crate::core::offers::{Accept, Listed, OfferReject};
 
 /// At least this between two snapshots of one reason.
 const GAP: Duration = Duration::from_secs(1);
@@ -62,11 +62,13 @@ impl Coordinator {
         self.look("asked", None, now)
     }
 
-    pub(super) fn on_offer(&mut self, bytes: &[u8], now: Now) -> Result<Accept, Reject> {
-        let (worker, taken) = self.offers.insert(bytes, now.unix)?;
-        if let Some(listed) = self.offers.get(&worker) {
+    pub(super) fn on_offer(&mut self, bytes: &[u8], now: Now) -> Result<Accept, OfferReject> {
+        let standings = &self.standings;
+        let taken = self.offers.handle(bytes, |worker| !standings.is_newcomer(worker), now.unix)?;
+        if let Accept::New(worker) = taken {
             let known = self.workers.get(worker).is_some();
-            let slots = if listed.offer().eligible { listed.offer().slots } else { 0 };
+            let offer = self.offers.get(worker, now.unix).map(Listed::offer);
+            let slots = offer.filter(|offer| offer.eligible).map_or(0, |offer| offer.slots);
             self.workers.offers(worker, slots);
             if !known {
                 self.snapshot("worker_new", Some(worker), now);

@@ -9,12 +9,12 @@ use fog_base::{
 
 use super::{MAX_OUTPUTS, Worker};
 use crate::{
+    core::worker::execution::{Execution, State},
     core::{
         pay::{self, Balances},
         reject::Reject,
         work::Work,
     },
-    core::worker::execution::{Execution, State},
     wire::{
         Refusal, ToCoordinator,
         record::{AGREEMENT, AgreementBody, BID, BidBody},

@@ -89,17 +89,17 @@ fn backstop(wall: Duration) -> Duration {
 impl Execution {
     /// Whether it may still get a result.
     pub(super) fn is_open(&self) -> bool {
-        let closed = matches!(
-            self.state,
-            State::Committed(_) | State::Ended { .. } | State::Closed { .. } | State::Gone
-        );
+        let closed =
+            matches!(self.state, State::Committed(_) | State::Ended { .. } | State::Closed { .. } | State::Gone);
         !closed
     }
 
     /// Whether it waits for a slot, whether it runs, and the bytes of its result.
     pub(super) fn counts(&self) -> (bool, bool, usize) {
         match &self.state {
-            State::Agreed { .. } | State::Leased { .. } | State::Staging { .. } | State::Queued { .. } => (true, false, 0),
+            State::Agreed { .. } | State::Leased { .. } | State::Staging { .. } | State::Queued { .. } => {
+                (true, false, 0)
+            }
             State::Starting { .. } | State::Running { .. } => (false, true, 0),
             State::Committed(committed) => (false, false, committed.bytes),
             State::Ended { .. } | State::Closed { .. } | State::Gone => (false, false, 0),
@@ -133,7 +133,8 @@ impl Execution {
     /// The host stands still from now on.
     pub(super) fn freeze(&mut self, now: Instant) {
         if let State::Running { left, since } = &mut self.state {
-            *left = left.saturating_sub(since.take().map_or(Duration::ZERO, |from| now.saturating_duration_since(from)));
+            *left =
+                left.saturating_sub(since.take().map_or(Duration::ZERO, |from| now.saturating_duration_since(from)));
         }
     }
 
@@ -157,7 +158,9 @@ impl Execution {
             State::Agreed { until } | State::Leased { until } | State::Closed { until, .. } => Some(*until),
             State::Ended { until, .. } => Some(*until),
             // A host that stands still does not run out of time: its coordinator decides how long that is good enough.
-            State::Staging { until } | State::Queued { until } | State::Starting { until } => (!frozen).then_some(*until),
+            State::Staging { until } | State::Queued { until } | State::Starting { until } => {
+                (!frozen).then_some(*until)
+            }
             State::Running { left, since } => since.map(|since| since + *left),
             State::Committed(committed) => Some(committed.until),
             State::Gone => None,

@@ -29,7 +29,7 @@ use super::{
     ids::ExecutionId,
     offer::Offer,
     outcome::Outcome,
-    pay::{Balances, LocalAccounts, Received},
+    pay::{Balances, LocalAccounts, Payee},
     reject::Reject,
     row::Row,
     signer::Signer,
@@ -169,7 +169,7 @@ pub struct Worker<B = LocalAccounts> {
     heartbeats: BTreeMap<NodeId, Instant>,
     offering: Offering,
     balances: B,
-    received: Received,
+    payee: Payee,
     outputs: VecDeque<Output>,
 }
 
@@ -192,7 +192,7 @@ impl<B: Balances> Worker<B> {
             heartbeats: BTreeMap::new(),
             offering: Offering::new(now),
             balances,
-            received: Received::default(),
+            payee: Payee::new(),
             outputs: VecDeque::new(),
         }
     }
