@@ -1,4 +1,19 @@
 //! Everything that is decided: no IO, no clock, no ambient randomness, no threads that would show in a result.
 
+pub mod coordinator;
+pub mod ids;
+pub mod matcher;
+pub mod memo;
+pub mod offer;
+pub mod offers;
 pub mod outcome;
+pub mod pay;
+pub mod reject;
+pub mod row;
+pub(crate) mod signer;
+pub mod standing;
+pub mod terms;
+mod timers;
+pub mod verify;
 pub mod work;
+pub mod worker;

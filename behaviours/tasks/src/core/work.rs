@@ -1,6 +1,8 @@
 //! What is to be computed: the part of a task that decides its result, and nothing else. Two tasks with one [`WorkId`] have one result,
 //! which is why results are compared, remembered and sold by it. What a user wants beside (trust, price, deadline) is in the terms.
 
+use std::collections::BTreeSet;
+
 use fog_base::codec;
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +138,12 @@ impl Work {
     pub fn staged_bytes(&self) -> u64 {
         let inputs = self.inputs.iter().map(|input| input.content.size);
         inputs.chain(self.stdin.map(|content| content.size)).fold(self.module.size, u64::saturating_add)
+    }
+
+    /// All contents that a worker must have, each once.
+    pub fn contents(&self) -> BTreeSet<Content> {
+        let inputs = self.inputs.iter().map(|input| input.content);
+        inputs.chain(self.stdin).chain([self.module]).collect()
     }
 
     fn check(&self) -> Result<(), WorkError> {

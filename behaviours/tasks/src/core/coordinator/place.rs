@@ -1,0 +1,255 @@
+//! Finding workers for tasks that want one, and bidding.
+
+use std::time::Duration;
+
+use fog_base::{NodeId, Now};
+use rand_chacha::rand_core::Rng;
+
+use super::{
+    Coordinator,
+    execution::{Execution, State},
+    task::{Parked, Task},
+    view::{End, Failed, TaskState},
+};
+use crate::{
+    core::{
+        ids::ExecutionId,
+        matcher::{self, Known as KnownWorker, Match},
+        pay,
+        terms::{MAX_REPLICAS, PPM},
+        timers::Resend,
+        verify::{Step, Voter},
+    },
+    wire::{
+        Phase, ToWorker,
+        record::{BID, BidBody},
+    },
+};
+
+/// How many waiting tasks are looked at in one go.
+const LOOKS: usize = 256;
+/// How many workers that fit are compared for one execution.
+const COMPARED: usize = 32;
+/// How soon a task is looked at again that no free worker fits.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// A bid may be answered with a rate that rose by this factor since the offer, within what the user pays.
+const RATE_SLACK: u64 = 2;
+
+/// A worker that fits.
+#[derive(Debug)]
+struct Fit {
+    worker: NodeId,
+    voter: Voter,
+    offer_seq: u64,
+    rate: u64,
+    speed: u64,
+    /// Tasks per slot, here and elsewhere.
+    load: f64,
+    rtt: Duration,
+}
+
+impl Coordinator {
+    /// Gives waiting tasks to free workers, those that matter most first.
+    pub(super) fn place_all(&mut self, now: Now) {
+        let mut looked = 0;
+        let mut from = None;
+        while looked < LOOKS && !self.workers.free().is_empty() {
+            let next = match from {
+                None => self.hungry.first(),
+                Some(last) => self.hungry.range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded)).next(),
+            };
+            let Some(key) = next.copied() else { return };
+            from = Some(key);
+            looked += 1;
+            self.with(key.2, now, |me, task| me.place(task, now));
+        }
+    }
+
+    /// As many executions as the poll wants and free workers take.
+    fn place(&mut self, task: &mut Task, now: Now) {
+        while task.is_open() && task.poll.step() == Step::More && !self.is_exhausted(task) {
+            let Some(fit) = self.choose(task, now) else {
+                self.park(task, now);
+                return;
+            };
+            self.bid(task, fit, now);
+        }
+        self.set_hungry(task, false);
+    }
+
+    /// Nobody fits now: look again, but not for ever.
+    fn park(&mut self, task: &mut Task, now: Now) {
+        self.set_hungry(task, false);
+        let since = task.parked.map_or(now.mono, |parked| parked.since);
+        task.parked = Some(Parked { since, until: now.mono + LOOK_AGAIN });
+        let idle = !task.executions.iter().any(Execution::is_live);
+        let patience = Duration::from_millis(task.terms.clocks.queueing_ms);
+        let fits = |me: &Self| task.content.as_ref().is_some_and(|content| me.anybody_fits(task, &content.needs, now));
+        // A worker that is only busy is worth waiting for.
+        if idle && now.mono >= since + patience && !fits(self) {
+            let why = task.waits_for.clone().unwrap_or_else(|| "none fits".to_owned());
+            self.finish(task, End::Failed(Failed::NoWorker(why)), now);
+        }
+    }
+
+    fn anybody_fits(&self, task: &Task, needs: &matcher::Needs, now: Now) -> bool {
+        let fits = |(worker, _): (&NodeId, _)| self.fit(task, needs, *worker, true, now).is_some();
+        self.workers.iter().any(fits)
+    }
+
+    /// THE SEAM of placement: one of the free workers that fit.
+    fn choose(&mut self, task: &mut Task, now: Now) -> Option<Fit> {
+        let content = task.content.clone()?;
+        if let Some((worker, _)) = task.check {
+            return self.fit(task, &content.needs, worker, true, now);
+        }
+        while let Some(worker) = task.preferred.pop_front() {
+            if let Some(fit) = self.fit(task, &content.needs, worker, true, now) {
+                return Some(fit);
+            }
+        }
+        let mut start = [0; 32];
+        self.rng.fill_bytes(&mut start);
+        let free = self.workers.free();
+        let around = || free.range(NodeId(start)..).chain(free.range(..NodeId(start)));
+        // Two newcomers are asked together only if nobody who proved something is to be had.
+        let find = |newcomers: bool| -> Vec<Fit> {
+            let fits = around().filter_map(|worker| self.fit(task, &content.needs, *worker, newcomers, now));
+            fits.take(COMPARED).collect()
+        };
+        let mut fits = find(false);
+        if fits.is_empty() {
+            fits = find(true);
+        }
+        let cost = |fit: &Fit| (fit.load + 0.1) * (1.0 + fit.rtt.as_secs_f64()) / fit.voter.credibility.max(0.01);
+        let (one, other) = (self.pick(&mut fits), self.pick(&mut fits));
+        match (one, other) {
+            (Some(one), Some(other)) => Some(if cost(&one) <= cost(&other) { one } else { other }),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn pick(&mut self, fits: &mut Vec<Fit>) -> Option<Fit> {
+        let at = usize::try_from(self.rng.next_u64() % fits.len().max(1) as u64).ok()?;
+        (at < fits.len()).then(|| fits.swap_remove(at))
+    }
+
+    /// Whether `worker` may be asked for a replica of `task`.
+    fn fit(&self, task: &Task, needs: &matcher::Needs, worker: NodeId, newcomers: bool, now: Now) -> Option<Fit> {
+        let listed = self.offers.get(worker, now.unix)?;
+        let known = self.workers.get(worker)?;
+        let avoided = task.avoided.get(&worker).is_some_and(|until| *until > now.mono);
+        if avoided || known.gone.is_some() || self.workers.is_broken(worker, now) || task.of_worker(worker).is_some() {
+            return None;
+        }
+        let (offer, own) = (listed.offer(), worker == self.signer.me());
+        let credibility = self.standings.credibility(worker, now.unix);
+        let voter =
+            Voter { worker, credibility, family: offer.family.clone(), newcomer: self.standings.is_newcomer(worker) };
+        if !task.poll.may_join(&voter, !newcomers) {
+            return None;
+        }
+        let age = listed.age(now.unix);
+        if let Match::No(_) = matcher::matches(needs, &KnownWorker { worker, offer, age, credibility, own }) {
+            return None;
+        }
+        let (busy, slots) = (self.workers.busy(worker), f64::from(offer.slots.max(1)));
+        Some(Fit {
+            worker,
+            voter,
+            offer_seq: listed.seq(),
+            rate: offer.rate(),
+            speed: offer.speed,
+            load: (f64::from(offer.load_ppm()) / f64::from(PPM)).max(busy as f64 / slots),
+            rtt: known.rtt.unwrap_or_default(),
+        })
+    }
+
+    /// Asks a worker.
+    fn bid(&mut self, task: &mut Task, fit: Fit, now: Now) {
+        let Some(content) = task.content.clone() else { return };
+        let id = ExecutionId::of(task.id, task.attempt, fit.worker);
+        task.attempt += 1;
+        let fuel = content.work.limits.fuel;
+        let users = task.terms.max_price.map_or(u64::MAX, |price| pay::highest_rate(price, fuel));
+        let highest_rate = users.min(fit.rate.saturating_mul(RATE_SLACK));
+        let running = task.terms.running(fuel, fit.speed);
+        let running_ms = u64::try_from(running.as_millis()).unwrap_or(u64::MAX);
+        let body = BidBody {
+            execution: id,
+            worker: fit.worker,
+            work: task.work_id,
+            offer_seq: fit.offer_seq,
+            highest_rate,
+            staging_ms: task.terms.clocks.staging_ms,
+            queueing_ms: task.terms.clocks.queueing_ms,
+            running_ms,
+            class: task.terms.class,
+            privacy: task.terms.privacy,
+            features: task.terms.features.clone(),
+        };
+        let Ok(record) = self.signer.sign(&BID, u64::from(task.attempt), now, &body) else { return };
+        let first = task.poll.replicas().is_empty();
+        let voter = fit.voter;
+        if !task.poll.join(voter.clone()) {
+            return;
+        }
+        if first && task.check.is_none() && task.poll.step() != Step::More {
+            let draw = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+            if self.standings.is_doubled(fit.worker, draw) {
+                task.poll.double();
+            }
+        }
+        task.parked = None;
+        task.waits_for = None;
+        task.executions.push(Execution {
+            id,
+            worker: fit.worker,
+            voter,
+            bid: Some(record.clone()),
+            highest_rate,
+            staging_ms: task.terms.clocks.staging_ms,
+            queueing_ms: task.terms.clocks.queueing_ms,
+            running_ms,
+            class: task.terms.class,
+            agreement: None,
+            agreed_at: None,
+            rate: 0,
+            lease: None,
+            lease_seq: 0,
+            leased: now.mono,
+            renew: now.mono,
+            heard: now.mono,
+            phase: Phase::Staging,
+            since: now.mono,
+            state: State::Bidding(Resend::new(now.mono)),
+            shown: None,
+            output: None,
+            no_output: false,
+        });
+        self.executions.insert(id, task.id);
+        self.workers.begin(fit.worker, task.id);
+        self.send(fit.worker, ToWorker::Bid { record, work: content.encoded.clone() });
+    }
+
+    /// Whether a task had as many executions as it may have.
+    pub(super) fn is_exhausted(&self, task: &Task) -> bool {
+        let leased = task.executions.iter().filter(|execution| execution.agreement.is_some()).count();
+        let voted = task.poll.replicas().iter().filter(|replica| replica.result.is_some()).count();
+        let most = (self.config.attempts as usize).saturating_mul((voted + 1).min(usize::from(MAX_REPLICAS)));
+        leased >= most || task.hosts.len() >= super::decide::HOSTS || task.attempt >= super::decide::MAX_BIDS
+    }
+
+    pub(super) fn tell_state(&mut self, task: &mut Task) {
+        let state = task.state();
+        if state != task.told && task.is_open() {
+            task.told = state;
+            if task.check.is_none() {
+                self.push(super::Output::Event(task.id, super::TaskEvent::State(state)));
+            }
+        }
+        if state >= TaskState::Placed && task.placed.is_none() {
+            task.placed = task.executions.iter().find_map(|it| it.agreed_at);
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! What workers say.
+
+use fog_base::{
+    NodeId, Now,
+    record::{SignedRecord, Verified},
+};
+
+use super::{
+    Coordinator, Output, TaskEvent,
+    execution::State,
+    task::Task,
+    view::{End, Failed},
+};
+use crate::{
+    core::{
+        ids::ExecutionId,
+        outcome::{HostEnd, ResultHash},
+        pay::{ACKNOWLEDGED, Acknowledged},
+        reject::Reject,
+        timers::Resend,
+    },
+    wire::{
+        Failure, Phase, Refusal, Source, StageError, ToCoordinator, ToWorker,
+        record::{AGREEMENT, AgreementBody, COMMIT, CommitBody, LEASE, LeaseBody, commitment},
+    },
+};
+
+/// What a worker shows.
+struct Shown {
+    result: ResultHash,
+    nonce: [u8; 32],
+    fuel: u64,
+    output: Option<Source>,
+}
+
+impl Coordinator {
+    pub(super) fn on_message(&mut self, from: NodeId, message: ToCoordinator, now: Now) -> Result<(), Reject> {
+        match message {
+            ToCoordinator::Agreement(record) => {
+                let agreement: Verified<AgreementBody> = self.signer.open(record, &AGREEMENT, from, now)?;
+                let id = agreement.body().execution;
+                self.on(from, id, now, |me, task, at| me.on_agreement(task, at, &agreement, now))
+            }
+            ToCoordinator::Refused { execution, reason } => {
+                self.on(from, execution, now, |me, task, at| me.on_refused(task, at, reason, now))
+            }
+            ToCoordinator::Heartbeat(phases) => self.on_heartbeat(from, &phases, now),
+            ToCoordinator::Log { execution, stream, bytes } => self.on(from, execution, now, |me, task, at| {
+                // Text of one replica is enough.
+                let first = task.executions.iter().position(|it| matches!(it.state, State::Active));
+                if first == Some(at) && task.check.is_none() && me.outputs.len() < super::MAX_OUTPUTS {
+                    me.push(Output::Event(task.id, TaskEvent::Log { worker: from, stream, bytes }));
+                }
+                Ok(())
+            }),
+            ToCoordinator::Commit(record) => {
+                let commit: Verified<CommitBody> = self.signer.open(record, &COMMIT, from, now)?;
+                let CommitBody { execution, hash } = *commit.body();
+                let taken = self.on(from, execution, now, |me, task, at| me.on_commit(task, at, hash, now));
+                if let Err(Reject::UnknownExecution) = taken {
+                    // It was given up: the worker need not keep its result.
+                    self.send(from, ToWorker::Cancel(execution));
+                }
+                taken
+            }
+            ToCoordinator::Ended { execution, failure } => {
+                // In any case the worker hears that it was heard.
+                self.send(from, ToWorker::Cancel(execution));
+                self.on(from, execution, now, |me, task, at| me.on_ended(task, at, failure, now))
+            }
+            ToCoordinator::Revealed { execution, result, nonce, fuel, output } => {
+                let shown = Shown { result, nonce, fuel, output };
+                self.on(from, execution, now, |me, task, at| me.on_revealed(task, at, shown, now))
+            }
+            ToCoordinator::Acknowledged { execution, record } => {
+                let acknowledged: Verified<Acknowledged> = self.signer.open(record, &ACKNOWLEDGED, from, now)?;
+                let body = *acknowledged.body();
+                self.on(from, execution, now, |me, task, at| me.on_acknowledged(task, at, body))
+            }
+            // The node keeps what these say to itself.
+            ToCoordinator::Deal { .. } => Ok(()),
+        }
+    }
+
+    /// Calls `then` with the task and the place of the execution that `from` speaks of, and then does what follows for the task.
+    fn on(
+        &mut self,
+        from: NodeId,
+        id: ExecutionId,
+        now: Now,
+        then: impl FnOnce(&mut Self, &mut Task, usize) -> Result<(), Reject>,
+    ) -> Result<(), Reject> {
+        let task = *self.executions.get(&id).ok_or(Reject::UnknownExecution)?;
+        let mut taken = Err(Reject::UnknownExecution);
+        self.with(task, now, |me, task| {
+            let found = task.find(id).and_then(|at| task.executions.get(at).map(|it| (at, it.worker)));
+            taken = match found {
+                None => Err(Reject::UnknownExecution),
+                Some((_, worker)) if worker != from => Err(Reject::Stranger),
+                Some((at, _)) => then(me, task, at),
+            };
+        });
+        taken
+    }
+
+    fn on_agreement(
+        &mut self,
+        task: &mut Task,
+        at: usize,
+        agreement: &Verified<AgreementBody>,
+        now: Now,
+    ) -> Result<(), Reject> {
+        let body = agreement.body();
+        let Some(execution) = task.executions.get_mut(at) else { return Ok(()) };
+        if !matches!(execution.state, State::Bidding(_)) {
+            return Err(if execution.is_live() { Reject::Repeated } else { Reject::UnknownExecution });
+        }
+        let bid = execution.bid.as_ref().map(SignedRecord::hash);
+        if bid != Some(body.bid) || body.rate > execution.highest_rate {
+            self.lose(task, at, "bad_agreement", true, now);
+            return Err(Reject::Contradicts);
+        }
+        execution.rate = body.rate;
+        execution.agreement = Some(agreement.record().clone());
+        execution.agreed_at = Some(now.unix);
+        execution.bid = None;
+        execution.leased = now.mono;
+        execution.heard = now.mono;
+        execution.state = State::Leasing(Resend::new(now.mono));
+        // Known before it is leased, so that a restart finds it again.
+        let rows = task.state_row().into_iter().collect();
+        self.push(Output::Persist(rows));
+        self.lease(task, at, now);
+        self.tell_state(task);
+        Ok(())
+    }
+
+    /// Leases, or renews.
+    pub(super) fn lease(&mut self, task: &mut Task, at: usize, now: Now) {
+        let Some(execution) = task.executions.get_mut(at) else { return };
+        let Some(agreement) = &execution.agreement else { return };
+        execution.lease_seq = execution.lease_seq.saturating_add(1).max(now.unix.0);
+        execution.renew = now.mono + self.config.lease / 2;
+        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let body = LeaseBody {
+            execution: execution.id,
+            agreement: agreement.hash(),
+            seq: execution.lease_seq,
+            duration_ms: millis(self.config.lease),
+            heartbeat_ms: millis(self.config.heartbeat),
+        };
+        let Ok(record) = self.signer.sign(&LEASE, execution.lease_seq, now, &body) else { return };
+        execution.lease = Some(record);
+        self.send_lease(task, at);
+    }
+
+    /// Says a lease, and where the contents are if the worker may not have heard it yet.
+    pub(super) fn send_lease(&mut self, task: &Task, at: usize) {
+        let Some(execution) = task.executions.get(at) else { return };
+        let (to, id) = (execution.worker, execution.id);
+        if let Some(record) = execution.lease.clone() {
+            self.send(to, ToWorker::Lease(record));
+        }
+        if let (State::Leasing(_), Some(content)) = (&execution.state, &task.content) {
+            self.send(to, ToWorker::Stage { execution: id, items: content.sources.clone() });
+        }
+    }
+
+    fn on_refused(&mut self, task: &mut Task, at: usize, reason: Refusal, now: Now) -> Result<(), Reject> {
+        let Some(execution) = task.executions.get_mut(at) else { return Ok(()) };
+        match (&execution.state, reason) {
+            (State::Bidding(_), reason) => {
+                task.waits_for = Some(format!("a worker refused: {}", reason.name()));
+                self.lose(task, at, reason.name(), false, now);
+            }
+            // The worker does not remember a voucher's execution: the account's next voucher has its sum.
+            (State::Paying { paid, .. }, Refusal::UnknownExecution) => {
+                let paid = Some(*paid);
+                execution.state = State::Closed { why: "paid", paid };
+            }
+            (State::Closed { .. }, _) => return Err(Reject::UnknownExecution),
+            (State::Revealed, _) => return Err(Reject::Repeated),
+            (_, Refusal::UnknownExecution) => self.lose(task, at, "forgotten", true, now),
+            _ => return Err(Reject::Contradicts),
+        }
+        Ok(())
+    }
+
+    fn on_heartbeat(&mut self, from: NodeId, phases: &[(ExecutionId, Phase)], now: Now) -> Result<(), Reject> {
+        let mut unknown = false;
+        for (id, phase) in phases {
+            let beat = self.on(from, *id, now, |me, task, at| {
+                let Some(execution) = task.executions.get_mut(at).filter(|execution| execution.is_leased()) else {
+                    return Err(Reject::UnknownExecution);
+                };
+                execution.heard = now.mono;
+                if let State::Leasing(_) = execution.state {
+                    execution.state = State::Active;
+                    execution.since = now.mono;
+                    execution.phase = *phase;
+                }
+                if execution.phase != *phase {
+                    execution.phase = *phase;
+                    execution.since = now.mono;
+                }
+                me.tell_state(task);
+                Ok(())
+            });
+            if let Err(Reject::UnknownExecution) = beat {
+                unknown = true;
+                self.send(from, ToWorker::Cancel(*id));
+            }
+        }
+        if unknown { Err(Reject::UnknownExecution) } else { Ok(()) }
+    }
+
+    fn on_commit(&mut self, task: &mut Task, at: usize, hash: [u8; 32], now: Now) -> Result<(), Reject> {
+        let Some(execution) = task.executions.get_mut(at) else { return Ok(()) };
+        match &execution.state {
+            State::Leasing(_) | State::Active => {}
+            State::Committed(known) | State::Revealing { commit: known, .. } => {
+                return Err(if *known == hash { Reject::Repeated } else { Reject::Contradicts });
+            }
+            State::Revealed => return Err(Reject::Repeated),
+            State::Bidding(_) => return Err(Reject::Contradicts),
+            State::Paying { .. } => return Ok(()),
+            State::Closed { .. } => return Err(Reject::UnknownExecution),
+        }
+        execution.state = State::Committed(hash);
+        execution.heard = now.mono;
+        let (worker, took) = (execution.worker, now.mono.saturating_duration_since(execution.leased));
+        self.workers.succeeded(worker, took);
+        self.workers.release(worker, task.id);
+        self.tell_state(task);
+        Ok(())
+    }
+
+    fn on_ended(&mut self, task: &mut Task, at: usize, failure: Failure, now: Now) -> Result<(), Reject> {
+        let Some(execution) = task.executions.get(at) else { return Ok(()) };
+        let worker = execution.worker;
+        if !execution.is_busy() {
+            return Err(Reject::Repeated);
+        }
+        let by_user = failure == Failure::Host(HostEnd::Deadline) && task.terms.clocks.running_ms.is_some();
+        // What the program or its inputs may be to blame for is no sign of a bad worker.
+        let blames_worker = matches!(
+            failure,
+            Failure::Host(HostEnd::Killed | HostEnd::NoResources)
+                | Failure::Stage(StageError::NoRoom)
+                | Failure::LeaseExpired
+        );
+        if let Failure::Host(_) | Failure::Stage(_) | Failure::StagingTime = failure {
+            task.hosts.insert(worker, failure);
+        }
+        self.lose(task, at, failure.name(), blames_worker, now);
+        if by_user {
+            self.finish(task, End::Failed(Failed::RunningTime), now);
+        }
+        Ok(())
+    }
+
+    fn on_revealed(&mut self, task: &mut Task, at: usize, shown: Shown, now: Now) -> Result<(), Reject> {
+        let most = task.content.as_ref().map_or(0, |content| content.work.limits.fuel);
+        let Some(execution) = task.executions.get_mut(at) else { return Ok(()) };
+        let Shown { result, nonce, fuel, output } = shown;
+        match &execution.state {
+            State::Revealing { commit, .. } => {
+                if commitment(execution.id, &result.0, &nonce) != *commit || fuel > most {
+                    self.lose(task, at, "bad_reveal", true, now);
+                    return Err(Reject::BadReveal);
+                }
+                execution.shown = Some((result, fuel));
+                execution.state = State::Revealed;
+                let worker = execution.worker;
+                execution.output = output;
+                task.poll.vote(worker, result);
+            }
+            // The output, asked for again.
+            State::Revealed if execution.shown == Some((result, fuel)) && output.is_some() => {
+                execution.output = output;
+                let from = execution.worker;
+                if task.fetching.is_some_and(|(asked, _)| asked == from) {
+                    task.fetching = None;
+                }
+            }
+            State::Revealed => return Err(Reject::Repeated),
+            _ => return Err(Reject::UnknownExecution),
+        }
+        Ok(())
+    }
+
+    fn on_acknowledged(&mut self, task: &mut Task, at: usize, body: Acknowledged) -> Result<(), Reject> {
+        let Some(execution) = task.executions.get_mut(at) else { return Ok(()) };
+        match &execution.state {
+            State::Paying { voucher, verdict, paid, .. } if voucher.hash() == body.voucher => {
+                execution.state = State::Closed { why: verdict.name(), paid: Some(*paid) };
+                Ok(())
+            }
+            State::Paying { .. } => Err(Reject::Contradicts),
+            _ => Err(Reject::Repeated),
+        }
+    }
+}

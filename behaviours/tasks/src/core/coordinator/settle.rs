@@ -1,0 +1,177 @@
+//! The end of a task: what each worker is paid and told, what is remembered, and what is forgotten.
+
+use std::sync::Arc;
+
+use fog_base::Now;
+use rand_chacha::rand_core::Rng;
+
+use super::{
+    Coordinator, Output, TaskEvent,
+    execution::State,
+    submit::Known,
+    task::Task,
+    view::{End, TrustedBy},
+};
+use crate::{
+    core::{
+        memo::Remembered,
+        outcome::Outcome,
+        pay::{VOUCHER, Verdict},
+        row::Row,
+        standing::SPOT_CHECKS,
+        terms::Privacy,
+        timers::Resend,
+        verify::{Believed, Judged, judge_spot_check},
+    },
+    wire::ToWorker,
+};
+
+/// How often a voucher is said: for about two minutes. A later one of the same account has its sum.
+pub(super) const VOUCHER_TRIES: u32 = 8;
+/// Outcomes up to this size are kept in memory for whoever asks; others are in their rows.
+const KEPT: usize = 16 * 1024;
+
+impl Coordinator {
+    /// Ends a task. All that follows is in one batch of rows, before anything is said.
+    pub(super) fn finish(&mut self, task: &mut Task, end: End, now: Now) {
+        if !task.is_open() {
+            return;
+        }
+        self.set_hungry(task, false);
+        (task.parked, task.fetching) = (None, None);
+        task.ended = Some(now.unix);
+        let mut rows = Vec::new();
+        let judged = self.verdicts(task, &end);
+        let mut says = Vec::new();
+        for judged in &judged {
+            self.settle(task, judged, &mut rows, &mut says, now);
+        }
+        // These come behind the rows.
+        let before = self.outputs.len();
+        for at in 0..task.executions.len() {
+            self.drop_execution(task, at, "not_needed");
+        }
+        let cancels = self.outputs.split_off(before);
+        let kept = self.keep(task, &end, &mut rows);
+        task.end = Some(kept);
+        task.told = task.state();
+        if task.check.is_none() {
+            rows.extend(task.state_row());
+        }
+        self.push(Output::Persist(rows));
+        self.outputs.extend(cancels);
+        self.outputs.extend(says);
+        if task.check.is_none() {
+            self.push(Output::Event(task.id, TaskEvent::Ended(end)));
+        }
+        task.content = None;
+        self.open = self.open.saturating_sub(1);
+        self.ended.push_back(task.id);
+        if task.check.is_none() {
+            self.maybe_check(&judged, now);
+        }
+    }
+
+    fn verdicts(&self, task: &Task, end: &End) -> Vec<Judged> {
+        if let Some((worker, known)) = task.check {
+            let shown = task.executions.iter().find_map(|execution| execution.shown);
+            return shown.map(|(result, _)| judge_spot_check(worker, known, result)).into_iter().collect();
+        }
+        match (end, task.accepted) {
+            (End::Done { .. }, Some(accepted)) => task.poll.verdicts(accepted),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Pays one replica, or not, and tells it.
+    fn settle(&mut self, task: &mut Task, judged: &Judged, rows: &mut Vec<Row>, says: &mut Vec<Output>, now: Now) {
+        let Judged { worker, verdict, .. } = *judged;
+        rows.extend(self.judge(judged, now));
+        let revealed = |state: &State| matches!(state, State::Revealed);
+        let Some(execution) = task.executions.iter_mut().find(|it| it.worker == worker && revealed(&it.state)) else {
+            return;
+        };
+        let (id, rate) = (execution.id, execution.rate);
+        let no_output = execution.no_output;
+        let verdict = if no_output && verdict == Verdict::Good { Verdict::Failed } else { verdict };
+        let fuel = match (verdict, execution.shown) {
+            (Verdict::Good, Some((_, fuel))) => fuel,
+            _ => 0,
+        };
+        execution.output = None;
+        if worker == self.signer.me() {
+            // This node does not pay itself; its worker need not keep the result.
+            execution.state = State::Closed { why: verdict.name(), paid: Some(0) };
+            says.push(Output::Send { to: worker, message: ToWorker::Cancel(id) });
+            return;
+        }
+        let issued = self.payer.issue(worker, id, verdict, (fuel, rate), now.unix);
+        let amount = issued.amount;
+        let Ok(record) = self.signer.sign(&VOUCHER, issued.number, now, &issued.voucher) else { return };
+        rows.extend(self.account_row(worker, issued.voucher.interval));
+        let resend = Resend::new(now.mono);
+        execution.state = State::Paying { voucher: Box::new(record.clone()), verdict, paid: amount, resend };
+        says.push(Output::Send { to: worker, message: ToWorker::Voucher(record) });
+        says.push(Output::Verdict { worker, execution: id, verdict, value: amount });
+    }
+
+    /// Counts a verdict for the worker's standing.
+    pub(super) fn judge(&mut self, judged: &Judged, now: Now) -> Option<Row> {
+        let standing = self.standings.record(judged, now.unix)?;
+        super::saved::standing_row(judged.worker, &standing)
+    }
+
+    /// Keeps the outcome where it belongs, and returns what stays in memory.
+    fn keep(&mut self, task: &Task, end: &End, rows: &mut Vec<Row>) -> End {
+        let End::Done { outcome: Some(outcome), result, credibility, by, .. } = end else { return end.clone() };
+        let bytes = outcome.to_bytes();
+        let size = bytes.len();
+        rows.push(super::saved::outcome_row(task.id, bytes));
+        let believed = Believed { result: *result, credibility: *credibility };
+        if !matches!(by, TrustedBy::Memory | TrustedBy::Best) {
+            self.remember(task, believed, outcome, size);
+        }
+        let mut kept = end.clone();
+        if let End::Done { outcome, .. } = &mut kept {
+            if size > KEPT {
+                *outcome = None;
+            }
+        }
+        kept
+    }
+
+    fn remember(&mut self, task: &Task, believed: Believed, outcome: &Arc<Outcome>, size: usize) {
+        let (Privacy::Open, Some(content)) = (task.terms.privacy, &task.content) else { return };
+        let inline = content.sources.iter().map(|(_, source)| source.bytes().len());
+        let bytes = inline.fold(size + content.encoded.len() + 1_024, usize::saturating_add);
+        let known = Known { outcome: Some(outcome.clone()), ..(**content).clone() };
+        let Believed { result, credibility } = believed;
+        self.memo.insert(task.work_id, Remembered { result, credibility, value: Arc::new(known) }, bytes);
+    }
+
+    /// Some of those that did well are given something whose result is known.
+    fn maybe_check(&mut self, judged: &[Judged], now: Now) {
+        for judged in judged {
+            let draw = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+            if judged.worker != self.signer.me() && judged.verdict == Verdict::Good && draw < SPOT_CHECKS {
+                self.spot_check(judged.worker, now);
+            }
+        }
+    }
+
+    /// Forgets the oldest ended tasks.
+    pub(super) fn forget_oldest(&mut self) {
+        while self.ended.len() > self.config.max_ended {
+            let Some(id) = self.ended.pop_front() else { return };
+            let Some(task) = self.tasks.remove(&id) else { continue };
+            for execution in &task.executions {
+                self.executions.remove(&execution.id);
+            }
+            self.timers.set(id, None);
+            if task.check.is_none() {
+                self.push(Output::Persist(super::saved::forget_rows(id)));
+                self.push(Output::Forget(id));
+            }
+        }
+    }
+}
