@@ -89,7 +89,7 @@ fn counters(root: &Root) -> Vec<String> {
     let mut packages = Vec::new();
     let mut counters = Vec::new();
     for name in root.names(CPUS).unwrap_or_default() {
-        if !name.strip_prefix("cpu").is_some_and(|rest| rest.parse::<u32>().is_ok()) {
+        if name.strip_prefix("cpu").is_none_or(|rest| rest.parse::<u32>().is_err()) {
             continue;
         }
         let counter = format!("{CPUS}/{name}/thermal_throttle/package_throttle_count");

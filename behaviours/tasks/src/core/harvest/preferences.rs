@@ -338,6 +338,15 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_has_every_key() {
+        let readme = include_str!("../../../README.md");
+        let all = Preferences { monday: Some(Hours::Always), sunday: Some(Hours::Always), ..Default::default() };
+        let written: toml::Table = toml::to_string(&all).expect("written").parse().expect("a table");
+        let missing: Vec<_> = written.keys().filter(|key| !readme.contains(&format!("`{key}`"))).collect();
+        assert!(written.len() > 25 && missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
     fn misspelt_keys_and_values_out_of_range_are_refused() {
         assert!(toml::from_str::<Preferences>("run_on_battery = true").is_err());
         assert!(toml::from_str::<Preferences>("monday = \"25-3\"").is_err());
