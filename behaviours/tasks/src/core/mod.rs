@@ -6,6 +6,7 @@ pub mod matcher;
 pub mod memo;
 pub mod offer;
 pub mod offers;
+pub mod harvest;
 pub mod outcome;
 pub mod pay;
 pub mod reject;
