@@ -15,6 +15,7 @@ pub mod services;
 mod signals;
 pub mod sim;
 mod state;
+pub mod tasks;
 mod wait;
 
 pub use batch::{Batch, Counted, Outcome, Recipient};

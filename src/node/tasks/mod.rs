@@ -28,7 +28,7 @@ use anyhow::Context as _;
 use fog_base::{DropCounters, Network, relay::Role};
 use fog_tasks::{
     Arrived, Streams,
-    core::{coordinator::Coordinator, pay::LocalAccounts, row::Row, worker::Worker},
+    core::{coordinator::Coordinator, pay::LocalAccounts, worker::Worker},
     sandbox::{Pool, PoolConfig},
 };
 use futures::channel::mpsc as frames;
@@ -77,9 +77,8 @@ pub(super) fn start(
         Coordinator::new(Default::default(), Arc::clone(&key), network.id, super::chat::random(), now);
     let mut worker = Worker::new(Default::default(), key, network.id, LocalAccounts::default(), now);
     let rows = store.scan(Table::Tasks, &[])?;
-    let rows: Vec<_> = rows.into_iter().map(|(key, value)| Row { key, value: Some(value) }).collect();
-    coordinator.restore(&rows, now);
-    worker.restore(&rows, now);
+    worker.restore(rows.iter().cloned());
+    coordinator.restore(rows, now);
     let is_worker = config.roles.has(Role::Worker);
     let pool = Arc::new(pool(config, is_worker, inputs.clone()).context("task processes cannot be started")?);
     let driver = Driver::new(Parts {

@@ -10,6 +10,7 @@ mod messages;
 mod reputation;
 mod services;
 mod steady;
+mod tasks;
 
 use std::{
     path::PathBuf,
@@ -117,6 +118,8 @@ impl Stage {
         show(Check::attempt("direct messages", || chat::direct(self)));
         show(Check::attempt("file", || chat::file(self)));
         show(Check::attempt("service", || services::service(self)));
+        tell("a computation, split over the relays");
+        show(Check::attempt("compute", || tasks::mandelbrot(self)));
         tell("a message to a client that is away");
         show(Check::attempt("client away", || messages::client_away(self)));
         tell("200 messages from four senders, and a relay is killed among them");

@@ -246,6 +246,11 @@ impl Payer {
         })
     }
 
+    /// All that was promised in the intervals that are remembered.
+    pub fn total(&self) -> u64 {
+        self.accounts.values().fold(0, |sum, paid| sum.saturating_add(paid.cumulative))
+    }
+
     /// The account with a worker.
     pub fn account(&self, worker: NodeId, interval: Interval) -> Paid {
         self.accounts.get(&(interval, worker)).copied().unwrap_or_default()
@@ -350,6 +355,11 @@ impl Payee {
     /// No accounts.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// All that was promised in the intervals that are remembered.
+    pub fn total(&self) -> u64 {
+        self.accounts.values().fold(0, |sum, earned| sum.saturating_add(earned.total()))
     }
 
     /// Takes back a persisted account.

@@ -244,14 +244,16 @@ impl Terms {
     }
 }
 
+/// Whether this is the name of a feature: 1 to 64 of `a-z 0-9 : . _ -`.
+pub fn is_feature(name: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b":._-".contains(&byte);
+    (1..=MAX_FEATURE).contains(&name.len()) && name.bytes().all(known)
+}
+
 /// Whether these are names of features, sorted and each once.
 pub(crate) fn are_features(features: &[String]) -> bool {
-    let is_name = |name: &String| {
-        let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b":._-".contains(&byte);
-        (1..=MAX_FEATURE).contains(&name.len()) && name.bytes().all(known)
-    };
     let in_order = features.iter().zip(features.iter().skip(1)).all(|(one, next)| one < next);
-    features.len() <= MAX_FEATURES && features.iter().all(is_name) && in_order
+    features.len() <= MAX_FEATURES && features.iter().all(|name| is_feature(name)) && in_order
 }
 
 #[cfg(test)]

@@ -173,6 +173,7 @@ impl Failure {
             Self::Host(HostEnd::Compile) => "compile_limit",
             Self::Host(HostEnd::Killed) => "killed",
             Self::Host(HostEnd::NoResources) => "no_resources",
+            Self::Host(HostEnd::Unstaged) => "unstaged",
             Self::Stage(error) => error.name(),
             Self::StagingTime => "staging_time",
             Self::QueueingTime => "queueing_time",

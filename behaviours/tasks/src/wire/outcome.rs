@@ -18,8 +18,14 @@ const TRAPS: [Trap; 8] = [
     Trap::Conversion,
     Trap::Other,
 ];
-pub(super) const HOST_ENDS: [HostEnd; 5] =
-    [HostEnd::StackOverflow, HostEnd::Deadline, HostEnd::Compile, HostEnd::Killed, HostEnd::NoResources];
+pub(super) const HOST_ENDS: [HostEnd; 6] = [
+    HostEnd::StackOverflow,
+    HostEnd::Deadline,
+    HostEnd::Compile,
+    HostEnd::Killed,
+    HostEnd::NoResources,
+    HostEnd::Unstaged,
+];
 
 impl Outcome {
     /// As bytes: kind and code as they are hashed (a host's ending is kind 5), fuel, standard output, standard error, the number of

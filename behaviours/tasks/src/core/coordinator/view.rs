@@ -182,6 +182,11 @@ impl Coordinator {
         self.tasks.values().filter(|task| task.check.is_none()).map(Task::view)
     }
 
+    /// Micro-credits that this node promised.
+    pub fn spent(&self) -> u64 {
+        self.payer.total()
+    }
+
     /// How many have not ended.
     pub fn open_tasks(&self) -> usize {
         self.open

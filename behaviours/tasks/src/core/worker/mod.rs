@@ -291,6 +291,16 @@ impl<B: Balances> Worker<B> {
         Load { running, waiting, executions: self.executions.len(), held_bytes }
     }
 
+    /// Micro-credits that vouchers promised.
+    pub fn earned(&self) -> u64 {
+        self.payee.total()
+    }
+
+    /// Whose execution it is.
+    pub fn coordinator(&self, execution: ExecutionId) -> Option<NodeId> {
+        self.executions.get(&execution).map(|execution| execution.coordinator)
+    }
+
     /// What an execution that has no result yet does.
     pub fn phase(&self, execution: ExecutionId) -> Option<Phase> {
         self.executions.get(&execution)?.phase(self.is_frozen())
