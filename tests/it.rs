@@ -23,4 +23,5 @@ mod it {
     mod node;
     mod reputation;
     mod services;
+    mod tasks;
 }

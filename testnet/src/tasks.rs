@@ -75,6 +75,24 @@ pub struct Worker {
     pub earned: u64,
 }
 
+#[derive(Deserialize)]
+struct Look {
+    workers: Vec<Known>,
+}
+
+/// What a node knows of a worker.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Known {
+    /// Who.
+    pub worker: String,
+    /// Executions that it has.
+    pub busy: usize,
+    /// Whether it is left alone, as it failed.
+    pub shunned: bool,
+    /// How likely its next result is right.
+    pub credibility: f64,
+}
+
 impl Client {
     /// Submits a task; its id. `more` has the fields of the API beside module and arguments.
     pub fn task_submit(&self, module: &Path, args: &[&str], more: &Value) -> Result<String, Error> {
@@ -111,6 +129,12 @@ impl Client {
     pub fn task_output(&self, id: &str, dir: &Path) -> Result<(), Error> {
         let body = json!({ "dir": dir.display().to_string() });
         self.post::<Value>(&format!("/v1/tasks/{id}/output"), &body, SOON).map(drop)
+    }
+
+    /// The workers that the node knows now.
+    pub fn topology(&self) -> Result<Vec<Known>, Error> {
+        let mut looks: Vec<Look> = self.list("/v1/worker/topology")?;
+        Ok(looks.pop().map(|look| look.workers).unwrap_or_default())
     }
 
     /// The node as a worker.

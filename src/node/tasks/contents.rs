@@ -11,14 +11,13 @@ use std::{
     },
 };
 
+pub(super) use fog_tasks::sandbox::Bytes;
 use fog_tasks::Content;
 use quick_cache::{Weighter, sync::Cache};
 
 /// Contents that are expected to be kept at once.
 const EXPECTED: usize = 4_096;
 
-/// Bytes that many hold.
-pub(super) type Bytes = Arc<[u8]>;
 
 #[derive(Debug, Clone)]
 struct ByBytes;
@@ -97,7 +96,7 @@ impl Contents {
     }
 
     fn read(&self, content: &Content) -> Option<Bytes> {
-        let bytes: Bytes = fs::read(self.path(content)).ok()?.into();
+        let bytes: Bytes = Arc::new(fs::read(self.path(content)).ok()?);
         self.put(content, bytes)
     }
 
@@ -124,8 +123,14 @@ pub(super) fn remove(path: &Path) {
 }
 
 /// Which tasks need which contents' files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Needed<T>(BTreeMap<Content, BTreeSet<T>>);
+
+impl<T> Default for Needed<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
 
 impl<T: Ord + Copy> Needed<T> {
     pub(super) fn add(&mut self, content: Content, task: T) {
@@ -161,11 +166,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let contents = Contents::open(1 << 20, folder.path().join("tasks")).unwrap();
         let (one, other) = (Content::of(b"one"), Content::of(b"other"));
-        assert!(contents.put(&one, Arc::from(&b"two"[..])).is_none() && contents.get(&one).is_none());
-        contents.put(&one, Arc::from(&b"one"[..])).unwrap();
-        assert_eq!(&*contents.get(&one).unwrap(), b"one");
+        assert!(contents.put(&one, Arc::new(b"two".to_vec())).is_none() && contents.get(&one).is_none());
+        contents.put(&one, Arc::new(b"one".to_vec())).unwrap();
+        assert_eq!(contents.get(&one).unwrap().as_slice(), b"one");
         contents.write(&other, b"other").unwrap();
-        assert_eq!(&*contents.get(&other).unwrap(), b"other");
+        assert_eq!(contents.get(&other).unwrap().as_slice(), b"other");
         assert_eq!(contents.counts(), (2, 1));
         let mut needed = Needed::default();
         needed.add(other, 1);

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use fog_base::{DropCounters, NodeId, Now};
@@ -19,8 +19,8 @@ use fog_tasks::{
         work::Work,
         worker::{self, RunEvent, Worker},
     },
-    sandbox::{Busy, Pool, PoolEvent, RunId},
-    wire::{Message, Source, StageError, StreamKind, ToCoordinator, ToWorker},
+    sandbox::{Pool, PoolEvent},
+    wire::{Message, Source, StageError, StreamKind},
 };
 use futures::{StreamExt, channel::mpsc as frames};
 use tokio::sync::{mpsc, oneshot};
@@ -237,7 +237,7 @@ impl Driver {
                 }
             }
             Input::Fetched(Fetch::Content(execution, content), bytes) => {
-                let bytes = bytes.and_then(|bytes| self.contents.put(&content, bytes.into()));
+                let bytes = bytes.and_then(|bytes| self.contents.put(&content, Arc::new(bytes)));
                 self.on_content(execution, content, bytes.ok_or(StageError::Missing), now);
             }
             Input::Fetched(Fetch::Output(task, from), bytes) => {
@@ -461,7 +461,7 @@ impl Driver {
             match (self.contents.get(&content), source) {
                 (Some(bytes), _) => self.on_content(execution, content, Ok(bytes), now),
                 (None, Source::Inline(bytes)) => {
-                    let bytes = self.contents.put(&content, bytes.into_vec().into());
+                    let bytes = self.contents.put(&content, Arc::new(bytes.into_vec()));
                     self.on_content(execution, content, bytes.ok_or(StageError::Mismatch), now);
                 }
                 (None, Source::Blob(manifest)) => {

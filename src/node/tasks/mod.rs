@@ -36,7 +36,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::desk::Desk;
-pub(super) use self::{driver::Want, wants::Wants};
+pub(super) use self::wants::Wants;
 use self::{
     contents::Contents,
     driver::{Driver, INPUTS, Input, Parts},
@@ -75,7 +75,7 @@ pub(super) fn start(
     let key = Arc::new(keys.identity().clone());
     let mut coordinator =
         Coordinator::new(Default::default(), Arc::clone(&key), network.id, super::chat::random(), now);
-    let mut worker = Worker::new(Default::default(), key, network.id, LocalAccounts::default(), now);
+    let mut worker = Worker::new(Default::default(), key, network.id, LocalAccounts::new(keys.node_id(), Default::default()), now);
     let rows = store.scan(Table::Tasks, &[])?;
     worker.restore(rows.iter().cloned());
     coordinator.restore(rows, now);

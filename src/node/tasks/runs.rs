@@ -112,7 +112,7 @@ pub(super) fn job(work: &Work, staged: &[(Content, Bytes)], wall: Duration) -> O
     Some(Job {
         work: work.clone(),
         module: bytes(&work.module)?,
-        stdin: work.stdin.as_ref().map_or_else(|| Some(Bytes::from([])), bytes)?,
+        stdin: work.stdin.as_ref().map_or_else(|| Some(Bytes::default()), bytes)?,
         inputs: inputs.collect::<Option<_>>()?,
         wall,
     })

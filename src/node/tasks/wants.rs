@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use fog_base::Now;
+use fog_base::{Now, record::RecordError};
 use fog_blobs::{Event as Blob, TaskId};
 use fog_reputation::{Kind, Observation, Outcome};
-use fog_tasks::core::{offer::Offer, pay::Verdict};
+use fog_tasks::core::{
+    offer::{Offer, OfferError},
+    pay::Verdict,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::driver::Want;
@@ -99,7 +102,7 @@ impl EventLoop {
             Ok(_) if self.tasks.handle_offer(bytes.to_vec()) => fog_directory::Acceptance::Accept,
             Ok(_) => fog_directory::Acceptance::Ignore,
             // Clocks differ, and gossip repeats: neither is an offence.
-            Err(error) if error.is_of_time() => fog_directory::Acceptance::Ignore,
+            Err(OfferError::Record(RecordError::TooEarly | RecordError::Expired)) => fog_directory::Acceptance::Ignore,
             Err(_) => fog_directory::Acceptance::Reject,
         }
     }
