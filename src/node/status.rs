@@ -178,6 +178,7 @@ impl EventLoop {
         self.mix_metrics(&mut metrics);
         self.chat_metrics(&mut metrics);
         self.circuit_metrics(&mut metrics);
+        self.tasks.add_metrics(&mut metrics);
         self.reputation_metrics(&mut metrics);
         self.lan_metrics(&mut metrics);
         let now = clock::now();

@@ -137,14 +137,11 @@ impl<T: Ord + Copy> Needed<T> {
         self.0.entry(content).or_default().insert(task);
     }
 
-    /// The contents that nobody needs when this task does not.
-    pub(super) fn forget(&mut self, task: T) -> Vec<Content> {
-        for tasks in self.0.values_mut() {
-            tasks.remove(&task);
-        }
+    /// This task does not need contents of more than `size` bytes any more; those that then nobody needs.
+    pub(super) fn forget_larger(&mut self, task: T, size: u64) -> Vec<Content> {
         let mut free = Vec::new();
         self.0.retain(|content, tasks| {
-            if tasks.is_empty() {
+            if content.size > size && tasks.remove(&task) && tasks.is_empty() {
                 free.push(*content);
             }
             !tasks.is_empty()
@@ -175,10 +172,10 @@ mod tests {
         let mut needed = Needed::default();
         needed.add(other, 1);
         needed.add(other, 2);
-        assert_eq!(needed.forget(1), []);
+        assert_eq!((needed.forget_larger(1, 5), needed.forget_larger(1, 0)), (vec![], vec![]));
         contents.sweep(&needed.contents()).unwrap();
         assert!(contents.path(&other).exists());
-        assert_eq!(needed.forget(2), [other]);
+        assert_eq!(needed.forget_larger(2, 0), [other]);
         contents.sweep(&needed.contents()).unwrap();
         assert!(!contents.path(&other).exists());
     }

@@ -2,11 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use fog_base::Now;
+use fog_base::{DropCounters, Now};
 use fog_tasks::{
     Content, Outcome,
     core::{
@@ -14,7 +17,7 @@ use fog_tasks::{
         ids::TaskId,
         reject::Reject,
     },
-    wire::{Source, message::{MAX_INLINE, MAX_INLINE_TOTAL}},
+    wire::{Source, message::MAX_INLINE_TOTAL},
 };
 use serde_bytes::ByteBuf;
 use tokio::sync::{mpsc, oneshot};
@@ -29,14 +32,23 @@ use super::{
     view,
 };
 use crate::{
-    node::{clock, command::Failure},
+    node::{clock, command::Failure, metrics::Metrics},
     store::{Store, Table},
 };
 
+/// What is larger is a file: whoever has it from an earlier task does not fetch it again, and it is written once, not with each task.
+const INLINE: usize = 4 * 1024;
 /// Tasks in one batch.
 const MAX_BATCH: usize = 4_096;
 /// Digits of an id at least.
 const MIN_DIGITS: usize = 4;
+
+/// What the driver counts.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) ended: AtomicU64,
+    pub(super) runs: AtomicU64,
+}
 
 /// Tasks, for the API.
 pub struct Desk {
@@ -44,6 +56,8 @@ pub struct Desk {
     pub(super) wants: mpsc::Sender<Want>,
     pub(super) contents: Contents,
     pub(super) store: Arc<dyn Store>,
+    pub(super) drops: Arc<DropCounters>,
+    pub(super) counts: Arc<Counts>,
     /// None if this node is no worker.
     pub(super) harvest: Option<Arc<Harvest>>,
 }
@@ -220,9 +234,19 @@ impl Desk {
         .await
     }
 
-    /// What is counted, for `/metrics`.
-    pub(in crate::node) fn hits(&self) -> (u64, u64) {
-        self.contents.counts()
+    /// What is counted.
+    pub(in crate::node) fn add_metrics(&self, metrics: &mut Metrics) {
+        let (hits, misses) = self.contents.counts();
+        metrics.counter("task_contents_found", "Modules and inputs that were here when a task needed them", hits);
+        metrics.counter("task_contents_missed", "Those that were not", misses);
+        let counts = &self.counts;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        metrics.counter("tasks_ended", "Tasks of this node that ended", read(&counts.ended));
+        metrics.counter("task_runs", "Runs of tasks here", read(&counts.runs));
+        let dropped = self.drops.snapshot().map(|(reason, n)| (reason.name().to_owned(), n)).collect();
+        metrics.counters("task_messages_dropped", "Messages of tasks that were not taken", "reason", dropped);
+        let eligible = self.harvest.as_ref().is_some_and(|harvest| harvest.status().eligible);
+        metrics.gauge("worker_eligible", "1 while this node works for others", f64::from(u8::from(eligible)));
     }
 
     /// The only task whose id begins so.
@@ -266,7 +290,7 @@ impl Desk {
         for (content, bytes) in contents {
             let bytes: super::contents::Bytes = Arc::new(bytes);
             self.contents.put(&content, Arc::clone(&bytes));
-            if bytes.len() <= MAX_INLINE && inline + bytes.len() <= MAX_INLINE_TOTAL {
+            if bytes.len() <= INLINE && inline + bytes.len() <= MAX_INLINE_TOTAL {
                 inline += bytes.len();
                 sources.push((content, Source::Inline(ByteBuf::from(bytes.to_vec()))));
             } else {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    desk::Counts,
     contents::{self, Bytes, Contents, Needed},
     logs::Logs,
     offering::Capacity,
@@ -40,6 +41,9 @@ use crate::{
 
 /// What waits for the driver.
 pub(super) const INPUTS: usize = 1_024;
+/// Files of tasks that ended are kept up to this size, as long as the task is remembered: the same work may be asked for again, by
+/// whoever is checked with it.
+const KEPT: u64 = 1024 * 1024;
 /// What is taken before outputs are looked at.
 const TAKEN: usize = 256;
 /// How long the driver waits before it asks a store that does not keep up again.
@@ -67,8 +71,8 @@ pub(super) enum Input {
 /// What a file is fetched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fetch {
-    /// An execution's content.
-    Content(ExecutionId, Content),
+    /// What executions wait for.
+    Content(Content),
     /// A task's output.
     Output(TaskId, NodeId),
 }
@@ -124,7 +128,10 @@ pub(super) struct Driver {
     outputs: BTreeMap<ExecutionId, Vec<u8>>,
     /// Who waits for the end of a task.
     pub(super) waiters: BTreeMap<TaskId, Vec<oneshot::Sender<()>>>,
-    fetching: BTreeMap<ExecutionId, usize>,
+    /// How many contents executions lack.
+    lacking: BTreeMap<ExecutionId, usize>,
+    /// Who waits for what is being fetched.
+    wanted: BTreeMap<Content, Vec<ExecutionId>>,
     staged: BTreeMap<ExecutionId, Vec<(Content, Bytes)>>,
     lies: Results,
     streams: Streams,
@@ -132,7 +139,8 @@ pub(super) struct Driver {
     inputs: mpsc::Sender<Input>,
     writer: Writer,
     held: VecDeque<(Option<Committed>, Vec<Deed>)>,
-    pub(super) drops: Arc<DropCounters>,
+    drops: Arc<DropCounters>,
+    counts: Arc<Counts>,
 }
 
 /// What a driver is made of.
@@ -149,11 +157,20 @@ pub(super) struct Parts {
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) writer: Writer,
     pub(super) drops: Arc<DropCounters>,
+    pub(super) counts: Arc<Counts>,
 }
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { me, coordinator, worker, contents, capacity, pool, lies, streams, wants, inputs, writer, drops } = parts;
+        let Parts { me, coordinator, worker, contents, capacity, pool, lies, streams, wants, inputs, writer, drops, counts } = parts;
+        let (mut needed, mut shared) = (Needed::default(), BTreeMap::new());
+        for (task, content, manifest) in coordinator.blobs() {
+            needed.add(content, task);
+            shared.insert(content, manifest.to_vec());
+        }
+        if let Err(error) = contents.sweep(&needed.contents()) {
+            tracing::debug!(%error, "old files of tasks are not removed");
+        }
         Self {
             me,
             coordinator,
@@ -162,11 +179,12 @@ impl Driver {
             capacity,
             runs: Runs::new(pool),
             logs: Logs::default(),
-            needed: Needed::default(),
-            shared: BTreeMap::new(),
+            needed,
+            shared,
             outputs: BTreeMap::new(),
             waiters: BTreeMap::new(),
-            fetching: BTreeMap::new(),
+            lacking: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             staged: BTreeMap::new(),
             lies,
             streams,
@@ -175,6 +193,7 @@ impl Driver {
             writer,
             held: VecDeque::new(),
             drops,
+            counts,
         }
     }
 
@@ -236,9 +255,11 @@ impl Driver {
                     tracing::debug!(?reject, "an offer is not taken");
                 }
             }
-            Input::Fetched(Fetch::Content(execution, content), bytes) => {
+            Input::Fetched(Fetch::Content(content), bytes) => {
                 let bytes = bytes.and_then(|bytes| self.contents.put(&content, Arc::new(bytes)));
-                self.on_content(execution, content, bytes.ok_or(StageError::Missing), now);
+                for execution in self.wanted.remove(&content).unwrap_or_default() {
+                    self.on_content(execution, content, bytes.clone().ok_or(StageError::Missing), now);
+                }
             }
             Input::Fetched(Fetch::Output(task, from), bytes) => {
                 self.coordinator.handle_fetched(task, from, bytes.as_deref(), now);
@@ -388,7 +409,7 @@ impl Driver {
                 Deed::Run(execution, work, wall) => self.start(execution, work, wall, now),
                 Deed::Stop(execution) => {
                     self.runs.stop(execution);
-                    self.fetching.remove(&execution);
+                    self.lacking.remove(&execution);
                 }
                 Deed::Release(execution) => self.release(execution),
                 Deed::Share(execution, outcome) => self.share(execution, &outcome),
@@ -416,7 +437,10 @@ impl Driver {
                 self.logs.add(task, worker, stream == StreamKind::Stderr, &bytes);
             }
             TaskEvent::Ended(_) => {
+                self.counts.ended.fetch_add(1, Ordering::Relaxed);
                 self.logs.end(task);
+                let free = self.needed.forget_larger(task, KEPT);
+                self.unshare(free);
                 for waiter in self.waiters.remove(&task).unwrap_or_default() {
                     drop(waiter.send(()));
                 }
@@ -427,7 +451,13 @@ impl Driver {
     /// The files of a task are not needed any more.
     fn forget(&mut self, task: TaskId) {
         self.logs.end(task);
-        for content in self.needed.forget(task) {
+        let free = self.needed.forget_larger(task, 0);
+        self.unshare(free);
+    }
+
+    /// These files are not needed any more.
+    fn unshare(&mut self, free: Vec<Content>) {
+        for content in free {
             if let Some(manifest) = self.shared.remove(&content) {
                 self.want(Want::Unshare(manifest));
             }
@@ -456,7 +486,7 @@ impl Driver {
 
     fn stage(&mut self, execution: ExecutionId, items: Vec<(Content, Source)>, now: Now) {
         self.staged.insert(execution, Vec::new());
-        self.fetching.insert(execution, items.len());
+        self.lacking.insert(execution, items.len());
         for (content, source) in items {
             match (self.contents.get(&content), source) {
                 (Some(bytes), _) => self.on_content(execution, content, Ok(bytes), now),
@@ -466,26 +496,31 @@ impl Driver {
                 }
                 (None, Source::Blob(manifest)) => {
                     let Some(from) = self.worker.coordinator(execution) else { continue };
-                    let name = format!("{execution}-{}", data_encoding::HEXLOWER.encode(&content.hash));
-                    self.fetch(Fetch::Content(execution, content), &name, manifest.into_vec(), from);
+                    let wanted = self.wanted.entry(content).or_default();
+                    wanted.push(execution);
+                    // What is being fetched is fetched once, from the first who has it.
+                    if wanted.len() == 1 {
+                        let name = data_encoding::HEXLOWER.encode(&content.hash);
+                        self.fetch(Fetch::Content(content), &name, manifest.into_vec(), from);
+                    }
                 }
             }
         }
     }
 
     fn on_content(&mut self, execution: ExecutionId, content: Content, bytes: Result<Bytes, StageError>, now: Now) {
-        let Some(left) = self.fetching.get_mut(&execution) else { return };
+        let Some(left) = self.lacking.get_mut(&execution) else { return };
         match bytes {
             Ok(bytes) => {
                 *left -= 1;
                 self.staged.entry(execution).or_default().push((content, bytes));
                 if *left == 0 {
-                    self.fetching.remove(&execution);
+                    self.lacking.remove(&execution);
                     self.worker.handle_staged(execution, Ok(()), now);
                 }
             }
             Err(error) => {
-                self.fetching.remove(&execution);
+                self.lacking.remove(&execution);
                 self.worker.handle_staged(execution, Err(error), now);
             }
         }
@@ -499,8 +534,12 @@ impl Driver {
         let (inputs, wants) = (self.inputs.clone(), self.wants.clone());
         tokio::task::spawn(async move {
             let is_here = fetched.await.unwrap_or(false);
-            let bytes = if is_here { std::fs::read(&path).ok() } else { None };
-            contents::remove(&path);
+            let read = move || {
+                let bytes = if is_here { std::fs::read(&path).ok() } else { None };
+                contents::remove(&path);
+                bytes
+            };
+            let bytes = tokio::task::spawn_blocking(read).await.ok().flatten();
             if is_here {
                 let _stopped = wants.send(Want::Unshare(manifest)).await;
             }
@@ -525,7 +564,7 @@ impl Driver {
 
     fn release(&mut self, execution: ExecutionId) {
         self.staged.remove(&execution);
-        self.fetching.remove(&execution);
+        self.lacking.remove(&execution);
         if let Some(manifest) = self.outputs.remove(&execution) {
             self.want(Want::Unshare(manifest));
             contents::remove(&self.contents.temporary(&format!("{execution}-out")));
@@ -547,6 +586,9 @@ impl Driver {
             RunEvent::Done(outcome) => RunEvent::Done(super::runs::said(self.lies, outcome, self.me)),
             event => event,
         };
+        if let RunEvent::Done(_) = &event {
+            self.counts.runs.fetch_add(1, Ordering::Relaxed);
+        }
         if let RunEvent::Done(_) = &event
             && self.capacity.measure(self.runs.speed())
         {

@@ -39,6 +39,7 @@ pub use self::desk::Desk;
 pub(super) use self::wants::Wants;
 use self::{
     contents::Contents,
+    desk::Counts,
     driver::{Driver, INPUTS, Input, Parts},
     harvest::Harvest,
     offering::Capacity,
@@ -81,6 +82,7 @@ pub(super) fn start(
     coordinator.restore(rows, now);
     let is_worker = config.roles.has(Role::Worker);
     let pool = Arc::new(pool(config, is_worker, inputs.clone()).context("task processes cannot be started")?);
+    let (drops, counts) = (Arc::new(DropCounters::default()), Arc::new(Counts::default()));
     let driver = Driver::new(Parts {
         me: keys.node_id(),
         coordinator,
@@ -93,7 +95,8 @@ pub(super) fn start(
         wants: wants.clone(),
         inputs: inputs.clone(),
         writer: writer.clone(),
-        drops: Arc::new(DropCounters::default()),
+        drops: Arc::clone(&drops),
+        counts: Arc::clone(&counts),
     });
     let harvest = is_worker
         .then(|| {
@@ -111,7 +114,7 @@ pub(super) fn start(
             runtime.block_on(tokio::task::LocalSet::new().run_until(driver.run(queue, arrived, stop)));
         })
         .context("the thread of tasks cannot be started")?;
-    let desk = Desk { inputs, wants, contents, store: Arc::clone(store), harvest };
+    let desk = Desk { inputs, wants, contents, store: Arc::clone(store), drops, counts, harvest };
     Ok((Arc::new(desk), Wants::new(wanted)))
 }
 

@@ -6,11 +6,14 @@ use fog_base::{NodeId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use super::{Coordinator, execution::Execution, task::Task};
-use crate::core::{
-    ids::{ExecutionId, TaskId},
-    outcome::{Ending, Outcome, ResultHash},
-    terms::Terms,
-    work::WorkId,
+use crate::{
+    core::{
+        ids::{ExecutionId, TaskId},
+        outcome::{Ending, Outcome, ResultHash},
+        terms::Terms,
+        work::{Content, WorkId},
+    },
+    wire::Source,
 };
 
 /// How far a task is.
@@ -180,6 +183,17 @@ impl Coordinator {
     /// All that are remembered, by id.
     pub fn tasks(&self) -> impl Iterator<Item = TaskView> {
         self.tasks.values().filter(|task| task.check.is_none()).map(Task::view)
+    }
+
+    /// What tasks that have not ended need of blobs: the content and its encoded manifest.
+    pub fn blobs(&self) -> impl Iterator<Item = (TaskId, Content, &[u8])> {
+        let sources = self.tasks.values().filter_map(|task| Some((task.id, &task.content.as_ref()?.sources)));
+        sources.flat_map(|(id, sources)| {
+            sources.iter().filter_map(move |(content, source)| match source {
+                Source::Blob(manifest) => Some((id, *content, manifest.as_slice())),
+                Source::Inline(_) => None,
+            })
+        })
     }
 
     /// Micro-credits that this node promised.
