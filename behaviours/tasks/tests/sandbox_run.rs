@@ -90,8 +90,7 @@ fn what_is_computed_is_right() {
     assert_eq!(tile.outputs["tile.pgm"].len(), 13 + 64 * 64);
     let floats = run(&job(program!("floats")));
     let printed: Vec<_> = text(&floats.stdout).lines().collect();
-    let expected =
-        ["0.69314668056025253", "inf -inf nan -0", "1.4142135623730951 0.8414709848078965 13780.6123398222"];
+    let expected = ["0.69314668056025253", "inf -inf nan -0", "1.4142135623730951 0.8414709848078965 13780.612339822"];
     for (line, expected) in printed.iter().zip(expected) {
         assert!(line.replace("-nan", "nan").starts_with(expected), "{line}");
     }
@@ -162,9 +161,15 @@ fn each_trap_has_its_name() {
         assert!(!outcome.detail.is_empty());
         assert_eq!(runner.run(&job, quiet()), outcome);
     }
-    let mut at_start = job(wat::parse_str(r#"(module (memory (export "memory") 1) (data (i32.const 65536) "x") (func (export "_start")))"#).unwrap());
+    let mut at_start = job(wat::parse_str(
+        r#"(module (memory (export "memory") 1) (data (i32.const 65536) "x") (func (export "_start")))"#,
+    )
+    .unwrap());
     assert_eq!(runner.run(&at_start, quiet()).ending, Ending::Trap(Trap::Memory));
-    at_start = job(wat::parse_str(r#"(module (memory (export "memory") 1) (func $f unreachable) (start $f) (func (export "_start")))"#).unwrap());
+    at_start = job(wat::parse_str(
+        r#"(module (memory (export "memory") 1) (func $f unreachable) (start $f) (func (export "_start")))"#,
+    )
+    .unwrap());
     assert_eq!(runner.run(&at_start, quiet()).ending, Ending::Trap(Trap::Unreachable));
 }
 
@@ -179,13 +184,27 @@ fn what_is_no_command_is_refused_with_the_reason() {
         (text(&format!("(module {memory})")), "no function `_start`"),
         (text(&format!(r#"(module {memory} (func (export "_start") (param i32)))"#)), "no function `_start`"),
         (text(r#"(module (func (export "_start")))"#), "no memory"),
-        (text(r#"(module (memory 1) (func (export "_start")) (global (export "memory") i32 (i32.const 0)))"#), "no memory"),
+        (
+            text(r#"(module (memory 1) (func (export "_start")) (global (export "memory") i32 (i32.const 0)))"#),
+            "no memory",
+        ),
         (command(r#"(import "env" "secret" (func))"#, ""), "env::secret, which no worker has"),
-        (command(r#"(import "wasi_snapshot_preview1" "path_openat" (func))"#, ""), "wasi_snapshot_preview1::path_openat"),
+        (
+            command(r#"(import "wasi_snapshot_preview1" "path_openat" (func))"#, ""),
+            "wasi_snapshot_preview1::path_openat",
+        ),
         (command(r#"(import "wasi_snapshot_preview1" "fd_close" (func))"#, ""), "of another type"),
-        (text(r#"(module (import "env" "memory" (memory 1)) (export "memory" (memory 0)) (func (export "_start")))"#), "env::memory"),
+        (
+            text(
+                r#"(module (import "env" "memory" (memory 1)) (export "memory" (memory 0)) (func (export "_start")))"#,
+            ),
+            "env::memory",
+        ),
         (command("(table 300000 funcref)", ""), "minimum element size of 300000"),
-        (command("(table 1 funcref) (table 1 funcref) (table 1 funcref) (table 1 funcref) (table 1 funcref)", ""), "the module is too large"),
+        (
+            command("(table 1 funcref) (table 1 funcref) (table 1 funcref) (table 1 funcref) (table 1 funcref)", ""),
+            "the module is too large",
+        ),
         (command("(memory 1)", ""), "not a valid module"),
         (command("(memory i64 1)", ""), "not a valid module"),
         (text(r#"(module (memory (export "memory") 1 1 shared) (func (export "_start")))"#), "not a valid module"),
@@ -239,12 +258,12 @@ fn output_beyond_the_limit_ends_the_run_with_what_fits() {
     let write = import("fd_write", "i32 i32 i32 i32");
     let data = r#"(data (i32.const 0) "\10\00\00\00\00\04\00\00")"#;
     for (fd, limit) in [(1, 1024 * 10 + 5), (2, 1024 * 10)] {
-        let body = format!(
-            "(loop (drop (call $fd_write (i32.const {fd}) (i32.const 0) (i32.const 1) (i32.const 8))) br 0)"
-        );
+        let body =
+            format!("(loop (drop (call $fd_write (i32.const {fd}) (i32.const 0) (i32.const 1) (i32.const 8))) br 0)");
         let mut job = job(wat::parse_str(format!(
             r#"(module {write} (memory (export "memory") 1) {data} (func (export "_start") {body}))"#
-        )).unwrap());
+        ))
+        .unwrap());
         job.work.limits.output_bytes = limit;
         let outcome = run(&job);
         assert_eq!(outcome.ending, Ending::OutputLimit);

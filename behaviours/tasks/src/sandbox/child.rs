@@ -7,17 +7,17 @@ use std::{
     process::ExitCode,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
     confine,
     frame::{self, Fields, MAX_FRAME},
-    run::{Runner, Ticker},
+    run::{Cancelled, Runner, Ticker},
     wasi::{Bytes, Log, Stream},
 };
 use crate::core::{
-    outcome::{Ending, HostEnd, Outcome},
+    outcome::{Ending, Outcome},
     work::{MAX_MODULE, Work},
 };
 
@@ -27,6 +27,8 @@ const MAX_WAITING: usize = 64;
 const STACK: usize = 8 << 20;
 /// What is gathered before it is written: results at once, logs by the tick.
 const BUFFER: usize = 64 * 1024;
+/// How long results are held back at most while the next run is there already.
+const HOLD: Duration = Duration::from_micros(500);
 
 /// What is to be done, in order.
 enum Task {
@@ -40,8 +42,7 @@ struct Run {
     work: Work,
     stdin: Bytes,
     inputs: Vec<(String, Bytes)>,
-    wall: Duration,
-    cancelled: bool,
+    cancelled: Option<Cancelled>,
 }
 
 #[derive(Default)]
@@ -60,6 +61,7 @@ struct Shared {
 struct Outbox<W> {
     to: W,
     buffer: Vec<u8>,
+    written: Instant,
 }
 
 impl<W: Write> Outbox<W> {
@@ -75,6 +77,7 @@ impl<W: Write> Outbox<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.to.write_all(&self.buffer)?;
         self.buffer.clear();
+        self.written = Instant::now();
         self.to.flush()
     }
 }
@@ -101,9 +104,9 @@ fn session(stdin: &mut impl Read, stdout: impl Write + Send + 'static) -> io::Re
         return Err(frame::malformed());
     }
     let mut fields = Fields(&payload);
-    let memory = fields.u64()?;
-    confine::memory(memory);
-    let outbox = Arc::new(Mutex::new(Outbox { to: stdout, buffer: Vec::with_capacity(2 * BUFFER) }));
+    confine::resources(fields.u64()?, fields.u8()?);
+    let outbox =
+        Arc::new(Mutex::new(Outbox { to: stdout, buffer: Vec::with_capacity(2 * BUFFER), written: Instant::now() }));
     let ticked = Arc::clone(&outbox);
     let runner = Runner::with_tick(move || {
         // Whoever holds it writes anyway.
@@ -145,7 +148,7 @@ fn receive(stdin: &mut impl Read, shared: &Shared, ticker: &Ticker, payload: &mu
             }
             frame::FORGET => Task::Forget(fields.array()?),
             frame::RUN => {
-                let (id, wall) = (fields.u64()?, Duration::from_millis(fields.u64()?));
+                let id = fields.u64()?;
                 let work = Work::decode(fields.0).map_err(|_| frame::malformed())?;
                 let size = work.stdin.map_or(0, |content| content.size);
                 let stdin_bytes = Arc::new(frame::read_data(stdin, size, payload)?);
@@ -154,10 +157,12 @@ fn receive(stdin: &mut impl Read, shared: &Shared, ticker: &Ticker, payload: &mu
                     let bytes = frame::read_data(stdin, input.content.size, payload)?;
                     inputs.push((input.name.clone(), Arc::new(bytes)));
                 }
-                Task::Run(Box::new(Run { id, work, stdin: stdin_bytes, inputs, wall, cancelled: false }))
+                Task::Run(Box::new(Run { id, work, stdin: stdin_bytes, inputs, cancelled: None }))
             }
             frame::CANCEL => {
-                cancel(&mut lock(&shared.inbox), ticker, fields.u64()?);
+                let (id, why) = (fields.u64()?, fields.u8()?);
+                let why = Cancelled::of(why).ok_or_else(frame::malformed)?;
+                cancel(&mut lock(&shared.inbox), ticker, id, why);
                 continue;
             }
             _ => return Err(frame::malformed()),
@@ -173,13 +178,13 @@ fn receive(stdin: &mut impl Read, shared: &Shared, ticker: &Ticker, payload: &mu
     Ok(())
 }
 
-fn cancel(inbox: &mut Inbox, ticker: &Ticker, id: u64) {
+fn cancel(inbox: &mut Inbox, ticker: &Ticker, id: u64, why: Cancelled) {
     if inbox.current == Some(id) {
-        ticker.cancel();
+        ticker.cancel(why);
     }
     for task in &mut inbox.tasks {
         if let Task::Run(run) = task {
-            run.cancelled |= run.id == id;
+            run.cancelled = run.cancelled.or((run.id == id).then_some(why));
         }
     }
 }
@@ -196,8 +201,9 @@ fn work<W: Write + Send + 'static>(mut runner: Runner, shared: &Shared, outbox: 
         };
         if let Task::Run(run) = &task {
             inbox.current = Some(run.id);
-            runner.ticker().prepare(run.cancelled);
+            runner.ticker().prepare();
         }
+        let more = !inbox.tasks.is_empty();
         drop(inbox);
         let done = match task {
             Task::Forget(hash) => {
@@ -209,7 +215,7 @@ fn work<W: Write + Send + 'static>(mut runner: Runner, shared: &Shared, outbox: 
                 let mut outbox = lock(outbox);
                 outbox.frame(frame::COMPILED, &[&hash, &size.to_le_bytes()]).and_then(|()| outbox.flush())
             }
-            Task::Run(run) => perform(&mut runner, *run, outbox),
+            Task::Run(run) => perform(&mut runner, *run, outbox, more),
         };
         lock(&shared.inbox).current = None;
         if done.is_err() {
@@ -222,10 +228,11 @@ fn perform<W: Write + Send + 'static>(
     runner: &mut Runner,
     run: Run,
     outbox: &Arc<Mutex<Outbox<W>>>,
+    more: bool,
 ) -> io::Result<()> {
-    let Run { id, work, stdin, inputs, wall, cancelled } = run;
-    let outcome = if cancelled {
-        Outcome::ended(Ending::Host(HostEnd::Killed), "")
+    let Run { id, work, stdin, inputs, cancelled } = run;
+    let outcome = if let Some(why) = cancelled {
+        Outcome::ended(Ending::Host(why.ending()), "")
     } else {
         lock(outbox).frame(frame::BEGUN, &[&id.to_le_bytes()])?;
         let log_to = Arc::clone(outbox);
@@ -237,7 +244,7 @@ fn perform<W: Write + Send + 'static>(
                 outbox.frame(frame::LOG, &[&id.to_le_bytes(), &[stream], piece]).ok();
             }
         });
-        runner.start(&work, stdin, inputs, wall, log)
+        runner.start(&work, stdin, inputs, None, log)
     };
     let mut outbox = lock(outbox);
     for (path, bytes) in &outcome.outputs {
@@ -247,5 +254,5 @@ fn perform<W: Write + Send + 'static>(
     let (kind, code) = frame::ending_code(outcome.ending);
     let (code, fuel) = (code.to_le_bytes(), outcome.fuel.to_le_bytes());
     outbox.frame(frame::DONE, &[&id.to_le_bytes(), &[kind], &code, &fuel, outcome.detail.as_bytes()])?;
-    outbox.flush()
+    if more && outbox.written.elapsed() < HOLD { Ok(()) } else { outbox.flush() }
 }

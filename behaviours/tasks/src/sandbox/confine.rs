@@ -11,7 +11,6 @@ mod linux {
     const DESCRIPTORS: u64 = 128;
     /// The longest file that it can make: the image of a module's memory.
     const FILE_BYTES: u64 = 512 << 20;
-    const NICEST: i32 = 19;
 
     fn limit(resource: Resource, value: u64) {
         setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) }).ok();
@@ -21,15 +20,15 @@ mod linux {
         // Each is one wall of several, and a system that refuses one still has the others.
         set_parent_process_death_signal(Some(Signal::KILL)).ok();
         rustix::thread::set_no_new_privs(true).ok();
-        setpriority_process(None, NICEST).ok();
         fs::write("/proc/self/oom_score_adj", "1000").ok();
         limit(Resource::Core, 0);
         limit(Resource::Nofile, DESCRIPTORS);
         limit(Resource::Fsize, FILE_BYTES);
     }
 
-    pub(crate) fn memory(bytes: u64) {
+    pub(crate) fn resources(bytes: u64, nice: u8) {
         limit(Resource::Data, bytes);
+        setpriority_process(None, nice.into()).ok();
     }
 
     pub(crate) fn no_more_threads() {
@@ -40,19 +39,20 @@ mod linux {
 #[cfg(not(target_os = "linux"))]
 mod linux {
     pub(crate) fn begin() {}
-    pub(crate) fn memory(_bytes: u64) {}
+    pub(crate) fn resources(_bytes: u64, _nice: u8) {}
     pub(crate) fn no_more_threads() {}
 }
 
 /// First of all: it dies with its parent, gets no privileges, dumps no core, opens few files, and is the first that the system stops
-/// when memory or time are short.
+/// when memory is short.
 pub(super) fn begin() {
     linux::begin();
 }
 
-/// At most `bytes` of private writable memory: what exceeds it is refused to the process, which then ends.
-pub(super) fn memory(bytes: u64) {
-    linux::memory(bytes);
+/// At most `bytes` of private writable memory: what exceeds it is refused to the process, which then ends. Everyone else comes first
+/// by `nice`. To be called before other threads are started, as it is of a thread and of those that it starts.
+pub(super) fn resources(bytes: u64, nice: u8) {
+    linux::resources(bytes, nice);
 }
 
 /// No process and no thread beyond those that run. (Root is not held to this.)

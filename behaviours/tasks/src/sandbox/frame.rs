@@ -9,15 +9,15 @@ use crate::core::outcome::{Ending, HostEnd, Trap};
 /// The longest payload.
 pub(super) const MAX_FRAME: usize = 256 * 1024;
 
-/// To the process. `bytes of memory u64`, once, first.
+/// To the process. `bytes of memory u64 ‖ nice u8`, once, first.
 pub(super) const SETUP: u8 = 0;
 /// `hash 32 ‖ size u64`; the module follows as data.
 pub(super) const MODULE: u8 = 1;
 /// The next piece of what was announced, in both directions; never empty.
 pub(super) const DATA: u8 = 2;
-/// `run u64 ‖ wall in ms u64 ‖ encoded work`; standard input and inputs follow as data, in that order, each as long as the work says.
+/// `run u64 ‖ encoded work`; standard input and inputs follow as data, in that order, each as long as the work says.
 pub(super) const RUN: u8 = 3;
-/// `run u64`: it ends as killed, now or when it is its turn.
+/// `run u64 ‖ why u8`: it ends as killed (1) or by its deadline (2), now or when it is its turn.
 pub(super) const CANCEL: u8 = 4;
 /// `hash 32`: the module is not needed any more.
 pub(super) const FORGET: u8 = 5;

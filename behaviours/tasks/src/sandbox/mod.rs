@@ -1,7 +1,10 @@
 //! What runs a module: a WASI of our own, wasmtime with deterministic settings, a process with limits around it, and who supervises
 //! those processes. Deadlines and limits of the host enter here, so endings that depend on them are [`HostEnd`](crate::HostEnd)s.
 
-#![expect(clippy::disallowed_methods, reason = "deadlines of runs are read from the clock here, and nowhere in a result")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "deadlines of runs are read from the clock here, and nowhere in a result"
+)]
 
 mod child;
 mod confine;

@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     thread::{self, Thread},
     time::{Duration, Instant},
@@ -25,8 +25,6 @@ use crate::core::{
 
 /// How often a run's deadline is looked at.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-/// The most that one tick counts for: while the process was stopped, no time ran.
-const MAX_TICK: Duration = Duration::from_millis(100);
 /// Ticks without a run after which the clock rests.
 const IDLE_TICKS: u32 = 100;
 /// The most modules that are kept compiled.
@@ -43,7 +41,7 @@ pub struct Job {
     pub stdin: Bytes,
     /// The inputs that it names, in its order.
     pub inputs: Vec<(String, Bytes)>,
-    /// How long it may run, without compiling and without the time that the process is stopped.
+    /// How long it may run, without compiling, and in a pool without the time that it is frozen.
     pub wall: Duration,
 }
 
@@ -69,6 +67,26 @@ impl fmt::Debug for Runner {
     }
 }
 
+/// Why a run is cancelled from outside; the number is what processes are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cancelled {
+    Killed = 1,
+    Deadline = 2,
+}
+
+impl Cancelled {
+    pub(super) fn of(number: u8) -> Option<Self> {
+        [Self::Killed, Self::Deadline].into_iter().find(|why| *why as u8 == number)
+    }
+
+    pub(super) fn ending(self) -> HostEnd {
+        match self {
+            Self::Killed => HostEnd::Killed,
+            Self::Deadline => HostEnd::Deadline,
+        }
+    }
+}
+
 /// The clock of runs, and the flag that ends one.
 pub(super) struct Ticker {
     engine: Engine,
@@ -77,18 +95,18 @@ pub(super) struct Ticker {
     running: AtomicBool,
     /// Whether the clock rests, and has to be woken.
     resting: AtomicBool,
-    cancelled: AtomicBool,
+    cancelled: AtomicU8,
 }
 
 impl Ticker {
-    /// Ends the present run within a tick.
-    pub(super) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
+    /// Ends the present run within a tick; `why` is a [`Cancelled`].
+    pub(super) fn cancel(&self, why: Cancelled) {
+        self.cancelled.store(why as u8, Ordering::SeqCst);
     }
 
-    /// Before a run: whether it has been cancelled already.
-    pub(super) fn prepare(&self, cancelled: bool) {
-        self.cancelled.store(cancelled, Ordering::SeqCst);
+    /// Before a run: nobody has cancelled it.
+    pub(super) fn prepare(&self) {
+        self.cancelled.store(0, Ordering::SeqCst);
     }
 }
 
@@ -106,7 +124,7 @@ impl Runner {
             ticks: AtomicU64::new(0),
             running: AtomicBool::new(false),
             resting: AtomicBool::new(false),
-            cancelled: AtomicBool::new(false),
+            cancelled: AtomicU8::new(0),
         });
         let weak = Arc::downgrade(&ticker);
         let thread = thread::Builder::new().name("ticks".into()).spawn(move || tick(&weak, on_tick));
@@ -128,8 +146,8 @@ impl Runner {
             // How large it became is of no interest to who runs here.
             let _ = self.learn(work.module.hash, module);
         }
-        self.ticker.prepare(false);
-        self.start(work, Arc::clone(stdin), inputs.clone(), *wall, log)
+        self.ticker.prepare();
+        self.start(work, Arc::clone(stdin), inputs.clone(), Some(*wall), log)
     }
 
     pub(super) fn knows(&self, hash: &[u8; 32]) -> bool {
@@ -152,13 +170,13 @@ impl Runner {
         self.modules.retain(|(known, _)| known != hash);
     }
 
-    /// Runs a work whose module was learned. A cancellation that was asked for before is heeded.
+    /// Runs a work whose module was learned. Without a `wall`, who may cancel it keeps the time.
     pub(super) fn start(
         &mut self,
         work: &Work,
         stdin: Bytes,
         inputs: Vec<(String, Bytes)>,
-        wall: Duration,
+        wall: Option<Duration>,
         log: Log,
     ) -> Outcome {
         let Some(at) = self.modules.iter().position(|(known, _)| *known == work.module.hash) else {
@@ -173,13 +191,15 @@ impl Runner {
         if work.stdin.map_or(!stdin.is_empty(), |content| !content.is(&stdin)) {
             return unstaged("standard input");
         }
-        let fits = |(input, (name, bytes)): (&crate::Input, &(String, Bytes))| input.name == *name && input.content.is(bytes);
+        let fits =
+            |(input, (name, bytes)): (&crate::Input, &(String, Bytes))| input.name == *name && input.content.is(bytes);
         if work.inputs.len() != inputs.len() || !work.inputs.iter().zip(&inputs).all(fits) {
             return unstaged("input");
         }
         let limit = work.limits.memory_bytes;
         if compiled.memory_bytes > limit {
-            let detail = format!("the module needs {} bytes of memory, and its limit is {limit}", compiled.memory_bytes);
+            let detail =
+                format!("the module needs {} bytes of memory, and its limit is {limit}", compiled.memory_bytes);
             return Outcome::ended(Ending::BadModule, detail);
         }
         let args = std::iter::once("module".to_owned()).chain(work.args.iter().cloned()).collect();
@@ -188,7 +208,7 @@ impl Runner {
         self.call(&compiled, wasi, work, wall)
     }
 
-    fn call(&self, compiled: &Compiled, wasi: Wasi, work: &Work, wall: Duration) -> Outcome {
+    fn call(&self, compiled: &Compiled, wasi: Wasi, work: &Work, wall: Option<Duration>) -> Outcome {
         let growth = Growth { memory_bytes: work.limits.memory_bytes, host_failed: false };
         let state = State { wasi, memory: None, stop: None, growth, interrupted: None };
         let mut store = Store::new(&self.compiler.engine, state);
@@ -196,12 +216,12 @@ impl Runner {
         let fuel = work.limits.fuel;
         let ticker = Arc::clone(&self.ticker);
         let _running = self.running();
-        let ticks = u64::try_from(wall.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX);
-        let last = ticker.ticks.load(Ordering::SeqCst).saturating_add(ticks);
+        let ticks = wall.and_then(|wall| u64::try_from(wall.as_nanos().div_ceil(TICK.as_nanos())).ok());
+        let last = ticker.ticks.load(Ordering::SeqCst).saturating_add(ticks.unwrap_or(u64::MAX));
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |mut store| {
-            let end = if ticker.cancelled.load(Ordering::SeqCst) {
-                HostEnd::Killed
+            let end = if let Some(why) = Cancelled::of(ticker.cancelled.load(Ordering::SeqCst)) {
+                why.ending()
             } else if ticker.ticks.load(Ordering::SeqCst) > last {
                 HostEnd::Deadline
             } else {
@@ -259,9 +279,9 @@ fn tick(ticker: &Weak<Ticker>, on_tick: impl Fn()) {
         let Some(ticker) = ticker.upgrade() else { return };
         let now = Instant::now();
         // Part of a tick is kept for the next one.
-        let passed = (now - before).min(MAX_TICK).as_nanos() / TICK.as_nanos();
-        before = if now - before > MAX_TICK { now } else { before + TICK * passed as u32 };
-        ticker.ticks.fetch_add(passed as u64, Ordering::SeqCst);
+        let passed = u32::try_from((now - before).as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX);
+        before += TICK * passed;
+        ticker.ticks.fetch_add(passed.into(), Ordering::SeqCst);
         ticker.engine.increment_epoch();
         idle = if ticker.running.load(Ordering::SeqCst) { 0 } else { idle + 1 };
         on_tick();

@@ -29,10 +29,10 @@ pub fn job(module: Vec<u8>) -> Job {
         env: Vec::new(),
         stdin: None,
         inputs: Vec::new(),
-        limits: Limits { fuel: 1_000_000_000, memory_bytes: 64 << 20, output_bytes: 1 << 20 },
+        limits: Limits { fuel: 100_000_000, memory_bytes: 64 << 20, output_bytes: 1 << 20 },
         seed: [7; 32],
     };
-    Job { work, module: Arc::new(module), stdin: Bytes::default(), inputs: Vec::new(), wall: Duration::from_secs(10) }
+    Job { work, module: Arc::new(module), stdin: Bytes::default(), inputs: Vec::new(), wall: Duration::from_secs(60) }
 }
 
 pub fn with_args(mut job: Job, args: &[&str]) -> Job {

@@ -24,7 +24,7 @@ use crate::{
     sandbox::frame::{self, Fields},
 };
 
-/// Messages that wait to be written: four runs, their modules, what is forgotten for those, and cancellations.
+/// Messages that wait to be written: as many runs as may be ahead, their modules, what is forgotten for those, and cancellations.
 const MAX_MESSAGES: usize = 256;
 const BUFFER: usize = 64 * 1024;
 
@@ -45,12 +45,12 @@ fn launch(shared: &Arc<Shared>, at: usize, slot: &mut Slot) -> io::Result<()> {
         return Err(io::ErrorKind::BrokenPipe.into());
     };
     let (to, messages) = mpsc::sync_channel(MAX_MESSAGES);
-    let memory = shared.config.memory_bytes;
+    let (memory, nice) = (shared.config.memory_bytes, shared.config.nice);
     slot.began(Live { process, to });
     let shared = Arc::clone(shared);
     let writer = thread::Builder::new().name("task-writer".into()).spawn(move || {
         // Where writing fails the process is gone, which the reader sees.
-        write(stdin, memory, &messages).ok();
+        write(stdin, memory, nice, &messages).ok();
     });
     let reader = thread::Builder::new().name("task-reader".into()).spawn(move || read(&shared, at, stdout));
     if let Err(error) = writer.and(reader) {
@@ -64,9 +64,9 @@ fn launch(shared: &Arc<Shared>, at: usize, slot: &mut Slot) -> io::Result<()> {
     Ok(())
 }
 
-fn write(stdin: ChildStdin, memory: u64, messages: &Receiver<Message>) -> io::Result<()> {
+fn write(stdin: ChildStdin, memory: u64, nice: u8, messages: &Receiver<Message>) -> io::Result<()> {
     let mut to = BufWriter::with_capacity(BUFFER, stdin);
-    frame::write(&mut to, frame::SETUP, &[&memory.to_le_bytes()])?;
+    frame::write(&mut to, frame::SETUP, &[&memory.to_le_bytes(), &[nice]])?;
     to.flush()?;
     while let Ok(first) = messages.recv() {
         let mut next = Some(first);
@@ -86,10 +86,9 @@ fn write_message(to: &mut impl Write, message: Message) -> io::Result<()> {
             frame::write_data(to, &bytes)
         }
         Message::Forget(hash) => frame::write(to, frame::FORGET, &[&hash]),
-        Message::Cancel(RunId(id)) => frame::write(to, frame::CANCEL, &[&id.to_le_bytes()]),
+        Message::Cancel(RunId(id), why) => frame::write(to, frame::CANCEL, &[&id.to_le_bytes(), &[why as u8]]),
         Message::Run { id: RunId(id), work, job } => {
-            let wall = u64::try_from(job.wall.as_millis()).unwrap_or(u64::MAX);
-            frame::write(to, frame::RUN, &[&id.to_le_bytes(), &wall.to_le_bytes(), &work])?;
+            frame::write(to, frame::RUN, &[&id.to_le_bytes(), &work])?;
             // The process reads as many bytes as the work says. Others must not go out of step.
             let stdin = job.work.stdin.map(|content| (content.size, &job.stdin));
             let inputs = job.work.inputs.iter().zip(&job.inputs).map(|(input, (_, bytes))| (input.content.size, bytes));

@@ -25,9 +25,9 @@ use crate::core::outcome::{Ending, HostEnd, Outcome};
 /// How often deadlines are looked at.
 const WATCH: Duration = Duration::from_millis(20);
 /// How long a process may take to heed a cancellation before it is killed.
-const CANCEL: Duration = Duration::from_millis(250);
+const CANCEL: Duration = Duration::from_secs(1);
 /// Runs that a process may have, the present one among them, while its runs are short.
-const AHEAD: usize = 4;
+const AHEAD: usize = 32;
 /// A run that takes longer is not short: nothing waits behind it.
 const SHORT: Duration = Duration::from_millis(5);
 /// How long a process that could not be started, or died without doing anything, is not tried again; doubled each time.
@@ -47,14 +47,16 @@ pub struct PoolConfig {
     pub slots: usize,
     /// Bytes of private memory that each may have: modules, compiling and running them, and what they read and write.
     pub memory_bytes: u64,
-    /// How long compiling one module may take.
+    /// How long compiling one module may take: time on a core where that is known (Linux), and ten times as much altogether.
     pub compile: Duration,
+    /// How far behind everyone else they stand: 19 is furthest.
+    pub nice: u8,
 }
 
 impl PoolConfig {
-    /// `slots` processes of `command`, with 1 GiB and 20 s of compiling each.
+    /// `slots` processes of `command`, with 1 GiB, 20 s of compiling and the lowest priority each.
     pub fn new(command: Vec<OsString>, slots: usize) -> Self {
-        Self { command, slots, memory_bytes: 1 << 30, compile: Duration::from_secs(20) }
+        Self { command, slots, memory_bytes: 1 << 30, compile: Duration::from_secs(20), nice: 19 }
     }
 }
 
@@ -367,7 +369,7 @@ fn tend(shared: &Arc<Shared>, state: &mut State) -> Vec<(RunId, Outcome)> {
     // Without a process that could be started they would wait for ever.
     let hopeless = state.slots.iter().take(wanted).all(|slot| slot.has_failed());
     if hopeless && !state.stranded.is_empty() {
-        let outcome = || Outcome::ended(Ending::Host(HostEnd::NoResources), "no task process can be started");
+        let outcome = || Outcome::ended(Ending::Host(HostEnd::NoResources), "task processes do not work here");
         ended.extend(state.stranded.drain(..).filter_map(|item| Some((item.id()?, outcome()))));
     }
     spread(state, now);

@@ -14,22 +14,22 @@ use super::{
 use crate::{
     core::outcome::{Ending, HostEnd, Outcome},
     sandbox::{
-        run::{Job, MAX_MODULES},
+        run::{Cancelled, Job, MAX_MODULES},
         wasi::Bytes,
     },
 };
 
 /// Compiled code that a process may keep, in bytes.
 const MAX_CODE: u64 = 256 << 20;
-/// What a deadline is exceeded by, at least, before the process is killed: it ends the run itself, by ticks of 10 ms.
-const GRACE: Duration = Duration::from_millis(100);
+/// What a deadline is exceeded by, at least, before the process is killed: it is told first, and ends the run by itself.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// What is written to a process.
 pub(super) enum Message {
     Module([u8; 32], Bytes),
     Forget([u8; 32]),
     Run { id: RunId, work: Arc<[u8]>, job: Arc<Job> },
-    Cancel(RunId),
+    Cancel(RunId, Cancelled),
 }
 
 /// What a process does, in the order in which it does it.
@@ -47,13 +47,15 @@ pub(super) struct Run {
     cancelled: bool,
     /// Since when it is to have ended.
     cancelled_at: Option<Duration>,
+    /// It was told that its time is over.
+    late: bool,
     /// Another process does it: what comes of it here is nothing.
     pub(super) moved: bool,
 }
 
 impl Item {
     pub(super) fn run(id: RunId, job: Arc<Job>, work: Arc<[u8]>) -> Self {
-        Self::Run(Run { id, job, work, begun: false, cancelled: false, cancelled_at: None, moved: false })
+        Self::Run(Run { id, job, work, begun: false, cancelled: false, cancelled_at: None, late: false, moved: false })
     }
 
     /// The id of a run that is not done.
@@ -119,8 +121,9 @@ pub(super) struct Slot {
     pub(super) items: VecDeque<Item>,
     /// The module that was used last is at the end.
     known: Vec<Known>,
-    /// Since when the first item is the first.
+    /// Since when the first item is the first, and the time on a core that the process had had then.
     since: Duration,
+    cpu: Duration,
     /// Its last run was short.
     quick: bool,
     doom: Option<Doom>,
@@ -179,6 +182,7 @@ impl Slot {
         let hash = run.job.work.module.hash;
         if self.items.is_empty() {
             self.since = now;
+            self.cpu = Duration::MAX;
         }
         let message = Message::Run { id: run.id, work: Arc::clone(&run.work), job: Arc::clone(&run.job) };
         let module = Arc::clone(&run.job.module);
@@ -220,7 +224,7 @@ impl Slot {
             run.cancelled = true;
             run.cancelled_at.get_or_insert(now);
         }
-        self.send(Message::Cancel(id));
+        self.send(Message::Cancel(id, Cancelled::Killed));
     }
 
     /// The run that would be done last, to be given to another process.
@@ -236,23 +240,41 @@ impl Slot {
         let run = runs.next()?;
         run.moved = true;
         let (id, copy) = (run.id, Item::run(run.id, Arc::clone(&run.job), Arc::clone(&run.work)));
-        self.send(Message::Cancel(id));
+        self.send(Message::Cancel(id, Cancelled::Killed));
         Some(copy)
     }
 
     /// Kills the process if what it does takes too long.
     pub(super) fn watch(&mut self, now: Duration, compile: Duration) {
         let passed = now.saturating_sub(self.since);
-        let doom = match self.items.front() {
-            Some(Item::Compile(_)) if passed > compile => Doom::Compile,
-            Some(Item::Run(run)) if run.cancelled_at.is_some_and(|at| now.saturating_sub(at.max(self.since)) > CANCEL) => {
+        let mut late = None;
+        let doom = match self.items.front_mut() {
+            Some(Item::Compile(_)) => {
+                let cpu = self.live.as_ref().map_or(Duration::ZERO, |live| usage::of(live.process.id()).cpu);
+                // Seen for the first time since it is the first.
+                self.cpu = self.cpu.min(cpu);
+                let known = cpu > Duration::ZERO;
+                let spent = if known { cpu.saturating_sub(self.cpu) } else { passed };
+                if spent <= compile && passed <= compile.saturating_mul(10) {
+                    return;
+                }
+                Doom::Compile
+            }
+            Some(Item::Run(run))
+                if run.cancelled_at.is_some_and(|at| now.saturating_sub(at.max(self.since)) > CANCEL) =>
+            {
                 Doom::Cancelled
             }
             Some(Item::Run(run)) => {
                 let wall = run.job.wall;
                 // Until it says that it runs, it is still being given its inputs.
                 let staging = if run.begun { Duration::ZERO } else { compile };
+                if passed > wall && run.begun && !run.late {
+                    run.late = true;
+                    late = Some(run.id);
+                }
                 if passed <= wall.saturating_add((wall / 10).max(GRACE)).saturating_add(staging) {
+                    late.into_iter().for_each(|id| self.send(Message::Cancel(id, Cancelled::Deadline)));
                     return;
                 }
                 Doom::Deadline
@@ -313,7 +335,7 @@ impl Slot {
         }
         let news = self.items.pop_front().is_some_and(|item| item.id().is_some());
         self.quick = now.saturating_sub(self.since) < SHORT;
-        (self.since, self.useful, self.failures) = (now, true, 0);
+        (self.since, self.cpu, self.useful, self.failures) = (now, Duration::MAX, true, 0);
         Some(news)
     }
 
@@ -324,7 +346,7 @@ impl Slot {
         }
         self.items.pop_front();
         self.known.iter_mut().filter(|known| known.hash == hash).for_each(|known| known.size = size);
-        (self.since, self.useful, self.failures) = (now, true, 0);
+        (self.since, self.cpu, self.useful, self.failures) = (now, Duration::MAX, true, 0);
         Some(())
     }
 
@@ -339,7 +361,7 @@ impl Slot {
     pub(super) fn ended(&mut self, status: Option<ExitStatus>, now: Duration) -> (Vec<(RunId, Outcome)>, Vec<Item>) {
         self.ending = false;
         let doom = self.doom.take();
-        if doom.is_none() && !self.useful {
+        if matches!(doom, None | Some(Doom::Broken)) && !self.useful {
             self.failed(now);
         }
         self.known.clear();

@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn a_name_with_anything_in_it_is_no_field() {
-        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 0 0 0 7 5 0 0 20 0 3 0 100 1000000 300 18446744073709551615 1";
+        let stat =
+            "42 (a) b (c) S 1 42 42 0 -1 4194560 1 0 0 0 7 5 0 0 20 0 3 0 100 1000000 300 18446744073709551615 1";
         let expected = PoolUse { processes: 1, cpu: Duration::from_millis(120), resident_bytes: 300 * 4096 };
         assert_eq!(parse(stat), Some(expected));
         assert_eq!(parse(""), None);

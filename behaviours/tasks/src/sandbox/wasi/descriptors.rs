@@ -74,10 +74,8 @@ pub(super) struct Descriptors(Vec<Option<Descriptor>>);
 
 impl Default for Descriptors {
     fn default() -> Self {
-        let root = Descriptor {
-            preopened: true,
-            ..Descriptor::new(Kind::Dir(ROOT), 0, rights::DIRECTORY, rights::ALL)
-        };
+        let root =
+            Descriptor { preopened: true, ..Descriptor::new(Kind::Dir(ROOT), 0, rights::DIRECTORY, rights::ALL) };
         Self(vec![
             Some(Descriptor::new(Kind::Stdin, 0, rights::STDIN, 0)),
             Some(Descriptor::new(Kind::Stdout, APPEND, rights::STDOUT, 0)),

@@ -201,8 +201,7 @@ impl Files {
         }
         let content = if is_dir { Content::Dir(BTreeMap::new()) } else { Content::File(Vec::new()) };
         let (parent, open) = (place.dir, 0);
-        let node =
-            Node { content, parent, depth, writable: true, linked: true, open, accessed: now, modified: now };
+        let node = Node { content, parent, depth, writable: true, linked: true, open, accessed: now, modified: now };
         let id = self.insert(node)?;
         self.entries_mut(place.dir)?.insert(name.clone(), id);
         Ok(id)
@@ -360,7 +359,13 @@ impl Files {
     }
 
     /// Writes at `at`, with zeros before it where the file is shorter.
-    pub(super) fn write_at(&mut self, guest: &mut Guest<'_>, id: NodeId, at: u64, from: (u32, u32)) -> Result<(), Fault> {
+    pub(super) fn write_at(
+        &mut self,
+        guest: &mut Guest<'_>,
+        id: NodeId,
+        at: u64,
+        from: (u32, u32),
+    ) -> Result<(), Fault> {
         let (source, len) = from;
         guest.check(source, len)?;
         let end = at.checked_add(len.into()).ok_or(Errno::INVAL)?;

@@ -16,13 +16,13 @@ mod streams;
 
 use std::collections::BTreeMap;
 
+use self::{clock::Clock, descriptors::Descriptors, files::Files};
 pub use self::{
     errno::Errno,
     files::Bytes,
     guest::{CALL_FUEL, Guest},
     link::{FUNCTIONS, Hosted, Memory, link},
 };
-use self::{clock::Clock, descriptors::Descriptors, files::Files};
 
 /// The module that every import must name.
 pub const MODULE: &str = "wasi_snapshot_preview1";
@@ -115,7 +115,10 @@ pub struct Wasi {
 
 impl std::fmt::Debug for Wasi {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wasi").field("files", &self.files).field("descriptors", &self.descriptors).finish_non_exhaustive()
+        f.debug_struct("Wasi")
+            .field("files", &self.files)
+            .field("descriptors", &self.descriptors)
+            .finish_non_exhaustive()
     }
 }
 
