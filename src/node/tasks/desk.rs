@@ -106,17 +106,44 @@ impl Desk {
 
     /// `fog task batch`
     pub(crate) async fn batch(&self, spec: BatchSpec) -> Result<report::Batch, Failure> {
-        let mut ids = Vec::new();
-        for task in spec.tasks {
-            ids.push(self.submit(task).await?.id);
+        if spec.tasks.is_empty() || spec.tasks.len() > MAX_BATCH {
+            return Err(Failure::usage(format!("a batch has 1 to {MAX_BATCH} tasks"), "split it"));
         }
-        Ok(report::Batch { placement: vec![None; ids.len()], ids, pareto: Vec::new(), chosen: None, placed_ms: 0.0 })
+        let mut submissions = Vec::new();
+        for task in spec.tasks {
+            submissions.push(self.prepare(task).await?);
+        }
+        let began = clock::now().mono;
+        let wanted = submissions.iter().map(|task| (task.work.clone(), task.terms.clone())).collect();
+        let problem = self.ask(move |driver, now| placing::problem(&driver.coordinator, wanted, now)).await?;
+        let placed = tokio::task::spawn_blocking(move || placing::solve(problem, began));
+        let placed = placed.await.map_err(|error| Failure::failed(error.to_string(), ""))?;
+        let placements = placed.placements.clone();
+        let needed: Vec<_> = submissions.iter().map(contents).collect();
+        let taken = self.ask(move |driver, now| {
+            let taken = driver.coordinator.submit_batch(submissions, placements, now);
+            for (task, needed) in taken.iter().zip(needed) {
+                if let Ok(task) = task {
+                    needed.into_iter().for_each(|content| driver.needed.add(content, *task));
+                }
+            }
+            taken
+        });
+        let ids = taken.await?.into_iter().collect::<Result<Vec<_>, _>>().map_err(refused)?;
+        Ok(report::Batch {
+            ids: ids.iter().map(ToString::to_string).collect(),
+            pareto: placed.pareto,
+            chosen: placed.chosen,
+            placement: placed.placements.iter().map(|of| of.first().map(ToString::to_string)).collect(),
+            placed_ms: placed.took.as_secs_f64() * 1000.0,
+        })
     }
 
     /// `fog task explain`
     pub(crate) async fn explain(&self, spec: TaskSpec) -> Result<report::Explanation, Failure> {
-        let _parsed = parse(spec).await?;
-        Err(Failure::failed("not merged yet", ""))
+        let parsed = parse(spec).await?;
+        let explained = self.ask(move |driver, now| driver.coordinator.explain(&parsed.work, &parsed.terms, now)).await?;
+        Ok(view::explanation(explained))
     }
 
     /// `fog task list`, newest first.

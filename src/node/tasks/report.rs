@@ -109,6 +109,8 @@ pub struct Explanation {
     pub matches: usize,
     /// Who they are.
     pub workers: Vec<String>,
+    /// Those that may, and what is not known of them.
+    pub unknown: Vec<Rejected>,
     /// Those that do not, and why.
     pub rejected: Vec<Rejected>,
     /// What to ask less of, cheapest first.

@@ -1,10 +1,13 @@
 //! From what the cores say to what the API tells.
 
+use fog_base::NodeId;
 use fog_tasks::{
     Ending, Outcome,
     core::{
         coordinator::{End, ReplicaView, Snapshot, TaskView, WorkerView},
+        explain::{Explanation, Relaxation},
         harvest::Status,
+        matcher::Reason,
         worker::Load,
     },
 };
@@ -137,6 +140,23 @@ pub(super) fn worker(status: Option<Status>, load: Load, (earned, spent): (u64, 
         unknown: status.unknown,
         earned,
         spent,
+    }
+}
+
+/// Which workers fit, and what would change it.
+pub(super) fn explanation(explained: Explanation) -> report::Explanation {
+    let reasons = |reasons: &[Reason]| reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let rejected = |(worker, why): &(NodeId, Vec<Reason>)| report::Rejected { worker: worker.to_string(), reason: reasons(why) };
+    let relaxation = |relaxation: &Relaxation| report::Relaxation {
+        change: relaxation.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        more: relaxation.more,
+    };
+    report::Explanation {
+        matches: explained.matches.len(),
+        workers: explained.matches.iter().map(ToString::to_string).collect(),
+        unknown: explained.unknown.iter().map(rejected).collect(),
+        rejected: explained.rejected.iter().map(rejected).collect(),
+        relaxations: explained.relaxations.iter().map(relaxation).collect(),
     }
 }
 
