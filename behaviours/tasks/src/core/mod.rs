@@ -1,5 +1,6 @@
 //! Everything that is decided: no IO, no clock, no ambient randomness, no threads that would show in a result.
 
+pub mod explain;
 pub mod ids;
 pub mod matcher;
 pub mod memo;

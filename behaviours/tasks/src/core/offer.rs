@@ -74,7 +74,7 @@ pub struct Offer {
     pub speed: u64,
     /// The most linear memory of one task, in bytes.
     pub memory_bytes: u64,
-    /// The most bytes of module, input and output of one task.
+    /// The most bytes of module and inputs of one task.
     pub staging_bytes: u64,
     /// What it has beside WebAssembly, such as `gpu:cuda`; sorted.
     pub features: Vec<String>,
@@ -146,3 +146,7 @@ impl Offer {
         if sound { Ok(()) } else { Err(OfferError::Malformed) }
     }
 }
+
+#[cfg(test)]
+#[path = "offer_tests.rs"]
+mod tests;

@@ -8,7 +8,7 @@
 //! forgiveness by time, as the pseudo-settlement of Swarm's bandwidth incentives does.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
@@ -158,3 +158,352 @@ pub trait Balances {
     /// This node gave `peer` a voucher for `amount`.
     fn owe(&mut self, peer: NodeId, amount: u64, now: UnixMillis);
 }
+
+/// One account of a coordinator: a row that is persisted before the voucher that changed it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paid {
+    /// The number of the last voucher.
+    pub number: u64,
+    /// Its sum.
+    pub cumulative: u64,
+    /// The highest sum that the worker acknowledged.
+    pub acknowledged: u64,
+}
+
+/// A voucher that was made; its execution keeps it and sends it again until it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issued {
+    /// For whom.
+    pub worker: NodeId,
+    /// Its number: the record's `seq`.
+    pub number: u64,
+    /// What it pays.
+    pub amount: u64,
+    /// The body.
+    pub voucher: Voucher,
+    /// When it was made: the record's `not_before`, so that it is signed to the same bytes again.
+    pub at: UnixMillis,
+}
+
+/// The coordinator's accounts.
+#[derive(Debug, Default)]
+pub struct Payer {
+    accounts: BTreeMap<(Interval, NodeId), Paid>,
+    issued: BTreeMap<ExecutionId, Issued>,
+    order: VecDeque<ExecutionId>,
+}
+
+impl Payer {
+    /// No accounts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes back a persisted account.
+    pub fn restore(&mut self, worker: NodeId, interval: Interval, paid: Paid) {
+        self.accounts.insert((interval, worker), paid);
+        self.bound();
+    }
+
+    /// Takes back a voucher that an execution kept.
+    pub fn restore_issued(&mut self, issued: Issued) {
+        self.remember(issued);
+    }
+
+    /// The voucher for an execution: `fuel` at `rate` if the verdict is good, else nothing. The same execution always gets the same.
+    pub fn issue(
+        &mut self,
+        worker: NodeId,
+        execution: ExecutionId,
+        verdict: Verdict,
+        (fuel, rate): (u64, u64),
+        now: UnixMillis,
+    ) -> Issued {
+        if let Some(issued) = self.issued.get(&execution) {
+            return *issued;
+        }
+        let fuel = if verdict == Verdict::Good { fuel } else { 0 };
+        let amount = price(fuel, rate);
+        let interval = Interval::at(now);
+        let account = self.accounts.entry((interval, worker)).or_default();
+        account.number = account.number.saturating_add(1);
+        account.cumulative = account.cumulative.saturating_add(amount);
+        let voucher = Voucher { execution, verdict, fuel, interval, cumulative: account.cumulative };
+        let issued = Issued { worker, number: account.number, amount, voucher, at: now };
+        self.remember(issued);
+        self.bound();
+        issued
+    }
+
+    /// The worker has a voucher of this sum. False if none of this sum was ever given.
+    pub fn acknowledge(&mut self, worker: NodeId, interval: Interval, cumulative: u64) -> bool {
+        let account = self.accounts.get_mut(&(interval, worker));
+        account.filter(|account| cumulative <= account.cumulative).is_some_and(|account| {
+            account.acknowledged = account.acknowledged.max(cumulative);
+            true
+        })
+    }
+
+    /// The account with a worker.
+    pub fn account(&self, worker: NodeId, interval: Interval) -> Paid {
+        self.accounts.get(&(interval, worker)).copied().unwrap_or_default()
+    }
+
+    fn remember(&mut self, issued: Issued) {
+        let execution = issued.voucher.execution;
+        if self.issued.insert(execution, issued).is_none() {
+            self.order.push_back(execution);
+        }
+        while self.order.len() > MAX_RECENT {
+            self.order.pop_front().map(|oldest| self.issued.remove(&oldest));
+        }
+    }
+
+    fn bound(&mut self) {
+        while self.accounts.len() > MAX_ACCOUNTS {
+            self.accounts.pop_first();
+        }
+    }
+}
+
+/// Why a voucher is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VoucherReject {
+    /// Of an interval that is over, or not yet.
+    #[error("a voucher of another time")]
+    WrongInterval,
+    /// Its fuel is not that of the result, or something is paid for none.
+    #[error("a voucher for other fuel than was used")]
+    WrongFuel,
+    /// Its number was there: the same voucher again, or, for an execution that has none yet, a double charge.
+    #[error("a voucher whose number is known")]
+    Known,
+    /// Its sum did not grow by what it is for: what was promised for one execution is promised again for another.
+    #[error("the sums of the vouchers contradict each other")]
+    SumFalls,
+    /// Too many are missing before it.
+    #[error("too many vouchers are missing")]
+    TooFarAhead,
+}
+
+/// One account of a worker: a row that is persisted before a voucher is acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Earned {
+    /// All vouchers up to this number are there.
+    through: u64,
+    /// The sum of the last of them.
+    cumulative: u64,
+    /// Those beyond a gap: their amounts and sums by number.
+    ahead: BTreeMap<u64, (u64, u64)>,
+}
+
+impl Earned {
+    /// What the vouchers that are there promise.
+    pub fn total(&self) -> u64 {
+        self.ahead.values().fold(self.cumulative, |sum, (amount, _)| sum.saturating_add(*amount))
+    }
+
+    /// Takes a voucher if its sum fits those below and above it.
+    fn take(&mut self, number: u64, amount: u64, cumulative: u64) -> Result<(), VoucherReject> {
+        if number <= self.through || self.ahead.contains_key(&number) {
+            return Err(VoucherReject::Known);
+        }
+        let below = self.ahead.range(..number).next_back().map(|(number, (_, sum))| (*number, *sum));
+        let below = below.unwrap_or((self.through, self.cumulative));
+        let above = self.ahead.range(number..).next().map(|(number, entry)| (*number, *entry));
+        let follows = above.is_none_or(|(next, (its_amount, sum))| fits((number, cumulative), (next, its_amount, sum)));
+        if !fits(below, (number, amount, cumulative)) || !follows {
+            return Err(VoucherReject::SumFalls);
+        }
+        if self.ahead.len() >= MAX_AHEAD && number != self.through.saturating_add(1) {
+            return Err(VoucherReject::TooFarAhead);
+        }
+        self.ahead.insert(number, (amount, cumulative));
+        while let Some(first) = self.ahead.first_entry().filter(|first| *first.key() == self.through.saturating_add(1))
+        {
+            let (number, (_, sum)) = first.remove_entry();
+            (self.through, self.cumulative) = (number, sum);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a voucher's sum is that of an earlier one, its own amount, and (if some are missing between them) theirs.
+fn fits((before, sum_before): (u64, u64), (number, amount, sum): (u64, u64, u64)) -> bool {
+    match sum_before.checked_add(amount) {
+        Some(least) if number == before.saturating_add(1) => sum == least,
+        Some(least) => sum >= least,
+        None => false,
+    }
+}
+
+/// The worker's accounts.
+#[derive(Debug, Default)]
+pub struct Payee {
+    accounts: BTreeMap<(Interval, NodeId), Earned>,
+}
+
+impl Payee {
+    /// No accounts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes back a persisted account.
+    pub fn restore(&mut self, coordinator: NodeId, interval: Interval, earned: Earned) {
+        self.accounts.insert((interval, coordinator), earned);
+        self.bound();
+    }
+
+    /// Takes a voucher for an execution that has none yet: `number` is its record's `seq`, and (`fuel`, `rate`) are what the result used
+    /// and the agreement says. Returns what it pays.
+    pub fn take(
+        &mut self,
+        coordinator: NodeId,
+        number: u64,
+        voucher: &Voucher,
+        (fuel, rate): (u64, u64),
+        now: UnixMillis,
+    ) -> Result<u64, VoucherReject> {
+        let due = if voucher.verdict == Verdict::Good { fuel } else { 0 };
+        if voucher.fuel != due {
+            return Err(VoucherReject::WrongFuel);
+        }
+        if !voucher.interval.is_open(now) {
+            return Err(VoucherReject::WrongInterval);
+        }
+        let amount = price(due, rate);
+        let account = self.accounts.entry((voucher.interval, coordinator)).or_default();
+        account.take(number, amount, voucher.cumulative)?;
+        self.bound();
+        Ok(amount)
+    }
+
+    /// The account with a coordinator.
+    pub fn account(&self, coordinator: NodeId, interval: Interval) -> Option<&Earned> {
+        self.accounts.get(&(interval, coordinator))
+    }
+
+    fn bound(&mut self) {
+        while self.accounts.len() > MAX_ACCOUNTS {
+            self.accounts.pop_first();
+        }
+    }
+}
+
+/// How far peers may come to owe, and how debts fade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credit {
+    /// The most micro-credits that one peer may owe and have reserved.
+    pub limit: u64,
+    /// What is forgiven of each debt, either way, in an hour.
+    pub forgiven_per_hour: u64,
+}
+
+impl Default for Credit {
+    fn default() -> Self {
+        Self { limit: 100_000_000, forgiven_per_hour: 10_000_000 }
+    }
+}
+
+/// The most peers with an account; the one that least is owed goes first.
+pub const MAX_PEERS: usize = 16_384;
+
+/// What one peer owes, as it was at one moment: a row to persist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Account {
+    /// Positive: the peer owes this node.
+    pub balance: i64,
+    /// Set aside for agreements; not persisted, as agreements are.
+    pub reserved: u64,
+    /// Since when nothing was forgiven, in Unix milliseconds.
+    pub at: u64,
+}
+
+/// Bilateral accounts: each peer has the same credit, both ways of a balance cancel out, and what is left is forgiven as time passes, so
+/// that two nodes that are not equally busy can go on.
+#[derive(Debug)]
+pub struct LocalAccounts {
+    me: NodeId,
+    credit: Credit,
+    accounts: BTreeMap<NodeId, Account>,
+}
+
+impl LocalAccounts {
+    /// No accounts; `me` never owes itself anything.
+    pub fn new(me: NodeId, credit: Credit) -> Self {
+        Self { me, credit, accounts: BTreeMap::new() }
+    }
+
+    /// Takes back a persisted account.
+    pub fn restore(&mut self, peer: NodeId, balance: i64, at: UnixMillis) {
+        self.accounts.insert(peer, Account { balance, reserved: 0, at: at.0 });
+    }
+
+    /// What is between this node and `peer` at `now`.
+    pub fn account(&self, peer: NodeId, now: UnixMillis) -> Account {
+        let fresh = Account { at: now.0, ..Account::default() };
+        self.accounts.get(&peer).map_or(fresh, |account| self.forgiven(*account, now))
+    }
+
+    /// Moves a balance towards zero by what is forgiven since. Time that forgave nothing is not lost.
+    fn forgiven(&self, account: Account, now: UnixMillis) -> Account {
+        let per_hour = u128::from(self.credit.forgiven_per_hour);
+        let passed = now.0.saturating_sub(account.at);
+        let forgiven = u64::try_from(u128::from(passed) * per_hour / u128::from(INTERVAL_MS)).unwrap_or(u64::MAX);
+        if forgiven == 0 {
+            return account;
+        }
+        let left = account.balance.unsigned_abs().saturating_sub(forgiven);
+        let left = i64::try_from(left).unwrap_or(i64::MAX);
+        Account { balance: left.saturating_mul(account.balance.signum()), at: now.0, ..account }
+    }
+
+    fn change(&mut self, peer: NodeId, now: UnixMillis, change: impl FnOnce(&mut Account)) {
+        if peer == self.me {
+            return;
+        }
+        let mut account = self.account(peer, now);
+        change(&mut account);
+        self.accounts.insert(peer, account);
+        if self.accounts.len() > MAX_PEERS {
+            let worth = |account: &Account| (account.reserved, account.balance.unsigned_abs());
+            let least = self.accounts.iter().filter(|(other, _)| **other != peer);
+            let least = least.min_by_key(|(_, account)| worth(account)).map(|(peer, _)| *peer);
+            least.map(|peer| self.accounts.remove(&peer));
+        }
+    }
+}
+
+impl Balances for LocalAccounts {
+    fn may_spend(&self, peer: NodeId, amount: u64, now: UnixMillis) -> bool {
+        let account = self.account(peer, now);
+        let exposed = i128::from(account.balance) + i128::from(account.reserved) + i128::from(amount);
+        peer == self.me || exposed <= i128::from(self.credit.limit)
+    }
+
+    fn reserve(&mut self, peer: NodeId, amount: u64, now: UnixMillis) {
+        self.change(peer, now, |account| account.reserved = account.reserved.saturating_add(amount));
+    }
+
+    fn release(&mut self, peer: NodeId, amount: u64, now: UnixMillis) {
+        self.change(peer, now, |account| account.reserved = account.reserved.saturating_sub(amount));
+    }
+
+    fn earn(&mut self, peer: NodeId, amount: u64, now: UnixMillis) {
+        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
+        self.change(peer, now, |account| account.balance = account.balance.saturating_add(amount));
+    }
+
+    fn owe(&mut self, peer: NodeId, amount: u64, now: UnixMillis) {
+        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
+        self.change(peer, now, |account| account.balance = account.balance.saturating_sub(amount));
+    }
+}
+
+#[cfg(test)]
+#[path = "pay_tests.rs"]
+mod tests;
