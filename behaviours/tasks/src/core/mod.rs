@@ -1,6 +1,7 @@
 //! Everything that is decided: no IO, no clock, no ambient randomness, no threads that would show in a result.
 
 pub mod coordinator;
+pub mod explain;
 pub mod ids;
 pub mod matcher;
 pub mod memo;
@@ -13,6 +14,8 @@ pub mod row;
 pub(crate) mod signer;
 pub mod standing;
 pub mod terms;
+#[cfg(test)]
+pub(crate) mod testing;
 mod timers;
 pub mod verify;
 pub mod work;
