@@ -5,6 +5,8 @@ pub mod explain;
 pub mod ids;
 pub mod matcher;
 pub mod memo;
+#[cfg(test)]
+mod model_tests;
 pub mod offer;
 pub mod offers;
 pub mod outcome;
@@ -12,6 +14,8 @@ pub mod pay;
 pub mod reject;
 pub mod row;
 pub(crate) mod signer;
+#[cfg(test)]
+mod simulation_tests;
 pub mod standing;
 pub mod terms;
 #[cfg(test)]

@@ -115,7 +115,7 @@ fn offers_come_when_something_changes_but_not_more_often_than_every_five_seconds
     let now = start();
     let balances = LocalAccounts::new(id_of(&key(1)), Credit::default());
     let mut worker = Worker::new(Config::default(), key(1), NETWORK, balances, now);
-    let mut published = |worker: &mut Worker, now: Now| {
+    let published = |worker: &mut Worker, now: Now| {
         worker.handle_timeout(now);
         std::iter::from_fn(|| worker.poll_output()).filter(|output| matches!(output, Output::Publish(_))).count()
     };
