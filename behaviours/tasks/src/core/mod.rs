@@ -1,9 +1,12 @@
 //! Everything that is decided: no IO, no clock, no ambient randomness, no threads that would show in a result.
 
 pub mod coordinator;
+pub mod explain;
 pub mod ids;
 pub mod matcher;
 pub mod memo;
+#[cfg(test)]
+mod model_tests;
 pub mod offer;
 pub mod offers;
 pub mod harvest;
@@ -12,8 +15,12 @@ pub mod pay;
 pub mod reject;
 pub mod row;
 pub(crate) mod signer;
+#[cfg(test)]
+mod simulation_tests;
 pub mod standing;
 pub mod terms;
+#[cfg(test)]
+pub(crate) mod testing;
 mod timers;
 pub mod verify;
 pub mod work;

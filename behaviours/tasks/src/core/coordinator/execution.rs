@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use fog_base::{NodeId, UnixMillis, record::SignedRecord};
-use serde_bytes::ByteBuf;
 
 use super::view::ReplicaView;
 use crate::{
@@ -103,14 +102,6 @@ impl Execution {
             result: self.shown.map(|(result, _)| result),
             rate: self.agreement.is_some().then_some(self.rate),
             paid: self.paid(),
-        }
-    }
-
-    /// The encoded manifest where its output is in a blob.
-    pub(super) fn blob(&self) -> Option<&ByteBuf> {
-        match &self.output {
-            Some(Source::Blob(manifest)) => Some(manifest),
-            _ => None,
         }
     }
 }

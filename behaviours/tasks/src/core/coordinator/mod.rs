@@ -321,4 +321,11 @@ impl Coordinator {
     fn send(&mut self, to: NodeId, message: ToWorker) {
         self.push(Output::Send { to, message });
     }
+
+    /// All that it knows, in one text; not its generator's state.
+    #[cfg(test)]
+    pub(crate) fn fingerprint(&self) -> String {
+        let known = (&self.tasks, &self.executions, &self.hungry, &self.workers, &self.timers, &self.outputs);
+        format!("{known:?}{:?}{:?}", self.payer, self.standings)
+    }
 }

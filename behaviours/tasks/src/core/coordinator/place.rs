@@ -14,7 +14,7 @@ use super::{
 use crate::{
     core::{
         ids::ExecutionId,
-        matcher::{self, Known as KnownWorker, Match},
+        matcher::{self, Match},
         pay,
         terms::{MAX_REPLICAS, PPM},
         timers::Resend,
@@ -142,15 +142,13 @@ impl Coordinator {
         if avoided || known.gone.is_some() || self.workers.is_broken(worker, now) || task.of_worker(worker).is_some() {
             return None;
         }
-        let (offer, own) = (listed.offer(), worker == self.signer.me());
-        let credibility = self.standings.credibility(worker, now.unix);
-        let voter =
-            Voter { worker, credibility, family: offer.family.clone(), newcomer: self.standings.is_newcomer(worker) };
+        let (offer, seen) = (listed.offer(), self.known(worker, listed, now));
+        let (credibility, newcomer) = (seen.credibility, self.standings.is_newcomer(worker));
+        let voter = Voter { worker, credibility, family: offer.family.clone(), newcomer };
         if !task.poll.may_join(&voter, !newcomers) {
             return None;
         }
-        let age = listed.age(now.unix);
-        if let Match::No(_) = matcher::matches(needs, &KnownWorker { worker, offer, age, credibility, own }) {
+        if let Match::No(_) = matcher::judge(needs, &seen) {
             return None;
         }
         let (busy, slots) = (self.workers.busy(worker), f64::from(offer.slots.max(1)));

@@ -261,7 +261,7 @@ impl Coordinator {
     /// Returns when it ended, if it did.
     fn restore_task(&mut self, id: TaskId, it: Submitted, progress: Option<Progress>, now: Now) -> Option<UnixMillis> {
         let work = Work::decode(&it.work).ok()?;
-        let needs = Needs::of(&work, &it.terms);
+        let needs = Needs::new(&work, &it.terms);
         let content = Known { work, encoded: it.work.into_vec(), sources: it.sources, needs, outcome: None };
         let mut task = self.task_of(id, Arc::new(content), it.terms, now);
         self.next_number = self.next_number.max(it.number + 1);

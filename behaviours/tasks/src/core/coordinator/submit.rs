@@ -47,7 +47,7 @@ impl Coordinator {
         check_sources(&work, &sources)?;
         let mut id = TaskId([0; 16]);
         self.rng.fill_bytes(&mut id.0);
-        let needs = Needs::of(&work, &terms);
+        let needs = Needs::new(&work, &terms);
         let content = Known { work, encoded, sources, needs, outcome: None };
         let mut task = self.task_of(id, Arc::new(content), terms, now);
         task.preferred = preferred;
@@ -101,7 +101,6 @@ impl Coordinator {
             hosts: BTreeMap::new(),
             last_failure: "",
             accepted: None,
-            outcome: None,
             fetching: None,
             parked: None,
             waits_for: None,

@@ -49,7 +49,6 @@ pub(super) struct Task {
     /// Why the last execution was given up.
     pub(super) last_failure: &'static str,
     pub(super) accepted: Option<Believed>,
-    pub(super) outcome: Option<Arc<Outcome>>,
     /// Whose blob is fetched, and until when.
     pub(super) fetching: Option<(NodeId, Instant)>,
     /// No worker can be had now: when to look again, and since when it is so.

@@ -5,7 +5,13 @@ use std::time::Duration;
 use fog_base::{NodeId, Now, UnixMillis};
 
 use super::Coordinator;
-use crate::core::offers::{Accept, Listed, OfferReject};
+use crate::core::{
+    explain::{self, Explanation},
+    matcher::{Known, Needs},
+    offers::{Accept, Listed, OfferReject},
+    terms::Terms,
+    work::Work,
+};
 
 /// At least this between two snapshots of one reason.
 const GAP: Duration = Duration::from_secs(1);
@@ -55,6 +61,24 @@ impl Coordinator {
     /// The last snapshots, oldest first.
     pub fn snapshots(&self) -> impl Iterator<Item = &Snapshot> {
         self.snapshots.iter()
+    }
+
+    /// Which workers fit a task, which do not and why, and what its user could give up to get more.
+    pub fn explain(&self, work: &Work, terms: &Terms, now: Now) -> Explanation {
+        let known: Vec<_> =
+            self.offers.iter(now.unix).map(|(worker, listed)| self.known(worker, listed, now)).collect();
+        explain::explain(&Needs::new(work, terms), &known)
+    }
+
+    /// A worker, as the matcher sees it.
+    pub(super) fn known<'a>(&self, worker: NodeId, listed: &'a Listed, now: Now) -> Known<'a> {
+        Known {
+            worker,
+            offer: listed.offer(),
+            age: listed.age(now.unix),
+            credibility: self.standings.credibility(worker, now.unix),
+            own: worker == self.signer.me(),
+        }
     }
 
     /// How it is now.

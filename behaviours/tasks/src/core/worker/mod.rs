@@ -390,4 +390,14 @@ impl<B: Balances> Worker<B> {
             self.balances.release(execution.coordinator, execution.reserved, now.unix);
         }
     }
+
+    /// All that it knows, in one text.
+    #[cfg(test)]
+    pub(crate) fn fingerprint(&self) -> String
+    where
+        B: std::fmt::Debug,
+    {
+        let known = (&self.executions, &self.queue, &self.timers, &self.heartbeats, &self.offering, &self.frozen);
+        format!("{known:?}{:?}{:?}{:?}", self.balances, self.payee, self.outputs)
+    }
 }
