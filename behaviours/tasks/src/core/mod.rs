@@ -2,4 +2,5 @@
 
 pub mod nsga;
 pub mod outcome;
+pub mod placement;
 pub mod work;

@@ -1,5 +1,5 @@
 //! Reference-point niching (NSGA-III; Deb and Jain 2014): survivors are spread over directions, not over gaps, which still says
-//! something with four and five objectives.
+//! something with four and five objectives. Unlike there, whoever is best in one objective stays.
 
 use super::{
     MAX_OBJECTIVES, Objectives,
@@ -80,6 +80,20 @@ impl Niching {
         // The nearest first, taken from the end.
         waiting.iter_mut().for_each(|queue| queue.sort_by(|(a, i), (b, j)| b.total_cmp(a).then(j.cmp(i))));
         let mut chosen = Vec::with_capacity(need);
+        // Directions alone would lose what is best in one respect: it stays, as with crowding.
+        for column in 0..self.count {
+            let value = |at: &usize| of(at).get(column).copied().unwrap_or(f64::INFINITY);
+            let best = whole.iter().chain(last).map(value).fold(f64::INFINITY, f64::min);
+            let mut queues = waiting.iter_mut().zip(&mut served);
+            let holds = |queue: &Vec<(f64, usize)>| queue.iter().rposition(|(_, at)| value(at) <= best);
+            if whole.iter().chain(&chosen).any(|at| value(at) <= best) || chosen.len() >= need {
+                continue;
+            }
+            if let Some((place, queue, count)) = queues.find_map(|(queue, count)| Some((holds(queue)?, queue, count))) {
+                chosen.push(queue.remove(place).1);
+                *count += 1;
+            }
+        }
         let mut open: Vec<usize> =
             waiting.iter().enumerate().filter(|(_, queue)| !queue.is_empty()).map(|(direction, _)| direction).collect();
         while chosen.len() < need && !open.is_empty() {

@@ -55,7 +55,7 @@ fn the_test_problems_of_two_objectives_are_solved() {
 /// A front of finitely many points misses a part of a surface's volume: 91 of the best points have 92 % of it.
 #[test]
 fn three_objectives_are_solved_by_niching() {
-    let divisions = 58;
+    let divisions = 66;
     let population = das_dennis(3, divisions).len();
     let nsga = searched(dtlz2(), &config(population, 1, Some(Diversity::Niching { divisions })), 120);
     let points: Vec<_> = nsga.front().map(|(_, scores)| *scores).collect();
