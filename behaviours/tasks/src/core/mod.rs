@@ -2,16 +2,18 @@
 
 pub mod coordinator;
 pub mod explain;
+pub mod harvest;
 pub mod ids;
 pub mod matcher;
 pub mod memo;
 #[cfg(test)]
 mod model_tests;
+pub mod nsga;
 pub mod offer;
 pub mod offers;
-pub mod harvest;
 pub mod outcome;
 pub mod pay;
+pub mod placement;
 pub mod reject;
 pub mod row;
 pub(crate) mod signer;
