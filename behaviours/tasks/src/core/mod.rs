@@ -12,3 +12,6 @@ pub mod standing;
 pub mod terms;
 pub mod verify;
 pub mod work;
+
+#[cfg(test)]
+mod simulation_tests;
