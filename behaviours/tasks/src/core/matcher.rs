@@ -286,4 +286,4 @@ impl fmt::Display for Bytes {
 
 #[cfg(test)]
 #[path = "matcher_tests.rs"]
-mod tests;
+pub(crate) mod tests;
