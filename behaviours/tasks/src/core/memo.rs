@@ -24,7 +24,7 @@ pub struct Remembered<T> {
 }
 
 /// Remembered results, within bounds; what was not asked for goes first.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Memo<T> {
     slots: Vec<Slot<T>>,
     by_work: BTreeMap<WorkId, usize>,
@@ -34,7 +34,7 @@ pub struct Memo<T> {
     max_bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Slot<T> {
     work: WorkId,
     remembered: Remembered<T>,

@@ -107,7 +107,7 @@ pub struct Difference {
 }
 
 /// The known offers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Offers {
     network: NetworkId,
     seed: [u8; 32],

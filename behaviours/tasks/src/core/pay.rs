@@ -188,7 +188,7 @@ pub struct Issued {
 }
 
 /// The coordinator's accounts.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Payer {
     accounts: BTreeMap<(Interval, NodeId), Paid>,
     issued: BTreeMap<ExecutionId, Issued>,
@@ -341,7 +341,7 @@ fn fits((before, sum_before): (u64, u64), (number, amount, sum): (u64, u64, u64)
 }
 
 /// The worker's accounts.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Payee {
     accounts: BTreeMap<(Interval, NodeId), Earned>,
 }
@@ -425,7 +425,7 @@ pub struct Account {
 
 /// Bilateral accounts: each peer has the same credit, both ways of a balance cancel out, and what is left is forgiven as time passes, so
 /// that two nodes that are not equally busy can go on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LocalAccounts {
     me: NodeId,
     credit: Credit,

@@ -125,7 +125,7 @@ impl Newcomers {
 }
 
 /// All workers' standings with one coordinator.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Standings {
     me: NodeId,
     workers: BTreeMap<NodeId, Standing>,

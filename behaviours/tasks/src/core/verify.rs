@@ -156,7 +156,8 @@ impl Poll {
         let related = |it: &Voter| it.worker == voter.worker || (it.family.is_some() && it.family == voter.family);
         let mut voters = self.replicas.iter().map(|replica| &replica.voter);
         let mut newcomers = self.replicas.iter().filter(|replica| replica.voter.newcomer);
-        !voters.any(related) && !(voter.newcomer && others && newcomers.next().is_some())
+        let second_newcomer = voter.newcomer && others && newcomers.next().is_some();
+        !(second_newcomer || voters.any(related))
     }
 
     /// Gives `voter` a replica; false if it has one, or there are [`MAX_REPLICAS`].
