@@ -77,7 +77,7 @@ fn liars_among_newcomers_make_newcomers_less_believed_and_others_not() {
         standings.record(&judged(NodeId([n; 32]), verdict), NOW);
     }
     let newcomer = standings.credibility(NodeId([200; 32]), NOW);
-    assert!(newcomer < 0.8 && newcomer >= 0.7, "{newcomer}");
+    assert!((0.7..0.8).contains(&newcomer), "{newcomer}");
     assert_eq!(standings.credibility(WORKER, NOW), proven);
 }
 
