@@ -151,7 +151,8 @@ impl Poll {
     }
 
     /// Whether `voter` may have a replica: neither it nor its family has one, and it is not the second newcomer while somebody who proved
-    /// something is to be had (`others`): two liars that are both new are then not alone with each other.
+    /// something is to be had (`others`): two liars that are both new are then not alone with each other. One that is only busy counts as
+    /// to be had, and is waited for: at the start, when it matters most, the own worker is the only one and always busy.
     pub fn may_join(&self, voter: &Voter, others: bool) -> bool {
         let related = |it: &Voter| it.worker == voter.worker || (it.family.is_some() && it.family == voter.family);
         let mut voters = self.replicas.iter().map(|replica| &replica.voter);
