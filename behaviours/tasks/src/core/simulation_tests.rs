@@ -19,6 +19,8 @@ const TASKS: u32 = 5_000;
 /// The tasks after which reputations have settled.
 const SETTLED: u32 = 1_000;
 const IN_FLIGHT: usize = 32;
+/// How many replicas one worker runs at once.
+const SLOTS: u8 = 2;
 const ME: NodeId = NodeId([0; 32]);
 
 struct Rng(u64);
@@ -69,6 +71,7 @@ struct Sim {
     own: bool,
     standings: Standings,
     memo: Memo<()>,
+    busy: BTreeMap<NodeId, u8>,
     now: UnixMillis,
     report: Report,
 }
@@ -98,6 +101,7 @@ impl Sim {
             own: case.own,
             standings: Standings::new(ME),
             memo: Memo::new(1_000, 1_000_000),
+            busy: BTreeMap::new(),
             now: UnixMillis(1_800_000_000_000),
             report: Report { least_honest: 1.0, ..Report::default() },
         }
@@ -120,12 +124,15 @@ impl Sim {
         let voters = self.voters();
         let is_in = |voter: &Voter| poll.replicas().iter().any(|replica| replica.voter.worker == voter.worker);
         let others = voters.iter().any(|voter| !voter.newcomer && !is_in(voter));
-        let mut free: Vec<Voter> = voters.into_iter().filter(|voter| poll.may_join(voter, others)).collect();
+        let has_slot = |voter: &Voter| self.busy.get(&voter.worker).is_none_or(|busy| *busy < SLOTS);
+        let free = voters.into_iter().filter(|voter| has_slot(voter) && poll.may_join(voter, others));
+        let mut free: Vec<Voter> = free.collect();
         if free.is_empty() {
             return false;
         }
         let at = self.rng.next() as usize % free.len();
         let voter = free.swap_remove(at);
+        *self.busy.entry(voter.worker).or_default() += 1;
         self.report.executions += 1;
         self.report.settled_executions += u32::from(task >= SETTLED);
         self.report.liars_used += u32::from(nature(voter.worker) != Nature::Honest);
@@ -205,6 +212,8 @@ fn simulate(case: &Case) -> Report {
             next += 1;
         }
         sim.now = UnixMillis(sim.now.0 + 1_000);
+        // Whoever was asked has answered in a second.
+        sim.busy.clear();
         for (task, poll) in &mut open {
             while poll.step() == Step::More && sim.add(*task, poll) {}
         }
