@@ -9,10 +9,10 @@ use fog_tasks::{
     core::{
         coordinator::Coordinator,
         placement::{
-            Candidate, Class, Demand,
+            Candidate, Demand,
             batch::{Batch, POPULATION, Planner, Weights},
         },
-        terms::{self, Privacy, Terms},
+        terms::Terms,
     },
 };
 
@@ -45,21 +45,7 @@ pub(super) struct Placed {
 
 /// What is to be placed, as the coordinator knows its workers now.
 pub(super) fn problem(coordinator: &Coordinator, wanted: Vec<(Work, Terms)>, now: Now) -> Problem {
-    let demand = |(work, terms): (Work, Terms)| Demand {
-        fuel: work.limits.fuel,
-        contents: std::iter::once(work.module)
-            .chain(work.stdin)
-            .chain(work.inputs.iter().map(|input| input.content))
-            .collect(),
-        deadline_ms: terms.deadline_ms,
-        class: match terms.class {
-            terms::Class::BestEffort => Class::BestEffort,
-            terms::Class::Standard => Class::Standard,
-            terms::Class::Urgent => Class::Urgent,
-        },
-        max_price: terms.max_price,
-        is_private: terms.privacy == Privacy::Mixed,
-    };
+    let demand = |(work, terms): (Work, Terms)| coordinator.demand(&work, &terms);
     Problem { demands: wanted.into_iter().map(demand).collect(), candidates: coordinator.candidates(now) }
 }
 

@@ -75,7 +75,7 @@ impl Privacy {
 }
 
 /// How one task's worker is chosen among those that match. What each optimises is said at its placement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum StrategyName {
     /// One after another.
     RoundRobin,

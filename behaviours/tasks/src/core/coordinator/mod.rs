@@ -5,6 +5,7 @@
 //! reveal), overcharge (the rate of the agreement, the fuel of the accepted result), answer late or twice (one state per execution), and
 //! say nothing that counts (each thing that is waited for has its time).
 
+mod candidates;
 mod decide;
 mod execution;
 mod place;
@@ -176,6 +177,7 @@ pub struct Coordinator {
     open: usize,
     next_number: u64,
     workers: Workers,
+    strategies: candidates::Strategies,
     offers: Offers,
     standings: Standings,
     payer: Payer,
@@ -191,6 +193,7 @@ impl Coordinator {
         let signer = Signer::new(key, network);
         Self {
             config,
+            strategies: candidates::Strategies::default(),
             workers: Workers::new(signer.me(), now),
             offers: Offers::new(network, blake3::derive_key("fog offers v1", &seed), MAX_OFFERS),
             standings: Standings::new(signer.me()),

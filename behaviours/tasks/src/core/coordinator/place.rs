@@ -32,6 +32,8 @@ const LOOKS: usize = 256;
 const COMPARED: usize = 32;
 /// How soon a task is looked at again that no free worker fits.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How long a task waits for a proven worker that is busy before two newcomers are asked together.
+const PROVEN_WAIT: Duration = Duration::from_secs(2);
 /// A bid may be answered with a rate that rose by this factor since the offer, within what the user pays.
 const RATE_SLACK: u64 = 2;
 
@@ -97,7 +99,7 @@ impl Coordinator {
         self.workers.iter().any(fits)
     }
 
-    /// THE SEAM of placement: one of the free workers that fit.
+    /// One of the free workers that fit, by the task's strategy.
     fn choose(&mut self, task: &mut Task, now: Now) -> Option<Fit> {
         let content = task.content.clone()?;
         if let Some((worker, _)) = task.check {
@@ -119,19 +121,20 @@ impl Coordinator {
         };
         let mut fits = find(false);
         if fits.is_empty() {
+            let waited = task.parked.is_some_and(|parked| now.mono >= parked.since + PROVEN_WAIT);
+            let is_busy = |worker: &NodeId| !free.contains(worker);
+            let mut busy = self.workers.iter().map(|(worker, _)| *worker).filter(is_busy);
+            if !waited && busy.any(|worker| self.fit(task, &content.needs, worker, false, now).is_some()) {
+                return None;
+            }
             fits = find(true);
         }
-        let cost = |fit: &Fit| (fit.load + 0.1) * (1.0 + fit.rtt.as_secs_f64()) / fit.voter.credibility.max(0.01);
-        let (one, other) = (self.pick(&mut fits), self.pick(&mut fits));
-        match (one, other) {
-            (Some(one), Some(other)) => Some(if cost(&one) <= cost(&other) { one } else { other }),
-            (one, other) => one.or(other),
-        }
-    }
-
-    fn pick(&mut self, fits: &mut Vec<Fit>) -> Option<Fit> {
-        let at = usize::try_from(self.rng.next_u64() % fits.len().max(1) as u64).ok()?;
-        (at < fits.len()).then(|| fits.swap_remove(at))
+        let demand = self.demand(&content.work, &task.terms);
+        let candidates: Vec<_> = fits.iter().filter_map(|fit| self.candidate(fit.worker, now)).collect();
+        let at = self.strategies.choose(task.terms.strategy, &demand, &candidates, start);
+        let chosen = at.and_then(|at| candidates.get(at)).map(|candidate| candidate.node);
+        let at = fits.iter().position(|fit| Some(fit.worker) == chosen)?;
+        Some(fits.swap_remove(at))
     }
 
     /// Whether `worker` may be asked for a replica of `task`.

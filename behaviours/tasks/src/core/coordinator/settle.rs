@@ -42,6 +42,7 @@ impl Coordinator {
         task.ended = Some(now.unix);
         let mut rows = Vec::new();
         let judged = self.verdicts(task, &end);
+        self.doubt(task, &judged);
         let mut says = Vec::new();
         for judged in &judged {
             self.settle(task, judged, &mut rows, &mut says, now);
@@ -74,12 +75,20 @@ impl Coordinator {
 
     fn verdicts(&self, task: &Task, end: &End) -> Vec<Judged> {
         if let Some((worker, known)) = task.check {
-            let shown = task.executions.iter().find_map(|execution| execution.shown);
-            return shown.map(|(result, _)| judge_spot_check(worker, known, result)).into_iter().collect();
+            let shown = task.executions.iter().find_map(|execution| Some((&execution.voter, execution.shown?.0)));
+            let shown = shown.filter(|(voter, _)| voter.worker == worker);
+            return shown.map(|(voter, result)| judge_spot_check(voter, known, result)).into_iter().collect();
         }
         match (end, task.accepted) {
             (End::Done { .. }, Some(accepted)) => task.poll.verdicts(accepted),
             _ => Vec::new(),
+        }
+    }
+
+    /// A checked worker differs from what is remembered and is not convicted: the memory may be what is wrong.
+    fn doubt(&mut self, task: &Task, judged: &[Judged]) {
+        if task.check.is_some() && judged.iter().any(|judged| judged.verdict == Verdict::Failed) {
+            self.memo.forget(&task.work_id);
         }
     }
 

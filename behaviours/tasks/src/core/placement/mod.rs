@@ -16,8 +16,9 @@ use std::sync::Arc;
 use fog_base::NodeId;
 
 pub use self::strategy::{
-    Affinity, LeastLoaded, PowerOfTwo, PrivacyAware, Proximity, RoundRobin, Strategy, StrategyKind, UnknownStrategy,
+    Affinity, LeastLoaded, PowerOfTwo, PrivacyAware, Proximity, RoundRobin, Strategy,
 };
+pub use super::terms::{Class, StrategyName};
 use super::{nsga::random::Random, work::Content};
 
 /// Units of fuel in a Gfuel, which prices and energy are for.
@@ -58,19 +59,9 @@ pub struct Candidate {
     pub network: Option<u64>,
 }
 
-/// How much a user cares about a task's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Class {
-    /// Runs when there is room: its deadline is a wish.
-    BestEffort,
-    /// Ends before its deadline, on workers that end at least half of their tasks well.
-    #[default]
-    Standard,
-    /// Ends in half of its deadline, so that one failure can be made good, on workers that end nine of ten tasks well. Goes before
-    /// others of its batch on the same worker.
-    Urgent,
-}
-
+/// What a class asks of a placement: best-effort has its deadline as a wish; standard ends before it, on workers that end at least half of
+/// their tasks well; urgent ends in half of it, so that one failure can be made good, on workers that end nine of ten tasks well, and goes
+/// before others of its batch on the same worker.
 impl Class {
     /// The least [`Candidate::reliability`].
     pub fn least_reliability(self) -> f64 {

@@ -1,14 +1,11 @@
 //! Strategies for one task at a time. Each sees the candidates that fit, in any order, and what it chooses does not depend on that
 //! order.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    str::FromStr,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use fog_base::NodeId;
 
-use super::{Candidate, Demand};
+use super::{Candidate, Demand, StrategyName};
 use crate::core::nsga::random::{Random, below};
 
 /// Chooses one of the candidates that fit.
@@ -17,35 +14,7 @@ pub trait Strategy: std::fmt::Debug + Send {
     fn choose(&mut self, demand: &Demand, fitting: &[&Candidate], random: &mut Random) -> Option<usize>;
 }
 
-/// The names of strategies, as the command line has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum StrategyKind {
-    /// [`RoundRobin`].
-    RoundRobin,
-    /// [`LeastLoaded`].
-    LeastLoaded,
-    /// [`Affinity`].
-    Affinity,
-    /// [`Proximity`].
-    Proximity,
-    /// [`PrivacyAware`].
-    Privacy,
-    /// [`PowerOfTwo`].
-    #[default]
-    PowerOfTwo,
-}
-
-impl StrategyKind {
-    /// All, with their names.
-    pub const ALL: [(&'static str, Self); 6] = [
-        ("round-robin", Self::RoundRobin),
-        ("least-loaded", Self::LeastLoaded),
-        ("affinity", Self::Affinity),
-        ("proximity", Self::Proximity),
-        ("privacy", Self::Privacy),
-        ("p2c", Self::PowerOfTwo),
-    ];
-
+impl StrategyName {
     /// A strategy of this kind. `secret` is this node's own and stays the same: workers who knew it could choose ids that a module's
     /// tasks fall to.
     pub fn build(self, secret: u64) -> Box<dyn Strategy> {
@@ -57,19 +26,6 @@ impl StrategyKind {
             Self::Privacy => Box::new(PrivacyAware::default()),
             Self::PowerOfTwo => Box::new(PowerOfTwo),
         }
-    }
-}
-
-/// No strategy has that name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no such strategy; there are round-robin, least-loaded, affinity, proximity, privacy and p2c")]
-pub struct UnknownStrategy;
-
-impl FromStr for StrategyKind {
-    type Err = UnknownStrategy;
-
-    fn from_str(text: &str) -> Result<Self, UnknownStrategy> {
-        Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind).ok_or(UnknownStrategy)
     }
 }
 
