@@ -20,7 +20,7 @@ use fog_base::NodeId;
 use fog_tasks::core::{
     nsga::{Objectives, Problem, das_dennis, hypervolume, random::below, random::stream, random::unit},
     placement::{
-        Candidate, Class, Demand, StrategyKind,
+        Candidate, Class, Demand, StrategyName,
         batch::{Batch, POPULATION, Plan, Planner},
         place,
     },
@@ -44,7 +44,7 @@ const SEEDS: u8 = 3;
 fn main() {
     let mut harness = Harness::from_env();
     if harness.wants("placement_single_p99_us") {
-        let mut all: Vec<f64> = StrategyKind::ALL.iter().map(|(name, kind)| single_p99(name, *kind)).collect();
+        let mut all: Vec<f64> = StrategyName::ALL.iter().map(|kind| single_p99(kind.name(), *kind)).collect();
         // The slowest strategy.
         all.sort_by(f64::total_cmp);
         harness.medians("placement_single_p99_us", &mut all[5..], None, "us", Some(Target::AtMost(1000.0)));
@@ -112,7 +112,7 @@ fn demands() -> Vec<Demand> {
 }
 
 /// What 99 of 100 placements of three replicas among [`OFFERS`] take at most, in microseconds.
-fn single_p99(name: &str, kind: StrategyKind) -> f64 {
+fn single_p99(name: &str, kind: StrategyName) -> f64 {
     let (candidates, demands) = (workers(OFFERS), demands());
     let (mut strategy, mut random) = (kind.build(1), stream([3; 32], 0));
     let mut took: Vec<f64> = (0..PLACEMENTS)

@@ -19,7 +19,7 @@ const MAX_TABLE: usize = 1 << 18;
 /// The most tables of a module.
 const MAX_TABLES: u32 = 4;
 /// Bytes of a small memory that are cleared instead of given back, and of a table.
-const KEEP_MEMORY: usize = 256 << 10;
+const KEEP_MEMORY: usize = 64 << 10;
 const KEEP_TABLE: usize = 16 << 10;
 /// The longest sentence about a module.
 const MAX_DETAIL: usize = 500;

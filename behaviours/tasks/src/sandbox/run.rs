@@ -51,11 +51,14 @@ impl fmt::Debug for Job {
     }
 }
 
+/// A module that was compiled, or why it was not.
+type Learned = Result<Arc<Compiled>, Unfit>;
+
 /// Runs modules, one at a time.
 pub struct Runner {
     compiler: Compiler,
     /// The one that was used last is at the end.
-    modules: VecDeque<([u8; 32], Result<Arc<Compiled>, Unfit>)>,
+    modules: VecDeque<([u8; 32], Learned)>,
     ticker: Arc<Ticker>,
     /// The clock's.
     thread: Thread,

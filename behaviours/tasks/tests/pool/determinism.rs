@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use arbitrary::Unstructured;
-use fog_tasks::{Ending, Outcome, sandbox::Job};
+use fog_tasks::{Ending, HostEnd, Outcome, sandbox::Job};
 
 use super::support::{Tested, config};
 use crate::common::{import, job};
@@ -34,12 +34,15 @@ fn compare(jobs: &[Job]) -> Vec<Outcome> {
 }
 
 fn any_module_has_one_result() {
-    let jobs: Vec<_> = (0..).filter_map(|seed| generated(&bytes(seed, 8192))).take(MODULES).collect();
+    let jobs: Vec<_> = (0..).filter_map(|seed| generated(&bytes(seed, 8192))).take(MODULES * 13 / 10).collect();
     let outcomes = compare(&jobs);
     let count = |is: fn(Ending) -> bool| outcomes.iter().filter(|outcome| is(outcome.ending)).count();
     let bad: Vec<_> = outcomes.iter().filter(|outcome| outcome.ending == Ending::BadModule).collect();
     assert!(bad.len() < MODULES / 10, "{} bad, such as {}", bad.len(), bad[0].detail);
-    assert!(count(|ending| matches!(ending, Ending::Host(_))) < MODULES / 10);
+    // Some call themselves until the stack ends, which is no result.
+    assert!(count(Ending::is_deterministic) >= MODULES);
+    let deep = Ending::Host(HostEnd::StackOverflow);
+    assert!(outcomes.iter().all(|outcome| outcome.ending.is_deterministic() || outcome.ending == deep));
     assert!(count(|ending| matches!(ending, Ending::Exit(0))) > MODULES / 20);
     assert!(count(|ending| matches!(ending, Ending::Trap(_))) > MODULES / 20);
 }

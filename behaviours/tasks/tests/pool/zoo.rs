@@ -77,7 +77,7 @@ fn bombs() -> Vec<Vec<u8>> {
         "(block ".repeat(900),
         {
             let table = (0..900).map(|label| label.to_string()).collect::<Vec<_>>().join(" ");
-            format!("(br_table {table} (local.get 0))").repeat(3000)
+            format!("(if (local.get 0) (then (br_table {table} (local.get 0))))").repeat(3000)
         },
         ")".repeat(900)
     );

@@ -146,6 +146,7 @@ impl Wasi {
         self.no_socket(fd)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "as the interface has it")]
     pub(super) fn sock_recv(
         &mut self,
         _guest: &mut Guest<'_>,
