@@ -22,6 +22,16 @@ fn module(name: &str) -> String {
     modules().join(name).display().to_string()
 }
 
+fn peer(node: &Node) -> String {
+    ok(node.client()).peer_id().to_owned()
+}
+
+fn signal(node: &Node, signal: &str) {
+    let pid = ok(node.client()).pid().to_string();
+    let sent = std::process::Command::new("kill").args([signal, &pid]).status().expect("kill");
+    assert!(sent.success(), "{signal} {pid}");
+}
+
 fn worker_ready(node: &Node) {
     ok(until("a node works for others", PATIENCE, || {
         let worker = ok(node.client()).worker().map_err(|error| error.to_string())?;
@@ -52,7 +62,7 @@ fn a_module_runs_elsewhere_and_wrong_input_gets_a_reason() {
     assert_eq!(ran["stdout"], tasks::primes(2, 5000));
     let replicas = ran["replicas"].as_array().expect("replicas");
     assert!(replicas.len() >= 2 && ran["verdict"] == "agreed" && ran["price"].as_u64() > Some(0), "{ran}");
-    let me = net.nodes[4].peer_id.clone();
+    let me = peer(&net.nodes[4]);
     assert!(replicas.iter().all(|replica| replica["worker"] != me.as_str()), "{ran}");
     let id = ran["id"].as_str().expect("an id").to_owned();
     let again = run_in(data, &["--json", "task", "run", &module("primes.wasm"), "--arg", "2", "--arg", "5000"]).json();
@@ -219,9 +229,9 @@ fn every_task_ends_once_with_the_right_result_whatever_workers_do() {
                 thread::sleep(Duration::from_secs(1));
                 ok(net.nodes[victim].start());
             } else {
-                net.nodes[victim].pause();
+                signal(&net.nodes[victim], "-STOP");
                 thread::sleep(Duration::from_secs(4));
-                net.nodes[victim].resume();
+                signal(&net.nodes[victim], "-CONT");
             }
             round += 1;
             thread::sleep(Duration::from_secs(1));
@@ -252,7 +262,7 @@ fn every_task_ends_once_with_the_right_result_whatever_workers_do() {
     // No honest worker is banned.
     for client in &clients {
         let topology = ok(client.topology());
-        let honest: Vec<_> = net.nodes[..7].iter().map(|node| node.peer_id.clone()).collect();
+        let honest: Vec<_> = net.nodes[..7].iter().map(peer).collect();
         for worker in topology.iter().filter(|worker| honest.contains(&worker.worker)) {
             assert!(worker.credibility > 0.5, "{worker:?}");
         }

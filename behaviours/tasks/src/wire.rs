@@ -2,10 +2,12 @@
 
 mod bytes;
 pub mod message;
+mod offers;
 pub mod outcome;
 pub mod record;
 
 pub use self::{
     bytes::WireError,
+    offers::{MAX_RECORDS, OfferMessage},
     message::{Failure, MAX_MESSAGE, Message, Phase, Refusal, Source, StageError, StreamKind, ToCoordinator, ToWorker},
 };

@@ -293,6 +293,7 @@ impl Driver {
         let heard = match message {
             Message::ToWorker(message) => self.worker.handle_message(from, message, now),
             Message::ToCoordinator(message) => self.coordinator.handle_message(from, message, now),
+            Message::Offers(message) => self.coordinator.handle_offers(from, message, now),
         };
         if let Err(reject) = heard {
             tracing::debug!(%from, ?reject, "a message of tasks is not taken");
@@ -325,6 +326,7 @@ impl Driver {
         use coordinator::Output;
         deeds.push(match output {
             Output::Send { to, message } => Deed::Send(to, Message::ToWorker(message)),
+            Output::Offers { to, message } => Deed::Send(to, Message::Offers(message)),
             Output::Persist(rows) => return add(batch, rows),
             Output::Event(task, event) => Deed::Event(task, event),
             Output::Verdict { worker, verdict, value, .. } => {

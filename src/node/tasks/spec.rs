@@ -9,7 +9,7 @@ use std::{
 use fog_tasks::{
     Content, Input, Limits, Work,
     core::{
-        terms::{PPM, Terms},
+        terms::{PPM, Privacy, Terms},
         work::{MAX_MODULE, PAGE, is_file_name},
     },
 };
@@ -193,6 +193,10 @@ impl TaskSpec {
         terms.replicas = self.replicas.unwrap_or_default();
         terms.class = parsed(self.class.as_ref())?;
         terms.privacy = parsed(self.privacy.as_ref())?;
+        if terms.privacy == Privacy::Mixed {
+            let hint = "`--privacy sealed` shows the inputs to the assigned workers alone";
+            return Err(Failure::usage("tasks do not go through the mixnet yet", hint));
+        }
         terms.strategy = parsed(self.strategy.as_ref())?;
         terms.deadline_ms = self.deadline_s.map(|seconds| seconds.saturating_mul(1000));
         terms.clocks.running_ms = self.run_s.map(|seconds| seconds.saturating_mul(1000));
@@ -347,6 +351,7 @@ mod tests {
             (|spec| spec.deadline_s = Some(0), "time"),
             (|spec| spec.strategy = Some("best".into()), "strategy"),
             (|spec| spec.seed = Some("00".into()), "seed"),
+            (|spec| spec.privacy = Some("mixed".into()), "mixnet"),
             (|spec| spec.features = vec!["GPU".into()], "features"),
         ] {
             let message = with(change);

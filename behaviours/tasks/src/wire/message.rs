@@ -6,6 +6,7 @@ use serde_bytes::ByteBuf;
 
 use super::{
     bytes::{Reader, WireError, Writer},
+    offers::OfferMessage,
     outcome::HOST_ENDS,
     record::MAX_RECORD,
 };
@@ -313,6 +314,8 @@ pub enum Message {
     ToWorker(ToWorker),
     /// For the coordinator.
     ToCoordinator(ToCoordinator),
+    /// For whoever keeps offers, which is the coordinator too.
+    Offers(OfferMessage),
 }
 
 impl Message {
@@ -322,6 +325,7 @@ impl Message {
         match self {
             Self::ToWorker(message) => message.write(&mut out),
             Self::ToCoordinator(message) => message.write(&mut out),
+            Self::Offers(message) => message.write(&mut out),
         }
         out.0
     }
@@ -335,8 +339,10 @@ impl Message {
         let tag = read.u8()?;
         let message = if tag < 64 {
             Self::ToWorker(ToWorker::read(tag, &mut read)?)
-        } else {
+        } else if tag < 128 {
             Self::ToCoordinator(ToCoordinator::read(tag, &mut read)?)
+        } else {
+            Self::Offers(OfferMessage::read(tag, &mut read)?)
         };
         read.end()?;
         Ok(message)

@@ -9,6 +9,7 @@ mod candidates;
 mod decide;
 mod execution;
 mod place;
+mod reconcile;
 mod replies;
 mod saved;
 mod settle;
@@ -49,7 +50,7 @@ use super::{
     timers::Timers,
     work::{Content, Work},
 };
-use crate::wire::{Source, StreamKind, ToCoordinator, ToWorker};
+use crate::wire::{OfferMessage, Source, StreamKind, ToCoordinator, ToWorker};
 
 /// The most outputs that wait to be taken; beyond it no submission is taken.
 pub const MAX_OUTPUTS: usize = 4_096;
@@ -132,6 +133,13 @@ pub enum Output {
         /// What.
         message: ToWorker,
     },
+    /// Tell a node of offers.
+    Offers {
+        /// Whom.
+        to: NodeId,
+        /// What.
+        message: OfferMessage,
+    },
     /// Keep these before any later output is acted upon.
     Persist(Vec<Row>),
     /// Tell whoever follows a task.
@@ -178,6 +186,7 @@ pub struct Coordinator {
     next_number: u64,
     workers: Workers,
     strategies: candidates::Strategies,
+    meetings: reconcile::Meetings,
     offers: Offers,
     standings: Standings,
     payer: Payer,
@@ -194,6 +203,7 @@ impl Coordinator {
         Self {
             config,
             strategies: candidates::Strategies::default(),
+            meetings: reconcile::Meetings::default(),
             workers: Workers::new(signer.me(), now),
             offers: Offers::new(network, blake3::derive_key("fog offers v1", &seed), MAX_OFFERS),
             standings: Standings::new(signer.me()),
@@ -275,12 +285,14 @@ impl Coordinator {
     /// There is a connection, and how long it takes to the peer and back.
     pub fn handle_connected(&mut self, peer: NodeId, rtt: Option<Duration>, now: Now) {
         self.workers.connected(peer, rtt);
+        self.meet(peer);
         self.after(now);
     }
 
     /// There is none any more. What the peer runs is given up if it does not come back within [`Config::gone`].
     pub fn handle_gone(&mut self, peer: NodeId, now: Now) {
         self.workers.gone(peer, now);
+        self.meetings.part(peer);
         let busy: Vec<_> = self.workers.tasks_of(peer).collect();
         busy.into_iter().for_each(|task| self.advance(task, now));
         self.snapshot("worker_gone", Some(peer), now);
