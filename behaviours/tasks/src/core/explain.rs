@@ -50,10 +50,10 @@ impl Change {
         }
     }
 
-    /// How much it asks of the user: the logarithm (base 2) of how much a number changes, 1 for each class, 2 for each privacy label or
-    /// feature.
+    /// How much it asks of the user: the logarithm (base 2) of how much a number changes (each plus one), 1 for each class, 2 for each
+    /// privacy label or feature.
     pub fn cost(&self) -> f64 {
-        let ratio = |more: u64, less: u64| libm::log2(more.max(1) as f64 / less.max(1) as f64);
+        let ratio = |more: u64, less: u64| libm::log2((more as f64 + 1.0) / (less as f64 + 1.0));
         match self {
             Self::Memory(from, to) => ratio(*from, *to),
             Self::MaxPrice(from, to) | Self::Running(from, to) => ratio(*to, *from),

@@ -157,8 +157,8 @@ impl Match {
 impl Reason {
     /// Whether the worker cannot; else it is not known whether it can.
     pub fn is_definite(&self) -> bool {
-        use Reason as R;
-        !matches!(self, R::FeatureUnsaid(_) | R::PriceNow { .. } | R::Time { .. } | R::SpeedUnsaid | R::Busy | R::Stale)
+        let said = !matches!(self, Self::FeatureUnsaid(_) | Self::SpeedUnsaid | Self::Stale);
+        said && !matches!(self, Self::PriceNow { .. } | Self::Time { .. } | Self::Busy)
     }
 }
 
@@ -286,4 +286,4 @@ impl fmt::Display for Bytes {
 
 #[cfg(test)]
 #[path = "matcher_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -7,6 +7,8 @@ use super::{outcome::ResultHash, work::WorkId};
 
 /// The most results that are remembered.
 pub const MAX_COUNT: usize = 4_096;
+/// How many results a pick looks at.
+pub const LOOK_AHEAD: usize = 64;
 /// The most bytes of all of them together.
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 
@@ -83,11 +85,12 @@ impl<T> Memo<T> {
         }
     }
 
-    /// One of the results that are believed with at least `trust`, for a spot check. `draw` is uniform over all numbers; `None` if the
-    /// one drawn is believed less, or there is none.
+    /// One of the results that are believed with at least `trust`, for a spot check; `draw` is uniform over all numbers. `None` if neither
+    /// the one drawn nor the next [`LOOK_AHEAD`] are.
     pub fn pick(&self, draw: u64, trust: f64) -> Option<(WorkId, &Remembered<T>)> {
         let at = usize::try_from(draw.checked_rem(self.slots.len() as u64)?).ok()?;
-        let slot = self.slots.get(at).filter(|slot| slot.remembered.credibility >= trust)?;
+        let slots = self.slots.iter().cycle().skip(at).take(LOOK_AHEAD.min(self.slots.len()));
+        let slot = slots.into_iter().find(|slot| slot.remembered.credibility >= trust)?;
         Some((slot.work, &slot.remembered))
     }
 

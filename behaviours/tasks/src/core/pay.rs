@@ -377,9 +377,12 @@ impl Payee {
         }
         let amount = price(due, rate);
         let account = self.accounts.entry((voucher.interval, coordinator)).or_default();
-        account.take(number, amount, voucher.cumulative)?;
+        let taken = account.take(number, amount, voucher.cumulative);
+        if *account == Earned::default() {
+            self.accounts.remove(&(voucher.interval, coordinator));
+        }
         self.bound();
-        Ok(amount)
+        taken.map(|()| amount)
     }
 
     /// The account with a coordinator.

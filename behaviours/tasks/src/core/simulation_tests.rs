@@ -1,206 +1,281 @@
-//! Both sides together in one process, with everything that goes wrong: every task ends exactly once with the right result, and nobody is
-//! paid more than was agreed.
+//! Five thousand tasks among liars: the rules of `standing`, `verify` and `memo` together, without a network.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use rand_chacha::{
-    ChaCha20Rng,
-    rand_core::{Rng, SeedableRng},
-};
+use fog_base::{NodeId, UnixMillis};
 
 use super::{
-    coordinator::{self, End, TaskState},
-    outcome::{Ending, HostEnd, Outcome},
-    pay,
+    memo::{Memo, Remembered},
+    outcome::ResultHash,
+    pay::Verdict,
+    standing::{SPOT_CHECKED_FROM, SPOT_CHECKS, Standings, USED_FROM},
     terms::Terms,
-    testing::{World, right, work, wrong},
-    work::Work,
+    verify::{Believed, Judged, Poll, Step, Voter, judge_spot_check},
+    work::WorkId,
 };
 
-/// What a worker's host is like.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Habit {
+const WORKERS: u8 = 30;
+const TASKS: u32 = 5_000;
+/// The tasks after which reputations have settled.
+const SETTLED: u32 = 1_000;
+const IN_FLIGHT: usize = 32;
+/// How many replicas one worker runs at once.
+const SLOTS: u8 = 2;
+const ME: NodeId = NodeId([0; 32]);
+
+struct Rng(u64);
+
+impl Rng {
+    /// SplitMix64.
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Nature {
     Honest,
-    /// Gives a wrong result of its own.
+    /// Gives the one wrong result that all liars give.
     Liar,
-    /// Gives what the colluders give.
-    Colluder,
-    /// Never ends anything.
-    Hangs,
-    /// Is killed again and again.
-    Dies,
-    /// Its runs are killed by the host now and then.
-    Shaky,
+    /// Gives what a liar in the same poll gives, and guesses where there is none.
+    Copier,
 }
 
-struct Simulation {
-    world: World,
-    habits: Vec<Habit>,
-    rng: ChaCha20Rng,
-    /// Parts per thousand of messages that are lost, and that come twice.
-    lost: u64,
-    twice: u64,
-    coordinator_dies: bool,
+struct Case {
+    seed: u64,
+    own: bool,
+    /// How often a liar lies.
+    lies: f64,
 }
 
-impl Simulation {
-    fn new(habits: &[Habit], seed: u8) -> Self {
-        let config = coordinator::Config { max_ended: 10_000, ..coordinator::Config::default() };
-        let world = World::with(habits.len() as u64, false, config);
-        let rng = ChaCha20Rng::from_seed([seed; 32]);
-        Self { world, habits: habits.to_vec(), rng, lost: 0, twice: 0, coordinator_dies: false }
-    }
+#[derive(Default, Debug)]
+struct Report {
+    wrong: u32,
+    executions: u32,
+    settled_executions: u32,
+    least_honest: f64,
+    liars_used: u32,
+    abandoned: u32,
+}
 
-    fn chance(&mut self, per_thousand: u64) -> bool {
-        self.rng.next_u64() % 1_000 < per_thousand
-    }
+struct Sim {
+    rng: Rng,
+    lies: f64,
+    own: bool,
+    standings: Standings,
+    memo: Memo<()>,
+    busy: BTreeMap<NodeId, u8>,
+    now: UnixMillis,
+    report: Report,
+}
 
-    /// One round of everything, and time.
-    fn round(&mut self, passes: Duration) {
-        for at in 0..self.habits.len() {
-            for _ in 0..64 {
-                let message = self.world.hosts[at].to_it.front().cloned();
-                let Some(message) = message else { break };
-                self.world.hosts[at].to_it.pop_front();
-                let (lost, twice) = (self.chance(self.lost), self.chance(self.twice));
-                for _ in 0..(usize::from(!lost) + usize::from(!lost && twice)) {
-                    self.world.say_to_worker(at, message.clone());
-                }
-            }
-            while self.world.stage(at) {}
-            self.host(at);
-            for _ in 0..64 {
-                let Some(message) = self.world.hosts[at].from_it.pop_front() else { break };
-                let (lost, twice) = (self.chance(self.lost), self.chance(self.twice));
-                for _ in 0..(usize::from(!lost) + usize::from(!lost && twice)) {
-                    let _taken = self.world.say_from_worker(at, message.clone());
-                }
-                if self.coordinator_dies && self.chance(2) {
-                    self.world.restart_coordinator();
-                }
-            }
-        }
-        self.world.pass(passes);
-        for at in 0..self.habits.len() {
-            if let Some(offer) = &self.world.hosts[at].offer {
-                let _known = self.world.coordinator.handle_offer(offer, self.world.now);
-            }
-        }
-        self.world.collect();
-    }
-
-    fn host(&mut self, at: usize) {
-        match self.habits[at] {
-            Habit::Hangs => {}
-            Habit::Dies if self.chance(100) => self.world.restart_worker(at),
-            habit => {
-                let shaky = habit == Habit::Shaky && self.chance(100);
-                let outcome = |work: &Work| match habit {
-                    _ if shaky => Outcome::ended(Ending::Host(HostEnd::Killed), ""),
-                    Habit::Liar => wrong(work, at as u64),
-                    Habit::Colluder => wrong(work, 99),
-                    _ => right(work),
-                };
-                for _ in 0..4 {
-                    self.world.run(at, outcome);
-                }
-            }
-        }
-    }
-
-    /// Submits so many tasks, a few at a time, and goes on until all have ended.
-    fn run(&mut self, tasks: u64) -> BTreeMap<u64, super::ids::TaskId> {
-        let mut submitted = BTreeMap::new();
-        for rounds in 0..40_000 {
-            if rounds % 2 == 0 && (submitted.len() as u64) < tasks {
-                let number = submitted.len() as u64;
-                submitted.insert(number, self.world.submit(number, Terms::default()));
-            }
-            self.round(Duration::from_millis(100));
-            if submitted.len() as u64 == tasks && self.world.coordinator.open_tasks() == 0 {
-                break;
-            }
-        }
-        for _ in 0..400 {
-            self.round(Duration::from_millis(500));
-        }
-        submitted
-    }
-
-    /// Everything that must hold of ended tasks. Returns executions per task.
-    fn check(&self, submitted: &BTreeMap<u64, super::ids::TaskId>) -> f64 {
-        let mut executions = 0;
-        let mut promised: u64 = 0;
-        for (number, task) in submitted {
-            let view = self.world.coordinator.task(*task).unwrap();
-            assert_eq!(view.state, TaskState::Done, "{number}: {view:?}");
-            let Some(End::Done { result, .. }) = &view.end else { panic!() };
-            assert_eq!(Some(*result), right(&work(*number)).hash(), "{number}: {view:?}");
-            if self.world.restarts == 0 {
-                assert_eq!(self.world.ends[task].len(), 1, "{number}: once");
-            } else {
-                // The event may come again if the node died between the row and it; what it says is the same.
-                let same =
-                    self.world.ends[task].iter().all(|end| matches!(end, End::Done { result: r, .. } if r == result));
-                assert!(same, "{number}");
-            }
-            let paid = view.replicas.iter().filter_map(|replica| replica.paid).filter(|paid| *paid > 0).count();
-            assert!(paid <= 7, "{view:?}");
-            executions += view.replicas.iter().filter(|replica| replica.rate.is_some()).count();
-            promised += view.price;
-            for replica in &view.replicas {
-                let agreed = replica.rate.map_or(0, |rate| pay::price(1_000_000, rate));
-                assert!(replica.paid.unwrap_or(0) <= agreed, "{replica:?}");
-            }
-        }
-        let claims: u64 = self.world.hosts.iter().flat_map(|host| host.claims.values()).sum();
-        // Spot checks are paid too, and are in no task that is shown.
-        let checks = self.world.verdicts.iter().map(|(_, _, _, value)| value).sum::<u64>();
-        assert!(claims <= promised.max(checks), "{claims} claimed, {promised} promised, {checks} with checks");
-        executions as f64 / submitted.len() as f64
+fn nature(worker: NodeId) -> Nature {
+    match worker.0[0] {
+        0 => Nature::Honest,
+        n if n % 10 < 2 => Nature::Liar,
+        n if n % 10 == 2 => Nature::Copier,
+        _ => Nature::Honest,
     }
 }
 
-use Habit::{Colluder, Dies, Hangs, Honest, Liar, Shaky};
+fn right(task: u32) -> ResultHash {
+    ResultHash(*blake3::hash(&task.to_be_bytes()).as_bytes())
+}
+
+fn lie(task: u32) -> ResultHash {
+    ResultHash(*blake3::hash(&[&task.to_be_bytes()[..], b"lie"].concat()).as_bytes())
+}
+
+impl Sim {
+    fn new(case: &Case) -> Self {
+        Self {
+            rng: Rng(case.seed),
+            lies: case.lies,
+            own: case.own,
+            standings: Standings::new(ME),
+            memo: Memo::new(1_000, 1_000_000),
+            busy: BTreeMap::new(),
+            now: UnixMillis(1_800_000_000_000),
+            report: Report { least_honest: 1.0, ..Report::default() },
+        }
+    }
+
+    fn voters(&self) -> Vec<Voter> {
+        let workers = (u8::from(!self.own)..=WORKERS).map(|n| NodeId([n; 32]));
+        let used = workers.filter(|worker| self.standings.is_used(*worker, self.now));
+        let voter = |worker| Voter {
+            worker,
+            credibility: self.standings.credibility(worker, self.now),
+            family: None,
+            newcomer: self.standings.is_newcomer(worker),
+        };
+        used.map(voter).collect()
+    }
+
+    /// Lets one more join; false if nobody can now.
+    fn add(&mut self, task: u32, poll: &mut Poll) -> bool {
+        let voters = self.voters();
+        let is_in = |voter: &Voter| poll.replicas().iter().any(|replica| replica.voter.worker == voter.worker);
+        let others = voters.iter().any(|voter| !voter.newcomer && !is_in(voter));
+        let has_slot = |voter: &Voter| self.busy.get(&voter.worker).is_none_or(|busy| *busy < SLOTS);
+        let free = voters.into_iter().filter(|voter| has_slot(voter) && poll.may_join(voter, others));
+        let mut free: Vec<Voter> = free.collect();
+        if free.is_empty() {
+            return false;
+        }
+        let at = self.rng.next() as usize % free.len();
+        let voter = free.swap_remove(at);
+        *self.busy.entry(voter.worker).or_default() += 1;
+        self.report.executions += 1;
+        self.report.settled_executions += u32::from(task >= SETTLED);
+        self.report.liars_used += u32::from(nature(voter.worker) != Nature::Honest);
+        let first = poll.replicas().is_empty();
+        if first && self.standings.is_doubled(voter.worker, self.rng.unit()) {
+            poll.double();
+        }
+        poll.join(voter)
+    }
+
+    /// What `worker` gives in a poll with `others`.
+    fn run(&mut self, task: u32, worker: NodeId, others: &[NodeId]) -> ResultHash {
+        match nature(worker) {
+            Nature::Liar if self.rng.unit() < self.lies => lie(task),
+            Nature::Copier if others.iter().any(|other| nature(*other) == Nature::Liar) => lie(task),
+            Nature::Copier => ResultHash([self.rng.next() as u8; 32]),
+            _ => right(task),
+        }
+    }
+
+    fn reveal(&mut self, task: u32, poll: &mut Poll) {
+        let all: Vec<NodeId> = poll.replicas().iter().map(|replica| replica.voter.worker).collect();
+        let pending = poll.replicas().iter().filter(|replica| replica.result.is_none());
+        let pending: Vec<NodeId> = pending.map(|replica| replica.voter.worker).collect();
+        for worker in pending {
+            let result = self.run(task, worker, &all);
+            poll.vote(worker, result);
+        }
+    }
+
+    fn record(&mut self, judged: &Judged) {
+        self.standings.record(judged, self.now);
+        if nature(judged.worker) == Nature::Honest {
+            let credibility = self.standings.credibility(judged.worker, self.now);
+            self.report.least_honest = self.report.least_honest.min(credibility);
+        }
+    }
+
+    fn end(&mut self, task: u32, poll: &Poll, accepted: Believed) {
+        self.report.wrong += u32::from(accepted.result != right(task));
+        poll.verdicts(accepted).iter().for_each(|judged| self.record(judged));
+        let remembered = Remembered { result: accepted.result, credibility: accepted.credibility, value: () };
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&task.to_be_bytes());
+        self.memo.insert(WorkId(id), remembered, 1);
+        if self.rng.unit() < SPOT_CHECKS {
+            self.spot_check(task);
+        }
+    }
+
+    fn spot_check(&mut self, at: u32) {
+        let draw = self.rng.next();
+        let Some((work, known)) = self.memo.pick(draw, SPOT_CHECKED_FROM) else { return };
+        let known = Believed { result: known.result, credibility: known.credibility };
+        let task = u32::from_be_bytes([work.0[0], work.0[1], work.0[2], work.0[3]]);
+        let mut voters = self.voters();
+        let voter = voters.swap_remove(self.rng.next() as usize % voters.len());
+        self.report.executions += 1;
+        self.report.settled_executions += u32::from(at >= SETTLED);
+        let result = self.run(task, voter.worker, &[]);
+        let judged = judge_spot_check(&voter, known, result);
+        if judged.verdict == Verdict::Failed {
+            self.memo.forget(&work);
+        }
+        self.record(&judged);
+    }
+}
+
+/// All tasks, [`IN_FLIGHT`] at a time: what one of them teaches comes too late for the others that are under way.
+fn simulate(case: &Case) -> Report {
+    let mut sim = Sim::new(case);
+    let mut open: BTreeMap<u32, Poll> = BTreeMap::new();
+    let mut next = 0;
+    while next < TASKS || !open.is_empty() {
+        while open.len() < IN_FLIGHT && next < TASKS {
+            open.insert(next, Poll::new(&Terms::default()));
+            next += 1;
+        }
+        sim.now = UnixMillis(sim.now.0 + 1_000);
+        // Whoever was asked has answered in a second.
+        sim.busy.clear();
+        for (task, poll) in &mut open {
+            while poll.step() == Step::More && sim.add(*task, poll) {}
+        }
+        let tasks: Vec<u32> = open.keys().copied().collect();
+        for task in tasks {
+            let mut poll = open.remove(&task).unwrap();
+            sim.reveal(task, &mut poll);
+            match poll.step() {
+                Step::Accept(accepted) => sim.end(task, &poll, accepted),
+                Step::NoAgreement(_) => sim.report.abandoned += 1,
+                Step::More | Step::Wait => drop(open.insert(task, poll)),
+            }
+        }
+    }
+    sim.report
+}
+
+fn per_settled_task(report: &Report) -> f64 {
+    f64::from(report.settled_executions) / f64::from(TASKS - SETTLED)
+}
 
 #[test]
-fn every_task_ends_once_with_the_right_result_whatever_workers_do() {
-    let habits = [Honest, Honest, Honest, Honest, Honest, Honest, Liar, Colluder, Dies, Shaky, Honest, Honest];
-    let mut simulation = Simulation::new(&habits, 1);
-    (simulation.lost, simulation.twice) = (10, 10);
-    let submitted = simulation.run(400);
-    let executions = simulation.check(&submitted);
-    println!("400 tasks, 12 workers: {executions:.2} executions each, {} drops", simulation.world.drops);
-    for (at, habit) in habits.iter().enumerate() {
-        let id = simulation.world.hosts[at].id;
-        let wrong =
-            simulation.world.verdicts.iter().filter(|(w, _, v, _)| *w == id && *v == pay::Verdict::Wrong).count();
-        assert!(matches!(habit, Liar | Colluder) || wrong == 0, "{habit:?} {at} was called wrong {wrong} times");
+fn five_thousand_tasks_among_liars_and_copiers_end_right_with_few_executions() {
+    let mut most: f64 = 0.0;
+    for seed in 0..20 {
+        let report = simulate(&Case { seed, own: true, lies: 1.0 });
+        let settled = per_settled_task(&report);
+        println!(
+            "seed {seed}: {settled:.3} executions per settled task, {:.3} over all, wrong {}, least honest credibility {:.3}, \
+             executions on liars and copiers {}",
+            f64::from(report.executions) / f64::from(TASKS),
+            report.wrong,
+            report.least_honest,
+            report.liars_used,
+        );
+        assert_eq!((report.wrong, report.abandoned), (0, 0), "seed {seed}");
+        assert!(report.least_honest >= USED_FROM, "seed {seed}: {report:?}");
+        most = most.max(settled);
     }
+    println!("most executions per settled task: {most:.3}");
+    assert!(most <= 1.3, "{most}");
 }
 
+/// Harder than what the trust was asked for: liars that lie now and then, and no worker of one's own to compare with. What is promised
+/// is the trust, as a rate.
 #[test]
-fn workers_that_hang_cost_time_and_not_the_task() {
-    let mut simulation = Simulation::new(&[Honest, Honest, Honest, Hangs], 2);
-    let terms = |number| {
-        let mut terms = Terms::default();
-        terms.clocks.queueing_ms = 2_000;
-        (number, terms)
-    };
-    let submitted: BTreeMap<_, _> =
-        (0..20).map(terms).map(|(number, terms)| (number, simulation.world.submit(number, terms))).collect();
-    for _ in 0..3_000 {
-        simulation.round(Duration::from_millis(100));
+fn with_liars_that_lie_now_and_then_and_without_an_own_worker_errors_stay_below_what_the_trust_allows() {
+    for (own, lies) in [(true, 0.5), (true, 0.1), (true, 0.02), (false, 1.0), (false, 0.5), (false, 0.1)] {
+        let (mut wrong, mut most, mut convicted, mut abandoned) = (0, 0.0f64, 0, 0);
+        for seed in 100..110 {
+            let report = simulate(&Case { seed, own, lies });
+            wrong += report.wrong;
+            abandoned += report.abandoned;
+            most = most.max(per_settled_task(&report));
+            convicted += u32::from(report.least_honest < USED_FROM);
+        }
+        let rate = f64::from(wrong) / f64::from(10 * TASKS);
+        println!(
+            "own worker {own}, liars lie in {lies}: wrong {rate:.5}, most executions per settled task {most:.3}, seeds where an honest \
+             worker was convicted {convicted}, tasks without agreement {abandoned}"
+        );
+        assert!(rate < 0.01 && most <= 2.2, "{rate} {most}");
+        assert!(!own || convicted == 0, "{convicted}");
     }
-    simulation.check(&submitted);
-}
-
-#[test]
-fn a_coordinator_that_is_killed_again_and_again_loses_nothing() {
-    let mut simulation = Simulation::new(&[Honest, Honest, Honest, Honest, Liar, Dies], 3);
-    (simulation.lost, simulation.twice, simulation.coordinator_dies) = (5, 5, true);
-    let submitted = simulation.run(150);
-    let executions = simulation.check(&submitted);
-    assert!(simulation.world.restarts > 3, "{}", simulation.world.restarts);
-    println!("150 tasks, {} restarts: {executions:.2} executions each", simulation.world.restarts);
 }

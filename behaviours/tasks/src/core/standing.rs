@@ -27,6 +27,8 @@ pub const PROOF: f64 = 0.99;
 pub const LEAST_DOUBLED: f64 = 0.02;
 /// This share of executions is a spot check.
 pub const SPOT_CHECKS: f64 = 0.02;
+/// Spot checks are made of results that are believed at least so far.
+pub const SPOT_CHECKED_FROM: f64 = 0.9999;
 /// The most workers that are remembered.
 pub const MAX_STANDINGS: usize = 16_384;
 /// Good evidence halves in this time, bad evidence in twice it.
@@ -161,7 +163,7 @@ impl Standings {
 
     /// Its record, faded to `now`.
     pub fn get(&self, worker: NodeId, now: UnixMillis) -> Standing {
-        self.workers.get(&worker).map_or_else(Standing::default, |standing| standing.faded(now))
+        self.workers.get(&worker).copied().unwrap_or_default().faded(now)
     }
 
     /// The probability that its next result is right; 1 for this node's own worker.

@@ -151,12 +151,14 @@ impl Poll {
     }
 
     /// Whether `voter` may have a replica: neither it nor its family has one, and it is not the second newcomer while somebody who proved
-    /// something is to be had (`others`): two liars that are both new are then not alone with each other.
+    /// something is to be had (`others`): two liars that are both new are then not alone with each other. One that is only busy counts as
+    /// to be had, and is waited for: at the start, when it matters most, the own worker is the only one and always busy.
     pub fn may_join(&self, voter: &Voter, others: bool) -> bool {
         let related = |it: &Voter| it.worker == voter.worker || (it.family.is_some() && it.family == voter.family);
         let mut voters = self.replicas.iter().map(|replica| &replica.voter);
         let mut newcomers = self.replicas.iter().filter(|replica| replica.voter.newcomer);
-        !voters.any(related) && !(voter.newcomer && others && newcomers.next().is_some())
+        let second_newcomer = voter.newcomer && others && newcomers.next().is_some();
+        !(second_newcomer || voters.any(related))
     }
 
     /// Gives `voter` a replica; false if it has one, or there are [`MAX_REPLICAS`].
@@ -235,14 +237,18 @@ impl Poll {
     }
 }
 
-/// What a spot check says of `worker`: it was given a work whose result is known to be `known` with `credibility`, and gave `result`.
-pub fn judge_spot_check(worker: NodeId, known: Believed, result: ResultHash) -> Judged {
-    let convicts = known.credibility >= PROOF;
-    match (known.result == result, convicts) {
-        (true, _) => Judged { worker, verdict: Verdict::Good, proven: true },
-        (false, true) => Judged { worker, verdict: Verdict::Wrong, proven: true },
-        (false, false) => Judged { worker, verdict: Verdict::Failed, proven: false },
+/// What a spot check says: `voter` was given a work whose result is `known`, and gave `result`. If they differ it is a vote like any
+/// other, and convicts only if the known result then still reaches [`PROOF`]; if it does not, the memory may be what is wrong, and the
+/// caller forgets it.
+pub fn judge_spot_check(voter: &Voter, known: Believed, result: ResultHash) -> Judged {
+    let worker = voter.worker;
+    if known.result == result {
+        return Judged { worker, verdict: Verdict::Good, proven: true };
     }
+    let (for_it, against) = (odds(known.credibility), odds(voter.credibility));
+    let convicts = for_it.is_infinite() || for_it / (1.0 + for_it + against) >= PROOF;
+    let verdict = if convicts { Verdict::Wrong } else { Verdict::Failed };
+    Judged { worker, verdict, proven: convicts }
 }
 
 #[cfg(test)]

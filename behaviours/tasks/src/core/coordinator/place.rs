@@ -112,13 +112,16 @@ impl Coordinator {
         self.rng.fill_bytes(&mut start);
         let free = self.workers.free();
         let around = || free.range(NodeId(start)..).chain(free.range(..NodeId(start)));
-        // Two newcomers are asked together only if nobody who proved something is to be had.
         let find = |newcomers: bool| -> Vec<Fit> {
             let fits = around().filter_map(|worker| self.fit(task, &content.needs, *worker, newcomers, now));
             fits.take(COMPARED).collect()
         };
         let mut fits = find(false);
-        if fits.is_empty() {
+        // A second newcomer is asked only if nobody who proved something is to be had, free or busy.
+        let proven = |(worker, _): (&NodeId, _)| {
+            !self.standings.is_newcomer(*worker) && self.fit(task, &content.needs, *worker, false, now).is_some()
+        };
+        if fits.is_empty() && !self.workers.iter().any(proven) {
             fits = find(true);
         }
         let cost = |fit: &Fit| (fit.load + 0.1) * (1.0 + fit.rtt.as_secs_f64()) / fit.voter.credibility.max(0.01);

@@ -7,7 +7,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::{
     Coordinator, Output, TaskEvent,
-    execution::State,
+    execution::{Execution, State},
     submit::Known,
     task::Task,
     view::{End, TrustedBy},
@@ -43,6 +43,10 @@ impl Coordinator {
         let mut rows = Vec::new();
         let judged = self.verdicts(task, &end);
         let mut says = Vec::new();
+        if task.check.is_some() && judged.iter().any(|it| it.verdict == Verdict::Failed) {
+            // It may be the memory that is wrong.
+            self.memo.forget(&task.work_id);
+        }
         for judged in &judged {
             self.settle(task, judged, &mut rows, &mut says, now);
         }
@@ -74,8 +78,9 @@ impl Coordinator {
 
     fn verdicts(&self, task: &Task, end: &End) -> Vec<Judged> {
         if let Some((worker, known)) = task.check {
-            let shown = task.executions.iter().find_map(|execution| execution.shown);
-            return shown.map(|(result, _)| judge_spot_check(worker, known, result)).into_iter().collect();
+            let checked = task.executions.iter().filter(|execution| execution.worker == worker);
+            let judge = |it: &Execution| it.shown.map(|(result, _)| judge_spot_check(&it.voter, known, result));
+            return checked.filter_map(judge).collect();
         }
         match (end, task.accepted) {
             (End::Done { .. }, Some(accepted)) => task.poll.verdicts(accepted),
