@@ -90,10 +90,11 @@ impl Simulation {
     }
 
     fn host(&mut self, at: usize) {
-        match self.habits[at] {
+        let habit = self.habits[at];
+        match habit {
             Habit::Hangs => {}
             Habit::Dies if self.chance(100) => self.world.restart_worker(at),
-            habit => {
+            _ => {
                 let shaky = habit == Habit::Shaky && self.chance(100);
                 let outcome = |work: &Work| match habit {
                     _ if shaky => Outcome::ended(Ending::Host(HostEnd::Killed), ""),
