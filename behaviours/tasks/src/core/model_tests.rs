@@ -211,7 +211,7 @@ fn goes_well(mut state: State, path: &[Step]) {
 }
 
 fn single() -> Terms {
-    Terms { trust_ppm: 500_000, ..Terms::default() }
+    Terms { trust_ppm: 500_000, replicas: 1, ..Terms::default() }
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Coordinator {
     fn park(&mut self, task: &mut Task, now: Now) {
         self.set_hungry(task, false);
         let since = task.parked.map_or(now.mono, |parked| parked.since);
-        task.parked = Some(Parked { since, until: now.mono + LOOK_AGAIN });
+        task.parked = Some(Parked { since, until: Some(now.mono + LOOK_AGAIN) });
         let idle = !task.executions.iter().any(Execution::is_live);
         let patience = Duration::from_millis(task.terms.clocks.queueing_ms);
         let fits = |me: &Self| task.content.as_ref().is_some_and(|content| me.anybody_fits(task, &content.needs, now));
@@ -195,7 +195,8 @@ impl Coordinator {
         if !task.poll.join(voter.clone()) {
             return;
         }
-        if first && task.check.is_none() && task.poll.step() != Step::More {
+        // Who asked for one replica gets one.
+        if first && task.terms.replicas == 0 && task.check.is_none() && task.poll.step() != Step::More {
             let draw = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
             if self.standings.is_doubled(fit.worker, draw) {
                 task.poll.double();

@@ -17,7 +17,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 fn one() -> Terms {
-    Terms { trust_ppm: 500_000, ..Terms::default() }
+    Terms { trust_ppm: 500_000, replicas: 1, ..Terms::default() }
 }
 
 /// How the task ended; it did so once.
@@ -60,7 +60,7 @@ fn two_newcomers_that_agree_reach_the_usual_trust_and_are_both_paid_once() {
 
 #[test]
 fn a_liar_is_outvoted_unpaid_and_told_of() {
-    let mut world = World::new(3, false);
+    let mut world = World::new(6, false);
     let task = world.submit(1, Terms { replicas: 3, ..Terms::default() });
     world.settle_with(|at, work| if at == 0 { wrong(work, 1) } else { right(work) });
     assert!(is_right(&world, task, 1), "{:?}", world.coordinator.task(task));

@@ -54,7 +54,7 @@ impl<B: Balances> Worker<B> {
             let until = now.mono + Duration::from_millis(body.duration_ms).min(LONGEST_LEASE);
             execution.lease = Some(Lease { seq: body.seq, until, heartbeat });
             if let State::Agreed { .. } = execution.state {
-                self.enter(id, State::Leased { until });
+                self.enter(id, State::Leased);
             }
             self.reschedule(id);
         }
@@ -100,7 +100,7 @@ impl<B: Balances> Worker<B> {
             return Err(Reject::Stranger);
         }
         match execution.state {
-            State::Leased { .. } => {}
+            State::Leased => {}
             State::Agreed { .. } => return Err(Reject::Contradicts),
             _ => return Ok(()),
         }
