@@ -75,7 +75,7 @@ impl Simulation {
                 for _ in 0..(usize::from(!lost) + usize::from(!lost && twice)) {
                     let _taken = self.world.say_from_worker(at, message.clone());
                 }
-                if self.coordinator_dies && self.chance(2) {
+                if self.coordinator_dies && self.chance(20) {
                     self.world.restart_coordinator();
                 }
             }
