@@ -221,20 +221,20 @@ fn single() -> Terms {
 fn one_replica_whatever_fails_twice() {
     let Explored { states, steps, ended } = explore(single(), 9, 2);
     println!("one replica, depth 9, two faults: {states} states, {steps} steps, {ended} continued to the end");
-    assert!(states > 500);
+    assert!(states > 400);
 }
 
 #[test]
 fn two_replicas_whatever_fails_once() {
     let Explored { states, steps, ended } = explore(Terms::default(), 8, 1);
     println!("two replicas, depth 8, one fault: {states} states, {steps} steps, {ended} continued to the end");
-    assert!(states > 500);
+    assert!(states > 400);
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn deep() {
-    for (name, terms, depth, faults) in [("one", single(), 16, 3), ("two", Terms::default(), 14, 2)] {
+    for (name, terms, depth, faults) in [("one", single(), 13, 2), ("two", Terms::default(), 11, 2)] {
         let Explored { states, steps, ended } = explore(terms, depth, faults);
         println!("{name}, depth {depth}, {faults} faults: {states} states, {steps} steps, {ended} continued");
     }

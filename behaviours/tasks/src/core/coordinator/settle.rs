@@ -137,10 +137,10 @@ impl Coordinator {
             self.remember(task, believed, outcome, size);
         }
         let mut kept = end.clone();
-        if let End::Done { outcome, .. } = &mut kept {
-            if size > KEPT {
-                *outcome = None;
-            }
+        if let End::Done { outcome, .. } = &mut kept
+            && size > KEPT
+        {
+            *outcome = None;
         }
         kept
     }

@@ -165,6 +165,15 @@ impl Execution {
         }
     }
 
+    /// Whether what was said last is to be said again now.
+    pub(super) fn repeats(&mut self, now: Instant) -> bool {
+        match &mut self.state {
+            State::Ended { resend, .. } => resend.is_due(now),
+            State::Committed(committed) => committed.resend.as_mut().is_some_and(|resend| resend.is_due(now)),
+            _ => false,
+        }
+    }
+
     /// When something is to be done about it.
     pub(super) fn due(&self, frozen: bool) -> Option<Instant> {
         let resend = match &self.state {
