@@ -1,6 +1,8 @@
 //! Everything that is decided: no IO, no clock, no ambient randomness, no threads that would show in a result.
 
 pub mod coordinator;
+#[cfg(test)]
+mod endurance_tests;
 pub mod explain;
 pub mod harvest;
 pub mod ids;

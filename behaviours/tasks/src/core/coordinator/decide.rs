@@ -128,7 +128,10 @@ impl Coordinator {
         match task.poll.step() {
             Step::More if self.is_exhausted(task) => self.conclude(task, now),
             Step::More => {
-                let waits = task.parked.is_some_and(|parked| parked.until > now.mono);
+                if let Some(parked) = &mut task.parked {
+                    parked.until = parked.until.filter(|until| *until > now.mono);
+                }
+                let waits = task.parked.is_some_and(|parked| parked.until.is_some());
                 self.set_hungry(task, !waits);
             }
             Step::Wait => self.reveal(task, now),
@@ -334,7 +337,7 @@ impl Coordinator {
         if !task.is_open() {
             return executions.min();
         }
-        let parked = task.parked.filter(|_| task.poll.step() == Step::More).map(|parked| parked.until);
+        let parked = task.parked.filter(|_| task.poll.step() == Step::More).and_then(|parked| parked.until);
         let fetching = task.fetching.map(|(_, until)| until);
         executions.chain([task.deadline, parked, fetching].into_iter().flatten()).min()
     }

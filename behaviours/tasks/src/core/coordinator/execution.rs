@@ -100,7 +100,7 @@ impl Execution {
             state,
             fuel: self.shown.map(|(_, fuel)| fuel),
             result: self.shown.map(|(result, _)| result),
-            rate: self.agreement.is_some().then_some(self.rate),
+            rate: (self.rate > 0).then_some(self.rate),
             paid: self.paid(),
         }
     }

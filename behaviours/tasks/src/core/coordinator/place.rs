@@ -83,7 +83,7 @@ impl Coordinator {
     fn park(&mut self, task: &mut Task, now: Now) {
         self.set_hungry(task, false);
         let since = task.parked.map_or(now.mono, |parked| parked.since);
-        task.parked = Some(Parked { since, until: now.mono + LOOK_AGAIN });
+        task.parked = Some(Parked { since, until: Some(now.mono + LOOK_AGAIN) });
         let idle = !task.executions.iter().any(Execution::is_live);
         let patience = Duration::from_millis(task.terms.clocks.queueing_ms);
         let fits = |me: &Self| task.content.as_ref().is_some_and(|content| me.anybody_fits(task, &content.needs, now));
@@ -114,17 +114,18 @@ impl Coordinator {
         self.rng.fill_bytes(&mut start);
         let free = self.workers.free();
         let around = || free.range(NodeId(start)..).chain(free.range(..NodeId(start)));
-        // Two newcomers are asked together only if nobody who proved something is to be had.
         let find = |newcomers: bool| -> Vec<Fit> {
             let fits = around().filter_map(|worker| self.fit(task, &content.needs, *worker, newcomers, now));
             fits.take(COMPARED).collect()
         };
         let mut fits = find(false);
         if fits.is_empty() {
+            // A second newcomer is asked only if nobody who proved something is to be had, free or soon.
             let waited = task.parked.is_some_and(|parked| now.mono >= parked.since + PROVEN_WAIT);
-            let is_busy = |worker: &NodeId| !free.contains(worker);
-            let mut busy = self.workers.iter().map(|(worker, _)| *worker).filter(is_busy);
-            if !waited && busy.any(|worker| self.fit(task, &content.needs, worker, false, now).is_some()) {
+            let proven = |(worker, _): (&NodeId, _)| {
+                !self.standings.is_newcomer(*worker) && self.fit(task, &content.needs, *worker, false, now).is_some()
+            };
+            if !waited && self.workers.iter().any(proven) {
                 return None;
             }
             fits = find(true);
@@ -195,7 +196,8 @@ impl Coordinator {
         if !task.poll.join(voter.clone()) {
             return;
         }
-        if first && task.check.is_none() && task.poll.step() != Step::More {
+        // Who asked for one replica gets one.
+        if first && task.terms.replicas == 0 && task.check.is_none() && task.poll.step() != Step::More {
             let draw = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
             if self.standings.is_doubled(fit.worker, draw) {
                 task.poll.double();

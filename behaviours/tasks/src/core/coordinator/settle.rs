@@ -7,7 +7,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::{
     Coordinator, Output, TaskEvent,
-    execution::State,
+    execution::{Execution, State},
     submit::Known,
     task::Task,
     view::{End, TrustedBy},
@@ -42,8 +42,11 @@ impl Coordinator {
         task.ended = Some(now.unix);
         let mut rows = Vec::new();
         let judged = self.verdicts(task, &end);
-        self.doubt(task, &judged);
         let mut says = Vec::new();
+        if task.check.is_some() && judged.iter().any(|it| it.verdict == Verdict::Failed) {
+            // It may be the memory that is wrong.
+            self.memo.forget(&task.work_id);
+        }
         for judged in &judged {
             self.settle(task, judged, &mut rows, &mut says, now);
         }
@@ -75,20 +78,13 @@ impl Coordinator {
 
     fn verdicts(&self, task: &Task, end: &End) -> Vec<Judged> {
         if let Some((worker, known)) = task.check {
-            let shown = task.executions.iter().find_map(|execution| Some((&execution.voter, execution.shown?.0)));
-            let shown = shown.filter(|(voter, _)| voter.worker == worker);
-            return shown.map(|(voter, result)| judge_spot_check(voter, known, result)).into_iter().collect();
+            let checked = task.executions.iter().filter(|execution| execution.worker == worker);
+            let judge = |it: &Execution| it.shown.map(|(result, _)| judge_spot_check(&it.voter, known, result));
+            return checked.filter_map(judge).collect();
         }
         match (end, task.accepted) {
             (End::Done { .. }, Some(accepted)) => task.poll.verdicts(accepted),
             _ => Vec::new(),
-        }
-    }
-
-    /// A checked worker differs from what is remembered and is not convicted: the memory may be what is wrong.
-    fn doubt(&mut self, task: &Task, judged: &[Judged]) {
-        if task.check.is_some() && judged.iter().any(|judged| judged.verdict == Verdict::Failed) {
-            self.memo.forget(&task.work_id);
         }
     }
 
@@ -141,10 +137,10 @@ impl Coordinator {
             self.remember(task, believed, outcome, size);
         }
         let mut kept = end.clone();
-        if let End::Done { outcome, .. } = &mut kept {
-            if size > KEPT {
-                *outcome = None;
-            }
+        if let End::Done { outcome, .. } = &mut kept
+            && size > KEPT
+        {
+            *outcome = None;
         }
         kept
     }

@@ -116,7 +116,9 @@ impl Coordinator {
         if self.open >= self.config.max_open {
             return;
         }
-        let Some((_, known)) = self.memo.pick(self.rng.next_u64(), crate::core::standing::SPOT_CHECKED_FROM) else { return };
+        let Some((_, known)) = self.memo.pick(self.rng.next_u64(), crate::core::standing::SPOT_CHECKED_FROM) else {
+            return;
+        };
         let believed = Believed { result: known.result, credibility: known.credibility };
         let content = known.value.clone();
         let mut id = TaskId([0; 16]);

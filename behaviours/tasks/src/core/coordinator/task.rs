@@ -73,7 +73,8 @@ pub(super) struct Known {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parked {
-    pub(super) until: Instant,
+    /// When to look again; `None`: now.
+    pub(super) until: Option<Instant>,
     pub(super) since: Instant,
 }
 

@@ -45,7 +45,7 @@ pub(super) enum State {
     /// Waits for its lease.
     Agreed { until: Instant },
     /// Leased; waits to be told where its contents are.
-    Leased { until: Instant },
+    Leased,
     /// Its contents are fetched.
     Staging { until: Instant },
     /// Waits for a slot.
@@ -97,9 +97,7 @@ impl Execution {
     /// Whether it waits for a slot, whether it runs, and the bytes of its result.
     pub(super) fn counts(&self) -> (bool, bool, usize) {
         match &self.state {
-            State::Agreed { .. } | State::Leased { .. } | State::Staging { .. } | State::Queued { .. } => {
-                (true, false, 0)
-            }
+            State::Agreed { .. } | State::Leased | State::Staging { .. } | State::Queued { .. } => (true, false, 0),
             State::Starting { .. } | State::Running { .. } => (false, true, 0),
             State::Committed(committed) => (false, false, committed.bytes),
             State::Ended { .. } | State::Closed { .. } | State::Gone => (false, false, 0),
@@ -155,7 +153,7 @@ impl Execution {
     /// When its state ends.
     pub(super) fn state_end(&self, frozen: bool) -> Option<Instant> {
         match &self.state {
-            State::Agreed { until } | State::Leased { until } | State::Closed { until, .. } => Some(*until),
+            State::Agreed { until } | State::Closed { until, .. } => Some(*until),
             State::Ended { until, .. } => Some(*until),
             // A host that stands still does not run out of time: its coordinator decides how long that is good enough.
             State::Staging { until } | State::Queued { until } | State::Starting { until } => {
@@ -163,7 +161,16 @@ impl Execution {
             }
             State::Running { left, since } => since.map(|since| since + *left),
             State::Committed(committed) => Some(committed.until),
-            State::Gone => None,
+            State::Leased | State::Gone => None,
+        }
+    }
+
+    /// Whether what was said last is to be said again now.
+    pub(super) fn repeats(&mut self, now: Instant) -> bool {
+        match &mut self.state {
+            State::Ended { resend, .. } => resend.is_due(now),
+            State::Committed(committed) => committed.resend.as_mut().is_some_and(|resend| resend.is_due(now)),
+            _ => false,
         }
     }
 

@@ -54,7 +54,7 @@ impl<B: Balances> Worker<B> {
             let until = now.mono + Duration::from_millis(body.duration_ms).min(LONGEST_LEASE);
             execution.lease = Some(Lease { seq: body.seq, until, heartbeat });
             if let State::Agreed { .. } = execution.state {
-                self.enter(id, State::Leased { until });
+                self.enter(id, State::Leased);
             }
             self.reschedule(id);
         }
@@ -100,7 +100,7 @@ impl<B: Balances> Worker<B> {
             return Err(Reject::Stranger);
         }
         match execution.state {
-            State::Leased { .. } => {}
+            State::Leased => {}
             State::Agreed { .. } => return Err(Reject::Contradicts),
             _ => return Ok(()),
         }
@@ -240,23 +240,20 @@ impl<B: Balances> Worker<B> {
         let over = |end: Option<std::time::Instant>| end.is_some_and(|end| end <= now.mono);
         let (lease_over, state_over) = (over(execution.lease_end()), over(execution.state_end(frozen)));
         let to = execution.coordinator;
-        match &mut execution.state {
+        let again = !state_over && execution.repeats(now.mono);
+        match &execution.state {
             State::Agreed { .. } | State::Closed { .. } | State::Ended { .. } if state_over => self.forget(id, now),
             State::Committed(_) if state_over => {
                 self.push(Output::Release(id));
                 self.forget(id, now);
             }
-            State::Ended { failure, resend, .. } => {
-                if resend.is_due(now.mono) {
-                    let failure = *failure;
-                    self.send(to, ToCoordinator::Ended { execution: id, failure });
-                }
+            State::Ended { failure, .. } if again => {
+                let failure = *failure;
+                self.send(to, ToCoordinator::Ended { execution: id, failure });
             }
-            State::Committed(committed) => {
-                if committed.resend.as_mut().is_some_and(|resend| resend.is_due(now.mono)) {
-                    let record = committed.record.clone();
-                    self.send(to, ToCoordinator::Commit(record));
-                }
+            State::Committed(committed) if again => {
+                let record = committed.record.clone();
+                self.send(to, ToCoordinator::Commit(record));
             }
             _ if lease_over => self.fail(id, Failure::LeaseExpired, now),
             State::Staging { .. } if state_over => self.fail(id, Failure::StagingTime, now),

@@ -8,7 +8,7 @@ use crate::core::{
 };
 
 fn one() -> Terms {
-    Terms { trust_ppm: 500_000, ..Terms::default() }
+    Terms { trust_ppm: 500_000, replicas: 1, ..Terms::default() }
 }
 
 #[test]
