@@ -175,11 +175,12 @@ impl Net {
         net
     }
 
-    /// Asks the service on a new connection, with the request in the introduction or behind it, and waits for the whole answer.
-    pub(crate) fn ask(&mut self, request: &[u8], is_early: bool) -> Answered {
+    /// Asks the service on a new connection, with the request in the introduction or behind it, and waits for the whole answer. A cold one
+    /// fetches the descriptor.
+    pub(crate) fn ask(&mut self, request: &[u8], is_early: bool, is_cold: bool) -> Answered {
         let said = request.len().min(MAX_EARLY);
         let stream = introduction::FirstStream { port: PORT, early: request[..said].to_vec() };
-        let connect = Connect::to(self.address, is_early.then_some(stream));
+        let connect = Connect { fresh: is_cold, ..Connect::to(self.address, is_early.then_some(stream)) };
         (self.first_byte, self.stream) = (None, None);
         self.got.clear();
         let began = self.now.mono;
