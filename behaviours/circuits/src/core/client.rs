@@ -62,7 +62,7 @@ pub(super) struct ClientCircuit {
     /// What that stream brought.
     pub(super) begun: Vec<EdgeEvent>,
     /// Cells for a hop that is about to be added, without the layers before it; `None` if none is.
-    pub(super) held: Option<Vec<Box<Body>>>,
+    pub(super) held: Option<Vec<Body>>,
     pub(super) edge: Edge,
     /// The payload that asks the last relay so far to go on.
     pub(super) extend: Option<Vec<u8>>,
@@ -193,7 +193,7 @@ impl ClientCircuit {
             }
         }
         if let Some(held) = self.held.as_mut().filter(|held| held.len() < MAX_HELD) {
-            held.push(Box::new(*body));
+            held.push(*body);
             return Recognised::Held;
         }
         let tag = self.service.as_mut().and_then(|service| service.open(body));

@@ -279,7 +279,7 @@ impl Core {
     }
 
     /// Cells that came before the hop that they are from was added.
-    fn handle_held(&mut self, id: CircuitId, held: Vec<Box<Body>>, now: Now) {
+    fn handle_held(&mut self, id: CircuitId, held: Vec<Body>, now: Now) {
         for mut body in held {
             let Some(Circuit::Client(circuit)) = self.circuits.get_mut(&id) else { return };
             match circuit.open_held(&mut body) {
