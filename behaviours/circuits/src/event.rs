@@ -35,6 +35,8 @@ pub enum Event {
     Closed {
         /// Which circuit.
         circuit: CircuitId,
+        /// Which end this node was.
+        side: Side,
         /// Why.
         reason: CloseReason,
     },
@@ -83,7 +85,7 @@ impl Inbound {
     /// Opens it. What the other end has sent already can be read at once.
     pub fn accept(mut self) -> Stream {
         self.is_answered = true;
-        self.hub.command(Command::Accept(self.flow.number));
+        self.hub.command(Command::Accept(Arc::clone(&self.flow)));
         Stream(Arc::clone(&self.flow))
     }
 
@@ -94,7 +96,7 @@ impl Inbound {
 
     fn answer(&mut self, reason: EndReason) {
         if !std::mem::replace(&mut self.is_answered, true) {
-            self.hub.command(Command::Refuse(self.flow.number, reason));
+            self.hub.command(Command::Refuse(Arc::clone(&self.flow), reason));
         }
     }
 }

@@ -9,13 +9,13 @@ use zeroize::Zeroizing;
 use crate::{
     core::{
         node::Counts,
-        types::{CircuitId, CircuitInfo, Isolation, Open, VirtualRole},
+        types::{CircuitId, CircuitInfo, FirstStream, Isolation, Open, VirtualRole},
     },
     runtime::{
         flow::{Flow, Stream},
         hub::{Command, Hub, Seed},
     },
-    wire::{EndReason, Target},
+    wire::Target,
 };
 
 /// The circuits of a node. No call waits; a call that cannot be done closes the circuit that it is about, or ends its stream.
@@ -40,10 +40,62 @@ impl Circuits {
         self.0.command(Command::Message(circuit, command, body));
     }
 
+    /// As [`Circuits::send_message`], if there is room; false, and the circuit stays, if there is none or the circuit is gone.
+    pub fn offer_message(
+        &self,
+        circuit: CircuitId,
+        command: u8,
+        body: Vec<u8>,
+    ) -> impl Future<Output = bool> + Send + use<> {
+        let (give, take) = oneshot::channel();
+        self.0.command(Command::Offer(circuit, command, body, give));
+        async move { take.await.unwrap_or(false) }
+    }
+
+    /// After a message of one of these commands this node joins the circuit on which it came, or adds a virtual hop to it: cells that come
+    /// before it has are held, at most 256 for at most 10 s. Holds for all circuits; replaces what was said before.
+    pub fn hold_after(&self, commands: &[u8]) {
+        self.0.command(Command::HoldAfter(commands.to_vec()));
+    }
+
     /// Adds a hop whose other end is at the other end of an open circuit, beyond its last relay.
     pub fn add_virtual_hop(&self, circuit: CircuitId, role: VirtualRole, seed: &[u8; 64], transcript: &[u8; 32]) {
+        self.virtual_hop(circuit, role, (seed, transcript), None, None);
+    }
+
+    /// As [`Circuits::add_virtual_hop`] at the client, where the service has heard of the first stream: it need not be begun, and what the
+    /// service has of its first bytes is not sent again.
+    pub fn add_virtual_hop_with_stream(
+        &self,
+        circuit: CircuitId,
+        (seed, transcript): (&[u8; 64], &[u8; 32]),
+        first: FirstStream,
+    ) -> Stream {
+        let flow = Flow::new(&self.0);
+        self.virtual_hop(circuit, VirtualRole::Client, (seed, transcript), Some(first), Some(Arc::clone(&flow)));
+        Stream(flow)
+    }
+
+    /// As [`Circuits::add_virtual_hop`] at the service, which has heard of the first stream: [`Event::Inbound`](crate::Event::Inbound) follows for it.
+    pub fn add_virtual_hop_with_request(
+        &self,
+        circuit: CircuitId,
+        (seed, transcript): (&[u8; 64], &[u8; 32]),
+        first: FirstStream,
+    ) {
+        self.virtual_hop(circuit, VirtualRole::Service, (seed, transcript), Some(first), None);
+    }
+
+    fn virtual_hop(
+        &self,
+        circuit: CircuitId,
+        role: VirtualRole,
+        (seed, transcript): (&[u8; 64], &[u8; 32]),
+        first: Option<FirstStream>,
+        flow: Option<Arc<Flow>>,
+    ) {
         let (seed, transcript) = (Seed(Zeroizing::new(*seed)), *transcript);
-        self.0.command(Command::VirtualHop { circuit, role, seed, transcript });
+        self.0.command(Command::VirtualHop { circuit, role, seed, transcript, first, flow });
     }
 
     /// Joins two circuits whose last relay is this node.
@@ -63,9 +115,7 @@ impl Circuits {
 
     fn stream(&self, command: impl FnOnce(Arc<Flow>) -> Command) -> Stream {
         let flow = Flow::new(&self.0);
-        if !self.0.command(command(Arc::clone(&flow))) {
-            flow.ended(Some(EndReason::Busy));
-        }
+        self.0.command(command(Arc::clone(&flow)));
         Stream(flow)
     }
 

@@ -32,7 +32,7 @@ pub use crate::{
         node::{Config as CoreConfig, Core, Counts},
         path::{Hop, NoPath, PathSource},
         policy::{BadPolicy, ExitPolicy},
-        types::{CircuitId, CircuitInfo, CloseReason, End, Isolation, Open, Purpose, Side, VirtualRole},
+        types::{CircuitId, CircuitInfo, CloseReason, End, FirstStream, Isolation, Open, Purpose, Side, VirtualRole},
     },
     wire::{EndReason, Target},
 };

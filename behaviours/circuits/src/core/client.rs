@@ -5,16 +5,20 @@ use std::time::Instant;
 use fog_base::NodeId;
 
 use super::{
-    cell::{Body, Cell, Command, PAYLOAD_LEN, TAG_LEN},
+    cell::{BODY_LEN, Body, Cell, Command, PAYLOAD_LEN, TAG_LEN},
     crypto::{
         handshake::{BINDING_LEN, Waiting},
         layer::{CellTag, ClientLayer, RelayLayer},
     },
-    edge::Edge,
+    edge::{Edge, EdgeEvent},
     links::Attachment,
     path::Hop,
-    types::{End, Isolation, Purpose},
+    types::{End, FirstStream, Isolation, Purpose},
 };
+
+/// Cells that are held for a hop that is about to be added, or for a circuit that is about to be joined: more than the first window of
+/// the other end, and what does not count.
+pub(super) const MAX_HELD: usize = 256;
 
 /// Where a circuit stands.
 #[derive(Debug)]
@@ -53,8 +57,12 @@ pub(super) struct ClientCircuit {
     /// At a service: its part of the virtual hop.
     pub(super) service: Option<RelayLayer>,
     pub(super) is_virtual: bool,
-    /// That part, until what was said to the last relay before has left.
-    pub(super) awaited: Option<RelayLayer>,
+    /// That part, until what was said to the last relay before has left; and the stream that begins with it.
+    pub(super) awaited: Option<(RelayLayer, Option<FirstStream>)>,
+    /// What that stream brought.
+    pub(super) begun: Vec<EdgeEvent>,
+    /// Cells for a hop that is about to be added, without the layers before it; `None` if none is.
+    pub(super) held: Option<Vec<Body>>,
     pub(super) edge: Edge,
     /// The payload that asks the last relay so far to go on.
     pub(super) extend: Option<Vec<u8>>,
@@ -78,6 +86,8 @@ pub(super) enum Recognised {
     Last(CellTag),
     /// From a hop before it.
     Before,
+    /// From the hop that is about to be added; it is kept.
+    Held,
     Nobody,
 }
 
@@ -96,6 +106,8 @@ impl ClientCircuit {
             service: None,
             is_virtual: false,
             awaited: None,
+            begun: Vec::new(),
+            held: None,
             edge: Edge::new(true),
             extend: None,
             binding: [0; BINDING_LEN],
@@ -149,10 +161,14 @@ impl ClientCircuit {
     /// From now on what is said goes to the other end: once the last relay has been told all that was meant for it.
     pub(super) fn begin_service(&mut self) {
         if self.edge.is_idle()
-            && let Some(layer) = self.awaited.take()
+            && let Some((layer, first)) = self.awaited.take()
         {
             self.service = Some(layer);
             self.edge = Edge::new(false);
+            if let Some(FirstStream { target, early, .. }) = first {
+                // A new edge takes a first stream, and no more bytes came than may be early.
+                self.begun = self.edge.adopt(target, &early).unwrap_or_default();
+            }
         }
     }
 
@@ -176,7 +192,21 @@ impl ClientCircuit {
                 return if is_last { Recognised::Last(tag) } else { Recognised::Before };
             }
         }
+        if let Some(held) = self.held.as_mut().filter(|held| held.len() < MAX_HELD) {
+            held.push(*body);
+            return Recognised::Held;
+        }
         let tag = self.service.as_mut().and_then(|service| service.open(body));
         tag.map_or(Recognised::Nobody, Recognised::Last)
+    }
+
+    /// Takes the layer of the added hop off a cell that was held for it.
+    pub(super) fn open_held(&mut self, body: &mut Body) -> Option<CellTag> {
+        self.layers.last_mut()?.open(body)
+    }
+
+    /// What waits in it, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.edge.held_bytes() + self.held.as_ref().map_or(0, Vec::len) * BODY_LEN
     }
 }

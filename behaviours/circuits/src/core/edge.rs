@@ -14,6 +14,7 @@ use super::{
     congestion::{Congestion, SENDME_EVERY},
     crypto::layer::CellTag,
     stream::{INITIAL_WINDOW, Stream},
+    types::FIRST_STREAM,
 };
 use crate::wire::{EndReason, Extend, FRAME_HEAD_LEN, Frame, Frames, StreamId, Target};
 
@@ -121,6 +122,32 @@ impl Edge {
         Some(id)
     }
 
+    /// The first stream, of which the other end has heard already, with the first `said` bytes of `early`: the rest is sent. `None` if there
+    /// was one before, or more is said than there is.
+    pub fn resume(&mut self, mut early: Vec<u8>, said: usize) -> Option<StreamId> {
+        if !self.begins || self.last_stream != 0 || early.len() > MAX_EARLY || said > early.len() {
+            return None;
+        }
+        let id = FIRST_STREAM;
+        self.last_stream = id.0;
+        let mut stream = Stream::resumed(said);
+        stream.write(early.split_off(said));
+        self.streams.insert(id, stream);
+        self.list(id);
+        Some(id)
+    }
+
+    /// The first stream, of which this end has heard already, with its first bytes; as if BEGIN and DATA had come.
+    pub fn adopt(&mut self, target: Target, early: &[u8]) -> Result<Vec<EdgeEvent>, Violation> {
+        let mut events = Vec::new();
+        let id = FIRST_STREAM;
+        self.handle_begin(id, target, &mut events)?;
+        if !early.is_empty() {
+            self.handle_stream(id, Frame::Data(id, early), &mut events)?;
+        }
+        Ok(events)
+    }
+
     /// Tells the other end that the stream it began is open.
     pub fn accept(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get_mut(&id) {
@@ -182,6 +209,11 @@ impl Edge {
             self.messages.push_back((command, body));
         }
         is_room
+    }
+
+    /// Whether another message may wait.
+    pub fn has_room_for_message(&self) -> bool {
+        self.messages.len() < MAX_MESSAGES
     }
 
     /// Tells the client what the next relay answered.

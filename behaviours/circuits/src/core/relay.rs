@@ -37,6 +37,8 @@ pub(super) struct RelayCircuit {
     pub(super) edge: Edge,
     back: VecDeque<(Cell, Instant)>,
     away: VecDeque<(Cell, Instant)>,
+    /// Cells for the circuit that this one is about to be joined with, without this relay's layer; `None` if it is not.
+    pub(super) held: Option<Vec<(Cell, Instant)>>,
     pub(super) is_listed: (bool, bool),
     /// When the next relay must have answered.
     pub(super) deadline: Option<Instant>,
@@ -55,6 +57,7 @@ impl RelayCircuit {
             edge: Edge::new(false),
             back: VecDeque::new(),
             away: VecDeque::new(),
+            held: None,
             is_listed: (false, false),
             deadline: None,
             last_used: now,
@@ -88,12 +91,13 @@ impl RelayCircuit {
 
     /// Cells that wait.
     pub(super) fn queued(&self) -> usize {
-        self.back.len() + self.away.len()
+        self.back.len() + self.away.len() + self.held.as_ref().map_or(0, Vec::len)
     }
 
     /// When the oldest cell that waits came.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        [&self.back, &self.away].into_iter().filter_map(|queue| queue.front()).map(|(_, at)| *at).min()
+        let held = self.held.as_ref().and_then(|held| held.first());
+        [self.back.front(), self.away.front(), held].into_iter().flatten().map(|(_, at)| *at).min()
     }
 
     pub(super) fn is_ready(&self, way: Way) -> bool {
@@ -115,6 +119,12 @@ impl RelayCircuit {
             }
             Way::Back => {
                 let (_, hop) = self.prev;
+                // What this relay said before it joined the circuit goes before what comes from the other one.
+                if matches!(self.next, Next::Joined(_))
+                    && let Some(cell) = self.own_cell(hop, payload, now)
+                {
+                    return Some((cell, false));
+                }
                 let layer = self.layer.as_mut()?;
                 if let Some((mut cell, _)) = self.back.pop_front() {
                     layer.pass(cell.body_mut());

@@ -100,6 +100,11 @@ impl Stream {
         }
     }
 
+    /// One whose first `said` bytes went another way.
+    pub(super) fn resumed(said: usize) -> Self {
+        Self { sent: said as u64, ..Self::new() }
+    }
+
     /// Adds bytes to what is sent.
     pub(super) fn write(&mut self, bytes: Vec<u8>) {
         if !self.wants_fin {

@@ -108,6 +108,27 @@ pub enum VirtualRole {
     Service,
 }
 
+/// The number of the first stream of a circuit.
+pub const FIRST_STREAM: StreamId = StreamId(1);
+
+/// The first stream of a virtual hop, if its ends told each other of it before: it has the number 1, and no BEGIN is sent for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FirstStream {
+    /// Where to.
+    pub target: Target,
+    /// Its first bytes, at most 32 KiB.
+    pub early: Vec<u8>,
+    /// How many of them the service has already: all of them at the service itself.
+    pub said: usize,
+}
+
+impl fmt::Debug for FirstStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { target, early, said } = self;
+        f.debug_struct("FirstStream").field("target", target).field("early", &early.len()).field("said", said).finish()
+    }
+}
+
 /// Which end of a circuit this node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -213,6 +234,8 @@ pub enum Output {
     Closed {
         /// Which circuit.
         circuit: CircuitId,
+        /// Which end this node was.
+        side: Side,
         /// Why.
         reason: CloseReason,
     },

@@ -22,7 +22,7 @@ use crate::{
         cell::CELL_LEN,
         edge::LOW_WATER,
         node::Core,
-        types::{CircuitId, Job, LinkId, Output, StreamRef},
+        types::{CircuitId, FIRST_STREAM, Job, LinkId, Output, StreamRef},
     },
     event::{Event, Inbound},
     ids::peer_id,
@@ -75,6 +75,9 @@ impl Engine {
             for command in found.commands {
                 self.handle_command(command, now);
             }
+            for circuit in found.closing {
+                self.core.close(circuit, now);
+            }
             for answer in found.answers {
                 self.core.handle_answer(answer, now);
             }
@@ -104,12 +107,25 @@ impl Engine {
                 (circuit, true)
             }
             Command::Close(circuit) => (circuit, false),
+            Command::HoldAfter(commands) => return self.core.hold_after(commands),
+            Command::Offer(circuit, command, body, give) => {
+                // Whoever asked may have gone.
+                let _gone = give.send(self.core.offer_message(circuit, command, body, now));
+                return;
+            }
             Command::Message(circuit, command, body) => (circuit, self.core.send_message(circuit, command, body, now)),
-            Command::VirtualHop { circuit, role, seed, transcript } => {
-                (circuit, self.core.add_virtual_hop(circuit, role, &seed.0, &transcript))
+            Command::VirtualHop { circuit, role, seed, transcript, first, flow } => {
+                let is_added = self.core.add_virtual_hop(circuit, role, (&seed.0, &transcript), first, now);
+                if let Some(flow) = flow {
+                    self.insert(StreamRef { circuit, stream: FIRST_STREAM }, flow);
+                }
+                if !is_added {
+                    self.end_streams(circuit);
+                }
+                (circuit, is_added)
             }
             Command::Join(a, b) => {
-                let is_joined = self.core.join(a, b);
+                let is_joined = self.core.join(a, b, now);
                 if !is_joined {
                     self.core.close(b, now);
                 }
@@ -125,8 +141,8 @@ impl Engine {
                 self.begin(circuit, target, early, flow, now);
                 (circuit, true)
             }
-            Command::Accept(flow) => return self.accept(flow),
-            Command::Refuse(flow, reason) => return self.refuse(flow, reason),
+            Command::Accept(flow) => return self.accept(&flow),
+            Command::Refuse(flow, reason) => return self.refuse(&flow, reason),
             Command::List(give) => {
                 // Whoever asked may have gone.
                 let _gone = give.send(self.core.list_circuits(now));
@@ -153,14 +169,14 @@ impl Engine {
         self.look(stream, &flow);
     }
 
-    fn accept(&mut self, flow: u64) {
-        if let Some(stream) = self.flows.get(&flow) {
+    fn accept(&mut self, flow: &Flow) {
+        if let Some(stream) = self.flows.get(&flow.number) {
             self.core.accept(*stream);
         }
     }
 
-    fn refuse(&mut self, flow: u64, reason: EndReason) {
-        if let Some(stream) = self.flows.get(&flow).copied() {
+    fn refuse(&mut self, flow: &Flow, reason: EndReason) {
+        if let Some(stream) = self.flows.get(&flow.number).copied() {
             self.core.reset(stream, reason);
             self.remove(stream);
         }
@@ -310,12 +326,16 @@ impl Engine {
                 return;
             }
             Output::Opened { circuit, purpose, hops, binding } => Event::Opened { circuit, purpose, hops, binding },
-            Output::Closed { circuit, reason } => {
+            Output::Closed { circuit, side, reason } => {
                 self.end_streams(circuit);
-                Event::Closed { circuit, reason }
+                Event::Closed { circuit, side, reason }
             }
             Output::Message { circuit, side, command, body, binding } => {
-                Event::Message { circuit, side, command, body, binding }
+                if !self.hub.tell(Told::Event(Event::Message { circuit, side, command, body, binding })) {
+                    // It is lost, and all messages of a circuit come or none.
+                    self.core.close(circuit, now);
+                }
+                return;
             }
             Output::Inbound { stream, target } => {
                 let flow = Flow::new(&self.hub);

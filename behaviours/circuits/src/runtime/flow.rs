@@ -112,6 +112,19 @@ impl Flow {
         state.writer.take().into_iter().for_each(Waker::wake);
     }
 
+    /// Nobody answers for it any more.
+    pub(crate) fn give_up(self: &Arc<Self>) {
+        self.change(|state| {
+            state.is_dropped = true;
+            ((), true)
+        });
+    }
+
+    #[cfg(test)]
+    pub(crate) fn error(&self) -> Option<EndReason> {
+        lock(&self.state).error
+    }
+
     fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> (R, bool)) -> R {
         let mut state = lock(&self.state);
         let (result, is_news) = change(&mut state);

@@ -1,7 +1,7 @@
 //! Where the swarm, the applications and the threads leave things for each other.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,16 +21,18 @@ use super::{
 use crate::{
     core::{
         node::Counts,
-        types::{Answer, CircuitId, CircuitInfo, Isolation, LinkId, Open, VirtualRole},
+        types::{Answer, CircuitId, CircuitInfo, CloseReason, FirstStream, Isolation, LinkId, Open, Side, VirtualRole},
     },
     event::Event,
     wire::{EndReason, Target},
 };
 
-/// What was asked for and the engine did not take yet; it takes all of it at once.
+/// What was asked for and the engine did not take yet; it takes all of it at once. What finds no room ends its circuit or its stream.
 const MAX_COMMANDS: usize = 16_384;
-/// What the swarm did not take yet.
+/// Messages that the swarm did not take yet, with all else that it is told. What finds no room ends its circuit.
 const MAX_TOLD: usize = 16_384;
+/// All that it is told, but for the beginnings and ends of circuits, of which each has one.
+const MAX_TOLD_WITHOUT_MESSAGES: usize = 2 * MAX_TOLD;
 
 /// Secret.
 pub(crate) struct Seed(pub(crate) zeroize::Zeroizing<[u8; 64]>);
@@ -47,12 +49,33 @@ pub(crate) enum Command {
     Open(CircuitId, Open),
     Close(CircuitId),
     Message(CircuitId, u8, Vec<u8>),
-    VirtualHop { circuit: CircuitId, role: VirtualRole, seed: Seed, transcript: [u8; 32] },
+    /// As [`Command::Message`], if there is room for it; and whether there was.
+    Offer(CircuitId, u8, Vec<u8>, oneshot::Sender<bool>),
+    /// The first stream, and at a client its application's side.
+    VirtualHop {
+        circuit: CircuitId,
+        role: VirtualRole,
+        seed: Seed,
+        transcript: [u8; 32],
+        first: Option<FirstStream>,
+        flow: Option<Arc<Flow>>,
+    },
+    HoldAfter(Vec<u8>),
     Join(CircuitId, CircuitId),
-    Stream { circuit: CircuitId, target: Target, early: Vec<u8>, flow: Arc<Flow> },
-    StreamFor { target: Target, isolation: Isolation, early: Vec<u8>, flow: Arc<Flow> },
-    Accept(u64),
-    Refuse(u64, EndReason),
+    Stream {
+        circuit: CircuitId,
+        target: Target,
+        early: Vec<u8>,
+        flow: Arc<Flow>,
+    },
+    StreamFor {
+        target: Target,
+        isolation: Isolation,
+        early: Vec<u8>,
+        flow: Arc<Flow>,
+    },
+    Accept(Arc<Flow>),
+    Refuse(Arc<Flow>, EndReason),
     List(oneshot::Sender<Vec<CircuitInfo>>),
 }
 
@@ -72,6 +95,8 @@ pub(crate) enum Told {
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) commands: VecDeque<Command>,
+    /// Circuits that are to be closed, after all commands: there is always room for it, as there is for the circuits themselves.
+    pub(crate) closing: BTreeSet<CircuitId>,
     pub(crate) answers: Vec<Answer>,
     /// Links and streams that have something, each once.
     pub(crate) pipes: Vec<Arc<Pipe>>,
@@ -80,7 +105,8 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     fn is_empty(&self) -> bool {
-        self.commands.is_empty() && self.answers.is_empty() && self.pipes.is_empty() && self.flows.is_empty()
+        let has_none = self.commands.is_empty() && self.closing.is_empty() && self.answers.is_empty();
+        has_none && self.pipes.is_empty() && self.flows.is_empty()
     }
 }
 
@@ -104,17 +130,50 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// False if too many wait.
-    pub(crate) fn command(&self, command: Command) -> bool {
+    /// If too many wait, it is not done, and the circuit or the stream that it is about ends: nobody waits for what never comes.
+    pub(crate) fn command(&self, command: Command) {
         let mut inbox = lock(&self.inbox);
-        let is_room = inbox.commands.len() < MAX_COMMANDS;
-        if is_room {
-            inbox.commands.push_back(command);
-            self.wake.notify_one();
-        } else {
-            self.drops.count(DropReason::QueueFull);
+        self.wake.notify_one();
+        if let Command::Close(circuit) = command {
+            // What was asked for before is done before; what is asked for later is of no use.
+            inbox.closing.insert(circuit);
+            return;
         }
-        is_room
+        if inbox.commands.len() < MAX_COMMANDS {
+            return inbox.commands.push_back(command);
+        }
+        self.drops.count(DropReason::QueueFull);
+        match command {
+            Command::Message(circuit, ..) => _ = inbox.closing.insert(circuit),
+            Command::Join(a, b) => inbox.closing.extend([a, b]),
+            Command::VirtualHop { circuit, flow, .. } => {
+                inbox.closing.insert(circuit);
+                drop(inbox);
+                flow.into_iter().for_each(|flow| flow.ended(Some(EndReason::Busy)));
+            }
+            command => {
+                drop(inbox);
+                self.refuse(command);
+            }
+        }
+    }
+
+    /// As [`Hub::command`] without room, for what is about no circuit that is there.
+    fn refuse(&self, command: Command) {
+        match command {
+            Command::Open(circuit, _) => {
+                let (side, reason) = (Side::Client, CloseReason::Memory);
+                self.tell(Told::Event(Event::Closed { circuit, side, reason }));
+            }
+            Command::Stream { flow, .. } | Command::StreamFor { flow, .. } => flow.ended(Some(EndReason::Busy)),
+            // Its application is told, and the engine finds it dropped, which ends it at the other end too.
+            Command::Accept(flow) | Command::Refuse(flow, _) => {
+                flow.ended(Some(EndReason::Busy));
+                flow.give_up();
+            }
+            // Whoever waits for the answer hears that there is none.
+            _ => {}
+        }
     }
 
     pub(crate) fn answer(&self, answer: Answer) {
@@ -154,10 +213,14 @@ impl Hub {
         self.is_stopped.load(Ordering::Acquire)
     }
 
-    /// Tells the behaviour; false if it takes nothing.
+    /// Tells the behaviour; false if it takes nothing. It takes always that a circuit is there, or gone.
     pub(crate) fn tell(&self, told: Told) -> bool {
         let mut outbox = lock(&self.outbox);
-        let is_room = outbox.told.len() < MAX_TOLD;
+        let is_room = match &told {
+            Told::Event(Event::Opened { .. } | Event::Closed { .. }) => true,
+            Told::Event(Event::Message { .. }) => outbox.told.len() < MAX_TOLD,
+            _ => outbox.told.len() < MAX_TOLD_WITHOUT_MESSAGES,
+        };
         if is_room {
             outbox.told.push_back(told);
             outbox.waker.take().into_iter().for_each(Waker::wake);
@@ -212,3 +275,7 @@ impl Hub {
         *lock(&self.counts)
     }
 }
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -25,7 +25,7 @@ fn to_relay(node: &Node, purpose: Purpose, hops: usize) -> Open {
 async fn opened(node: &mut Node, id: CircuitId) -> [u8; 32] {
     let opened = |event| match event {
         Event::Opened { circuit, binding, .. } if circuit == id => Some(binding),
-        Event::Closed { circuit, reason } if circuit == id => panic!("{reason}"),
+        Event::Closed { circuit, reason, .. } if circuit == id => panic!("{reason}"),
         _ => None,
     };
     node.until(opened).await

@@ -53,6 +53,13 @@ impl Reject {
     ];
 }
 
+impl Reject {
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        Self::ALL.get(self as usize).map_or("", |(_, name)| name)
+    }
+}
+
 /// How often each reason occurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rejects([u64; Reject::ALL.len()]);

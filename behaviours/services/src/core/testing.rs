@@ -106,6 +106,7 @@ pub(crate) struct World {
     pub(crate) loss: u64,
     /// The service's rendezvous circuits take this much longer, and nothing is recorded.
     flooded: bool,
+    is_out: bool,
     pub(crate) accepted: Vec<Met>,
     pub(crate) ended: BTreeMap<ConnectionId, Result<SessionKeys, Failure>>,
     pub(crate) found: Vec<ConnectionId>,
@@ -138,6 +139,7 @@ impl World {
             next_event: 0,
             loss: 0,
             flooded: false,
+            is_out: false,
             accepted: Vec::new(),
             ended: BTreeMap::new(),
             found: Vec::new(),
@@ -361,16 +363,13 @@ impl World {
         while let Some(output) = self.relays.get_mut(&relay).unwrap().poll_output() {
             match output {
                 relay::Output::Send(circuit, message) => {
-                    let (command, mut body) = message.encode();
-                    let passed_on = matches!(command, command::INTRODUCE2 | command::RENDEZVOUS2);
-                    if fault == Some(Fault::Flips) && passed_on {
-                        let bit = self.random.below(body.len() as u64 * 8) as usize;
-                        body[bit / 8] ^= 1 << (bit % 8);
-                    }
-                    let copies = if fault == Some(Fault::Replays) && command == command::INTRODUCE2 { 5 } else { 1 };
-                    for _ in 0..copies {
-                        self.later(Event::ToEnd(circuit.0, command, body.clone()));
-                    }
+                    let (command, body) = message.encode();
+                    self.pass_on(relay, circuit.0, command, body);
+                }
+                relay::Output::Offer { service, client, introduction } => {
+                    let (command, body) = Message::Introduce2(introduction).encode();
+                    self.pass_on(relay, service.0, command, body);
+                    self.relays.get_mut(&relay).unwrap().handle_offered(client, true);
                 }
                 relay::Output::Join(..) => {}
                 relay::Output::Close(circuit) => self.later(Event::EndClosed(circuit.0)),
@@ -378,8 +377,32 @@ impl World {
         }
     }
 
+    /// What a relay sends, as far as it is honest.
+    fn pass_on(&mut self, relay: NodeId, circuit: u64, command: u8, mut body: Vec<u8>) {
+        let fault = self.faults.get(&relay).copied();
+        let passed_on = matches!(command, command::INTRODUCE2 | command::RENDEZVOUS2);
+        if fault == Some(Fault::Flips) && passed_on {
+            let bit = self.random.below(body.len() as u64 * 8) as usize;
+            body[bit / 8] ^= 1 << (bit % 8);
+        }
+        let copies = if fault == Some(Fault::Replays) && command == command::INTRODUCE2 { 5 } else { 1 };
+        for _ in 0..copies {
+            self.later(Event::ToEnd(circuit, command, body.clone()));
+        }
+    }
+
+    /// The service's own link is gone, or back.
+    pub(crate) fn set_outage(&mut self, is_out: bool) {
+        self.is_out = is_out;
+        let links: Vec<_> = self.links.iter().filter(|(_, link)| link.end == End::Service).map(|(id, _)| *id).collect();
+        if is_out {
+            links.into_iter().for_each(|link| self.later(Event::EndClosed(link)));
+        }
+    }
+
     fn open(&mut self, end: End, local: Circuit, relay: NodeId) {
-        if self.faults.get(&relay) == Some(&Fault::Refuses) || !self.relays.contains_key(&relay) {
+        let is_out = self.is_out && end == End::Service;
+        if is_out || self.faults.get(&relay) == Some(&Fault::Refuses) || !self.relays.contains_key(&relay) {
             return self.later(Event::Failed(end, local));
         }
         self.next_link += 1;

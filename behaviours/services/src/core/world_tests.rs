@@ -115,6 +115,43 @@ fn relays_that_end_are_replaced_and_the_service_is_reachable_within_15_seconds()
     }
 }
 
+/// The relays of the points, and the keys on disk.
+fn points(world: &World) -> (Vec<fog_base::NodeId>, Vec<Vec<u8>>) {
+    let keys = world.disk.keys().filter(|key| key[0] == b'p').cloned().collect();
+    (world.status().points.iter().map(|(relay, _)| *relay).collect(), keys)
+}
+
+#[test]
+fn an_outage_of_its_own_link_costs_a_service_no_point() {
+    for minutes in [1, 60] {
+        let mut world = served(20, 30);
+        let before = points(&world);
+        world.set_outage(true);
+        world.run(minutes * MINUTE);
+        assert!(world.status().points.iter().all(|(_, is_there)| !is_there));
+        assert_eq!(points(&world), before, "after {minutes} minutes");
+        world.set_outage(false);
+        let all = |world: &World| world.status().points.iter().all(|(_, is_there)| *is_there);
+        assert!(world.run_until(Duration::from_secs(15), all), "{:?}", world.status());
+        assert_eq!(points(&world), before);
+        // The descriptor of before the outage is true still.
+        let keys = world.connect(Connect::to(address(), None)).unwrap();
+        assert_met(&world, &keys);
+    }
+}
+
+#[test]
+fn points_whose_relays_all_end_at_once_are_replaced() {
+    // Nothing else of the service shows that its link works: it looks.
+    let mut world = served(20, 31);
+    let (before, _) = points(&world);
+    before.iter().for_each(|relay| world.kill_relay(*relay));
+    world.run(MINUTE);
+    let (after, _) = points(&world);
+    assert!(after.iter().all(|relay| !before.contains(relay)), "{before:?} {after:?}");
+    assert!(world.status().points.iter().all(|(_, is_there)| *is_there));
+}
+
 #[test]
 fn periods_turn_and_the_service_stays_reachable() {
     let mut world = served(20, 8);

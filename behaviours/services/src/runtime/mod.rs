@@ -1,25 +1,28 @@
-//! The adapter between the cores and circuits: one task that holds the client, the services of this node and its part as a relay. It decides
-//! nothing of the protocol.
+//! The adapter between the cores and circuits: one task that holds the client and the services of this node, and one that holds its part as a
+//! relay. They decide nothing of the protocol.
 //!
 //! The node gives it what its circuits tell ([`Services::handle`]), what it knows of the network ([`Services::set_network`]), and the
 //! store ([`Keep`]); programs ask it for streams ([`Services::connect`]).
 
 mod circuits;
 mod host;
+mod relay;
 mod sessions;
 mod task;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use fog_base::{Epoch, NodeId};
-use fog_circuits::{Circuits, Event, Hop, Isolation, Stream};
+use fog_base::{Epoch, NodeId, Now, UnixMillis};
+use fog_circuits::{Circuits, Event, Hop, Isolation, Side, Stream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use crate::core::client::Stage;
@@ -33,12 +36,21 @@ use crate::core::{
     service::{Row, Status},
     view::View,
 };
+use crate::{core::reject::Reject, wire::command};
 use task::Task;
 
-/// Messages of circuits that wait for the task.
+/// Messages of circuits that wait for a task.
 const MAX_MESSAGES: usize = 4096;
 /// All that waits for it. Beyond messages that is what is told of circuits, of which a node has fewer at a time, and what somebody awaits.
 const QUEUE: usize = 65_536;
+/// How often the tasks look who left, at least.
+const TICK: Duration = Duration::from_millis(500);
+
+#[expect(clippy::disallowed_methods, reason = "this is where the cores' clock is read")]
+fn clock() -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { mono: Instant::now(), unix: UnixMillis(0).plus(unix) }
+}
 
 /// What the node knows of the network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -149,28 +161,45 @@ enum Command {
     Status(oneshot::Sender<Vec<(u64, Status)>>),
 }
 
-/// Services and connections to services. Cheap to copy; the task ends when the last of these is dropped.
+/// Services and connections to services. Cheap to copy; the tasks end when the last of these is dropped.
 #[derive(Debug, Clone)]
 pub struct Services {
     commands: mpsc::Sender<Command>,
+    relay: relay::Desk,
     /// Messages that wait.
     waiting: Arc<AtomicUsize>,
+    /// Messages that found no room, in either queue.
+    crowded: Arc<AtomicU64>,
     counts: Arc<Mutex<Counts>>,
 }
 
 impl Services {
-    /// Starts the task, within a tokio runtime.
+    /// Starts the tasks, within a tokio runtime.
     pub fn start<K: Keep>(config: Config, circuits: Circuits, keep: Arc<K>) -> Self {
         let (commands, queue) = mpsc::channel(QUEUE);
         let (waiting, counts) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Counts>>::default());
+        // What follows these closely is for the hop, or the circuit, that is joined because of them.
+        circuits.hold_after(&[command::RENDEZVOUS1, command::RENDEZVOUS2]);
+        let relay = relay::Desk::start(&config, circuits.clone());
         let task = Task::new(config, circuits, keep, Arc::clone(&counts));
         tokio::spawn(task.run(queue, Arc::clone(&waiting)));
-        Self { commands, waiting, counts }
+        Self { commands, relay, waiting, crowded: Arc::default(), counts }
     }
 
     /// An event of circuits, in order. False if it is a message and too many wait: its circuit is to be closed. That a circuit is there, or gone, is
     /// always taken.
     pub fn handle(&self, event: Event) -> bool {
+        let is_taken = match &event {
+            Event::Message { side: Side::Relay, .. } | Event::Closed { side: Side::Relay, .. } => {
+                self.relay.handle(event)
+            }
+            _ => self.handle_own(event),
+        };
+        self.crowded.fetch_add(u64::from(!is_taken), Ordering::Relaxed);
+        is_taken
+    }
+
+    fn handle_own(&self, event: Event) -> bool {
         let is_message = matches!(event, Event::Message { .. });
         if is_message && self.waiting.load(Ordering::Relaxed) >= MAX_MESSAGES {
             return false;
@@ -185,6 +214,7 @@ impl Services {
 
     /// The network changed, or an epoch began.
     pub fn set_network(&self, network: Network) {
+        self.relay.set_network(network.is_relay, network.rings.clone());
         self.send(Command::Network(network));
     }
 
@@ -227,7 +257,17 @@ impl Services {
 
     /// What was refused, and what is held for others; half a second old at most.
     pub fn counts(&self) -> Counts {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let own = self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let relay = self.relay.told();
+        let crowded = (Reject::Full.name(), self.crowded.load(Ordering::Relaxed));
+        let mut rejects: BTreeMap<_, u64> = own.rejects.into_iter().collect();
+        relay.rejects.iter().chain([crowded]).for_each(|(reason, n)| *rejects.entry(reason).or_default() += n);
+        let held = relay.held;
+        Counts {
+            rejects: rejects.into_iter().collect(),
+            held: (held.descriptors, held.points, held.waiting),
+            sessions: own.sessions,
+        }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {

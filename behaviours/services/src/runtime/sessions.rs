@@ -10,6 +10,7 @@ use crate::core::{
     address::Address,
     client::{ConnectionId, Failure},
     descriptor::ClientKey,
+    introduction::MAX_EARLY,
 };
 
 /// Those that wait for one connection.
@@ -41,6 +42,11 @@ pub(super) struct Waiter {
 impl Waiter {
     pub(super) fn new(wanted: Wanted, reply: oneshot::Sender<Result<Stream, Failure>>) -> Self {
         Self { port: wanted.port, early: wanted.early, stage: wanted.stage, reply }
+    }
+
+    /// How many of its first bytes an introduction takes.
+    pub(super) fn said(&self) -> usize {
+        self.early.len().min(MAX_EARLY)
     }
 }
 

@@ -6,17 +6,18 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
-use fog_base::{NodeId, Now, UnixMillis};
-use fog_circuits::{CircuitId, Circuits, End, Event, Hop, Isolation, Open, Side, Target, VirtualRole};
+use fog_base::{NodeId, Now};
+use fog_circuits::{CircuitId, Circuits, End, Event, FirstStream, Hop, Isolation, Open, Target, VirtualRole};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    Command, Config, Counts, Found, Hosted, Keep, Network, Wanted,
+    Command, Config, Counts, Found, Hosted, Keep, Network, TICK, Wanted,
     circuits::{Owner, Table, purpose},
+    clock,
     host::{self, Host},
     sessions::{Key, Making, Sessions, Waiter},
 };
@@ -24,14 +25,13 @@ use crate::core::{
     circuit::{Circuit, Purpose},
     client::{self, Client, Connect, ConnectionId, Failure},
     descriptor::{ClientKey, ClientSecret},
+    handshake::SessionKeys,
+    introduction,
     pow::{Equihash, Work},
-    relay::{self, Relay},
     service::{self, Service},
     view::View,
 };
 
-/// How often it looks who left, at least.
-const TICK: Duration = Duration::from_millis(500);
 /// Proofs of work that are made at a time; each has a core.
 const SOLVERS: usize = 2;
 /// Circuits that wait for the first relay to be known.
@@ -51,7 +51,6 @@ pub(super) struct Task<K> {
     keep: Arc<K>,
     client: Client,
     hosts: BTreeMap<u64, Host>,
-    relay: Option<Relay>,
     hops: BTreeMap<NodeId, Hop>,
     view: View,
     table: Table,
@@ -77,12 +76,6 @@ pub(super) struct Task<K> {
 /// A circuit that somebody wants.
 type Wish = (Owner, Circuit, NodeId, (Purpose, Isolation));
 
-#[expect(clippy::disallowed_methods, reason = "this is where the cores' clock is read")]
-fn clock() -> Now {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { mono: Instant::now(), unix: UnixMillis(0).plus(unix) }
-}
-
 /// Whom a service admits; with anybody, itself too, as it must be able to test itself.
 fn admitted(mut clients: Vec<ClientKey>, probe: &ClientSecret) -> Option<Vec<ClientKey>> {
     if clients.is_empty() {
@@ -101,7 +94,6 @@ impl<K: Keep> Task<K> {
             circuits,
             keep,
             hosts: BTreeMap::new(),
-            relay: None,
             hops: BTreeMap::new(),
             view: View::default(),
             table: Table::default(),
@@ -140,8 +132,7 @@ impl<K: Keep> Task<K> {
 
     fn due(&self, now: Now) -> Instant {
         let hosts = self.hosts.values().filter_map(|host| host.service.poll_timeout(now));
-        let others = [self.client.poll_timeout(), self.relay.as_ref().and_then(Relay::poll_timeout)];
-        hosts.chain(others.into_iter().flatten()).chain([self.tick]).min().unwrap_or(self.tick)
+        hosts.chain(self.client.poll_timeout()).chain([self.tick]).min().unwrap_or(self.tick)
     }
 
     fn handle_timeout(&mut self) {
@@ -153,9 +144,6 @@ impl<K: Keep> Task<K> {
         }
         self.client.handle_timeout(now);
         self.hosts.values_mut().for_each(|host| host.service.handle_timeout(now));
-        if let Some(relay) = &mut self.relay {
-            relay.handle_timeout(self.config.calendar.epoch(now.unix), now);
-        }
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = self.counts();
     }
 
@@ -203,17 +191,12 @@ impl<K: Keep> Task<K> {
     }
 
     fn counts(&self) -> Counts {
-        let held = self.relay.as_ref().map(Relay::held).unwrap_or_default();
         let all = self.hosts.values().map(|host| host.service.rejects()).chain([self.client.rejects()]);
         let mut rejects = BTreeMap::new();
-        for counted in all.chain(self.relay.as_ref().map(Relay::rejects)) {
+        for counted in all {
             counted.iter().for_each(|(reason, n)| *rejects.entry(reason).or_default() += n);
         }
-        Counts {
-            rejects: rejects.into_iter().collect(),
-            held: (held.descriptors, held.points, held.waiting),
-            sessions: self.sessions.len(),
-        }
+        Counts { rejects: rejects.into_iter().collect(), sessions: self.sessions.len(), ..Counts::default() }
     }
 
     fn seed(&mut self) -> [u8; 32] {
@@ -225,10 +208,6 @@ impl<K: Keep> Task<K> {
         self.view = network.view(self.config.us);
         self.client.set_view(self.view.clone());
         self.hosts.values_mut().for_each(|host| host.service.set_view(self.view.clone(), now));
-        if network.is_relay {
-            let relay = self.relay.get_or_insert_with(|| Relay::new(self.config.calendar.network, self.config.us, now));
-            relay.set_rings(network.rings);
-        }
         self.hops = network.relays.into_iter().map(|hop| (hop.relay.id, hop)).collect();
         if !self.hops.is_empty() {
             for (owner, circuit, relay, wanted) in std::mem::take(&mut self.early) {
@@ -263,8 +242,24 @@ impl<K: Keep> Task<K> {
             return self.give(circuit, waiter);
         }
         let Some(waiter) = self.sessions.join(&key, waiter) else { return };
-        let id = self.client.connect(Connect { client, ..Connect::to(address, None) }, now);
+        // The first stream travels with the introduction, and as much of what it says as fits.
+        let early = waiter.early.get(..waiter.said()).unwrap_or_default().to_vec();
+        let stream = Some(introduction::FirstStream { port: waiter.port, early });
+        let id = self.client.connect(Connect { client, ..Connect::to(address, stream) }, now);
         self.sessions.begin(id, Making::Session(key, vec![waiter]));
+    }
+
+    /// The service is at the other end, and knows of the stream of the first who waits.
+    fn meet(&self, circuit: CircuitId, keys: &SessionKeys, waiters: Vec<Waiter>) {
+        let mut waiters = waiters.into_iter();
+        if let Some(waiter) = waiters.next() {
+            let (target, said) = (Target::Service(waiter.port), waiter.said());
+            let first = FirstStream { target, early: waiter.early, said };
+            let keys = (&*keys.seed, &keys.transcript);
+            let stream = self.circuits.add_virtual_hop_with_stream(circuit, keys, first);
+            let _left = waiter.reply.send(Ok(stream));
+        }
+        waiters.for_each(|waiter| self.give(circuit, waiter));
     }
 
     fn give(&self, circuit: CircuitId, waiter: Waiter) {
@@ -285,9 +280,7 @@ impl<K: Keep> Task<K> {
                 None => {}
             },
             Event::Closed { circuit, .. } => self.handle_closed(circuit, now),
-            Event::Message { circuit, side, command, body, binding } => {
-                self.handle_message(circuit, side, (command, &body), &binding, now);
-            }
+            Event::Message { circuit, command, body, .. } => self.handle_message(circuit, command, &body, now),
             Event::Inbound { circuit, target, request } => {
                 // Dropped, it refuses.
                 if let Some(host) = self.served.get(&circuit).and_then(|number| self.hosts.get(number)) {
@@ -301,9 +294,6 @@ impl<K: Keep> Task<K> {
     fn handle_closed(&mut self, circuit: CircuitId, now: Now) {
         self.sessions.closed(circuit);
         self.served.remove(&circuit);
-        if let Some(relay) = &mut self.relay {
-            relay.handle_closed(Circuit(circuit.0));
-        }
         if let Some((owner, own)) = self.table.remove(circuit) {
             self.tell_closed(owner, own, now);
         }
@@ -320,31 +310,14 @@ impl<K: Keep> Task<K> {
         }
     }
 
-    fn handle_message(
-        &mut self,
-        circuit: CircuitId,
-        side: Side,
-        (command, body): (u8, &[u8]),
-        binding: &[u8; 32],
-        now: Now,
-    ) {
-        let outcome = match (side, self.table.owner(circuit)) {
-            (Side::Client, Some((Owner::Client, own))) => self.client.handle_message(own, command, body, now),
-            (Side::Client, Some((Owner::Service(number), own))) => match self.hosts.get_mut(&number) {
+    fn handle_message(&mut self, circuit: CircuitId, command: u8, body: &[u8], now: Now) {
+        let outcome = match self.table.owner(circuit) {
+            Some((Owner::Client, own)) => self.client.handle_message(own, command, body, now),
+            Some((Owner::Service(number), own)) => match self.hosts.get_mut(&number) {
                 Some(host) => host.service.handle_message(own, command, body, now),
                 None => Ok(()),
             },
-            (Side::Client, None) => Ok(()),
-            (Side::Relay, _) => match &mut self.relay {
-                Some(relay) => {
-                    let epoch = self.config.calendar.epoch(now.unix);
-                    relay.handle_message(Circuit(circuit.0), binding, command, body, epoch, now)
-                }
-                None => {
-                    self.circuits.close(circuit);
-                    Ok(())
-                }
-            },
+            None => Ok(()),
         };
         if let Err(reject) = outcome {
             tracing::debug!(?reject, "a message of a circuit is refused");
@@ -379,10 +352,6 @@ impl<K: Keep> Task<K> {
                     is_idle = false;
                     self.do_service(number, output);
                 }
-            }
-            while let Some(output) = self.relay.as_mut().and_then(Relay::poll_output) {
-                is_idle = false;
-                self.do_relay(output);
             }
             while let Some((owner, circuit)) = self.unbuilt.pop_front() {
                 is_idle = false;
@@ -444,8 +413,7 @@ impl<K: Keep> Task<K> {
                 self.table.remove(id);
                 match self.sessions.end(connection) {
                     Some(Making::Session(key, waiters)) => {
-                        self.circuits.add_virtual_hop(id, VirtualRole::Client, &keys.seed, &keys.transcript);
-                        waiters.into_iter().for_each(|waiter| self.give(id, waiter));
+                        self.meet(id, &keys, waiters);
                         self.sessions.opened(key, id);
                     }
                     Some(Making::Probe(number)) => {
@@ -498,12 +466,17 @@ impl<K: Keep> Task<K> {
             Output::Accept { circuit, keys, stream } => {
                 let Some(id) = self.table.id(owner, circuit) else { return };
                 self.table.remove(id);
-                if stream.is_some() {
-                    // Not served yet (README): who asks for it must not wait for an answer.
-                    return self.circuits.close(id);
-                }
-                self.circuits.add_virtual_hop(id, VirtualRole::Service, &keys.seed, &keys.transcript);
                 self.served.insert(id, number);
+                match stream {
+                    Some(introduction::FirstStream { port, early }) => {
+                        let first = FirstStream { target: Target::Service(port), said: early.len(), early };
+                        self.circuits.add_virtual_hop_with_request(id, (&*keys.seed, &keys.transcript), first);
+                    }
+                    None => {
+                        let role = VirtualRole::Service;
+                        self.circuits.add_virtual_hop(id, role, &keys.seed, &keys.transcript);
+                    }
+                }
             }
             Output::Probe(address, point) => {
                 // For a service that admits everybody the key opens nothing.
@@ -512,18 +485,6 @@ impl<K: Keep> Task<K> {
                 let id = self.client.connect(connect, clock());
                 self.sessions.begin(id, Making::Probe(number));
             }
-        }
-    }
-
-    fn do_relay(&mut self, output: relay::Output) {
-        use relay::Output;
-        match output {
-            Output::Send(circuit, message) => {
-                let (command, body) = message.encode();
-                self.circuits.send_message(CircuitId(circuit.0), command, body);
-            }
-            Output::Join(a, b) => self.circuits.join(CircuitId(a.0), CircuitId(b.0)),
-            Output::Close(circuit) => self.circuits.close(CircuitId(circuit.0)),
         }
     }
 }

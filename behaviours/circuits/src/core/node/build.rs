@@ -9,7 +9,7 @@ use super::{Circuit, Core, MAX_HOPS, cells};
 use crate::{
     core::{
         VERSION,
-        cell::Command,
+        cell::{Body, Command},
         client::{ClientCircuit, Stage},
         crypto::{
             handshake::{HopKeys, Waiting},
@@ -17,7 +17,7 @@ use crate::{
         },
         path::NoPath,
         timeouts::steps,
-        types::{CircuitId, CloseReason, End, LinkId, Open, Output, Purpose, VirtualRole},
+        types::{CircuitId, CloseReason, End, FirstStream, LinkId, Open, Output, Purpose, VirtualRole},
     },
     wire::{Extend, Frame, Frames},
 };
@@ -32,20 +32,45 @@ impl Core {
 
     /// As [`Core::open`], with a number that the node has chosen: an odd one, never used before.
     pub fn open_as(&mut self, id: CircuitId, open: Open, now: Now) {
-        if self.take_spare(id, &open, now) {
+        let is_admitted = open.purpose != Purpose::ServiceRendezvous || self.admit_rendezvous(now);
+        if is_admitted && self.take_spare(id, &open, now) {
             return;
         }
-        let is_possible = (1..=MAX_HOPS).contains(&open.hops) && self.counts.own < self.config.max_own;
+        let is_possible = (1..=MAX_HOPS).contains(&open.hops);
+        let is_room = is_admitted && self.counts.own < self.config.max_own;
         let Open { purpose, end, isolation, hops } = open;
         let mut circuit = ClientCircuit::new(purpose, Some(end), isolation, hops, now.mono);
         circuit.attempts = self.config.attempts;
         circuit.used = Some(now.mono);
         self.insert_as(id, Circuit::Client(Box::new(circuit)));
-        if is_possible {
-            self.start(id, now);
-        } else {
-            self.remove(id, CloseReason::NoPath(NoPath::TooFewRelays), now);
+        match (is_possible, is_room) {
+            (true, true) => self.start(id, now),
+            (true, false) => {
+                self.drops.count(DropReason::QueueFull);
+                self.remove(id, CloseReason::Memory, now);
+            }
+            (false, _) => self.remove(id, CloseReason::NoPath(NoPath::TooFewRelays), now),
         }
+    }
+
+    /// Whether a service may have another rendezvous: strangers ask for them, so they take three quarters of this node's own circuits at most.
+    /// Beyond, the one without streams goes that was unused longest; if all have streams, there is no other.
+    fn admit_rendezvous(&mut self, now: Now) -> bool {
+        let most = self.config.max_own - self.config.max_own / 4;
+        let of_services = self.circuits.iter().filter_map(|(id, circuit)| match circuit {
+            Circuit::Client(circuit) if circuit.purpose == Purpose::ServiceRendezvous => Some((*id, circuit)),
+            _ => None,
+        });
+        if of_services.clone().count() < most {
+            return true;
+        }
+        let is_idle = |circuit: &ClientCircuit| circuit.is_open() && circuit.edge.streams().next().is_none();
+        let oldest =
+            of_services.filter(|(_, circuit)| is_idle(circuit)).map(|(id, circuit)| (circuit.last_used, id)).min();
+        let Some((_, oldest)) = oldest else { return false };
+        self.drops.count(DropReason::QueueFull);
+        self.remove(oldest, CloseReason::Idle, now);
+        true
     }
 
     /// Chooses a path and begins at its first relay.
@@ -184,6 +209,8 @@ impl Core {
     pub(super) fn handle_late(&mut self, id: CircuitId, now: Now) {
         let Some(Circuit::Client(circuit)) = self.circuits.get(&id) else { return };
         match circuit.stage {
+            // Cells were held for a hop that was not added.
+            Stage::Open if circuit.held.is_some() => return self.violate(id, now),
             Stage::Open => return,
             Stage::Building(_) => self.timeouts.handle_timeout(),
             Stage::Connecting => {}
@@ -213,14 +240,15 @@ impl Core {
         self.start(id, now);
     }
 
-    /// Adds a hop whose other end is not a relay but somebody at the other end of the circuit; false if the circuit is not open or
-    /// has one.
+    /// Adds a hop whose other end is not a relay but somebody at the other end of the circuit, with a first stream if both have told each other of
+    /// one; false if the circuit is not open, has a virtual hop, or had streams before the first.
     pub fn add_virtual_hop(
         &mut self,
         id: CircuitId,
         role: VirtualRole,
-        seed: &[u8; 64],
-        transcript: &[u8; 32],
+        (seed, transcript): (&[u8; 64], &[u8; 32]),
+        first: Option<FirstStream>,
+        now: Now,
     ) -> bool {
         let Some(Circuit::Client(circuit)) = self.circuits.get_mut(&id) else { return false };
         if !circuit.is_open() || circuit.is_virtual {
@@ -229,18 +257,36 @@ impl Core {
         let keys = HopKeys::virtual_hop(seed, transcript);
         circuit.is_virtual = true;
         circuit.binding = keys.binding;
+        circuit.last_used = now.mono;
+        let held = circuit.held.take().unwrap_or_default();
         match role {
             VirtualRole::Client => {
                 circuit.layers.push(ClientLayer::new(&keys.keys));
                 circuit.edge.handle_new_hop();
+                if first.is_some_and(|first| circuit.edge.resume(first.early, first.said).is_none()) {
+                    return false;
+                }
             }
             VirtualRole::Service => {
-                circuit.awaited = Some(RelayLayer::new(&keys.keys));
+                circuit.awaited = Some((RelayLayer::new(&keys.keys), first));
                 circuit.begin_service();
             }
         }
+        self.tell_begun(id);
+        self.handle_held(id, held, now);
         self.list_edge(id);
         true
+    }
+
+    /// Cells that came before the hop that they are from was added.
+    fn handle_held(&mut self, id: CircuitId, held: Vec<Body>, now: Now) {
+        for mut body in held {
+            let Some(Circuit::Client(circuit)) = self.circuits.get_mut(&id) else { return };
+            match circuit.open_held(&mut body) {
+                Some(tag) => self.handle_own(id, &body, tag, now),
+                None => self.violate(id, now),
+            }
+        }
     }
 
     /// The relays of a circuit of this node's own.

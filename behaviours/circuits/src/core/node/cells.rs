@@ -5,7 +5,7 @@ use fog_base::{DropReason, Now};
 use super::{Circuit, Core};
 use crate::core::{
     cell::{Body, Cell, Command, HopId, TAG_LEN},
-    client::Recognised,
+    client::{MAX_HELD, Recognised},
     congestion::MAX as MAX_CONGESTION,
     crypto::layer::CellTag,
     edge::EdgeEvent,
@@ -25,6 +25,10 @@ enum Verdict {
     Pass(Way),
     /// It goes over to the joined circuit.
     Join(CircuitId),
+    /// It waits for what the node is about to do with the circuit.
+    Hold,
+    /// It was kept.
+    Held,
     /// It is for nobody.
     Bad,
 }
@@ -97,6 +101,7 @@ impl Core {
         let verdict = match self.circuits.get_mut(&id) {
             Some(Circuit::Client(circuit)) => match circuit.open(cell.body_mut()) {
                 Recognised::Last(tag) => Verdict::Own(tag),
+                Recognised::Held => Verdict::Held,
                 Recognised::Before | Recognised::Nobody => Verdict::Bad,
             },
             Some(Circuit::Relay(circuit)) => {
@@ -107,6 +112,7 @@ impl Core {
                         (Some(tag), _) => Verdict::Own(tag),
                         (None, Next::Open(_)) => Verdict::Pass(Way::Away),
                         (None, Next::Joined(other)) => Verdict::Join(*other),
+                        (None, Next::None) if circuit.held.is_some() => Verdict::Hold,
                         (None, _) => Verdict::Bad,
                     },
                     _ => Verdict::Bad,
@@ -118,11 +124,24 @@ impl Core {
             Verdict::Own(tag) => self.handle_own(id, cell.body(), tag, now),
             Verdict::Pass(way) => self.pass(id, way, cell, now),
             Verdict::Join(other) => self.pass(other, Way::Back, cell, now),
+            Verdict::Hold => self.hold(id, cell, now),
+            Verdict::Held => {}
             Verdict::Bad => self.violate(id, now),
         }
     }
 
-    fn pass(&mut self, id: CircuitId, way: Way, cell: Cell, now: Now) {
+    fn hold(&mut self, id: CircuitId, cell: Cell, now: Now) {
+        let Some(Circuit::Relay(circuit)) = self.circuits.get_mut(&id) else { return };
+        match circuit.held.as_mut().filter(|held| held.len() < MAX_HELD) {
+            Some(held) => {
+                held.push((cell, now.mono));
+                self.counts.queued_cells += 1;
+            }
+            None => self.violate(id, now),
+        }
+    }
+
+    pub(super) fn pass(&mut self, id: CircuitId, way: Way, cell: Cell, now: Now) {
         let Some(Circuit::Relay(circuit)) = self.circuits.get_mut(&id) else { return };
         circuit.last_used = now.mono;
         self.counts.queued_cells += 1;
@@ -147,7 +166,7 @@ impl Core {
             let weight = |(id, circuit): (&CircuitId, &Circuit)| match circuit {
                 Circuit::Relay(circuit) if circuit.queued() > 0 => circuit.oldest().map(|oldest| (oldest, *id)),
                 Circuit::Relay(circuit) if circuit.edge.held_bytes() > 0 => Some((circuit.last_used, *id)),
-                Circuit::Client(circuit) if circuit.edge.held_bytes() > 0 => Some((circuit.last_used, *id)),
+                Circuit::Client(circuit) if circuit.held_bytes() > 0 => Some((circuit.last_used, *id)),
                 _ => None,
             };
             let Some((_, oldest)) = self.circuits.iter().filter_map(weight).min() else { return };
@@ -156,7 +175,7 @@ impl Core {
         }
     }
 
-    fn handle_own(&mut self, id: CircuitId, body: &Body, tag: CellTag, now: Now) {
+    pub(super) fn handle_own(&mut self, id: CircuitId, body: &Body, tag: CellTag, now: Now) {
         let (_, payload) = body.split_at(TAG_LEN);
         if let Some(Circuit::Client(circuit)) = self.circuits.get_mut(&id) {
             circuit.last_used = now.mono;
@@ -180,7 +199,7 @@ impl Core {
             }
             match event {
                 EdgeEvent::Extend(extend) => self.handle_extend(id, extend, now),
-                EdgeEvent::Message(command, body) => self.handle_message(id, command, body),
+                EdgeEvent::Message(command, body) => self.handle_message(id, command, body, now),
                 other => self.handle_stream_event(id, other),
             }
         }

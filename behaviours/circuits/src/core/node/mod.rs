@@ -32,11 +32,13 @@ use super::{
     policy::ExitPolicy,
     relay::{Next, RelayCircuit},
     timeouts::Timeouts,
-    types::{CircuitId, CircuitInfo, CloseReason, LinkId, Output},
+    types::{CircuitId, CircuitInfo, CloseReason, LinkId, Output, Side},
 };
 
 /// The most hops of a circuit.
 pub const MAX_HOPS: usize = 8;
+/// How long cells are held for what the node is about to do: it takes it milliseconds.
+const HOLD: Duration = Duration::from_secs(10);
 /// Idle circuits and links are looked for this often.
 const TICK: Duration = Duration::from_secs(1);
 /// A link without circuits is closed after so long.
@@ -140,6 +142,8 @@ pub struct Core {
     drops: Arc<DropCounters>,
     payload: Vec<u8>,
     no_spares_until: Option<Instant>,
+    /// Messages after which a circuit is joined, or gets a virtual hop.
+    hold_after: Vec<u8>,
 }
 
 impl Core {
@@ -170,7 +174,13 @@ impl Core {
             drops,
             payload: Vec::new(),
             no_spares_until: None,
+            hold_after: Vec::new(),
         }
+    }
+
+    /// After a message of one of these commands the node joins its circuit, or adds a virtual hop to it: cells that come before it has are held.
+    pub fn hold_after(&mut self, commands: Vec<u8>) {
+        self.hold_after = commands;
     }
 
     /// A link with `node` is there; `is_opener` if this node opened it.
@@ -270,6 +280,7 @@ impl Core {
                 Some(cell)
             }
         };
+        self.tell_begun(id);
         self.tell_drained(id);
         self.list(id, way);
         cell
@@ -337,17 +348,17 @@ impl Core {
     /// Removes a circuit, and tells its neighbours, the circuit it is joined with, and this node.
     fn remove(&mut self, id: CircuitId, reason: CloseReason, now: Now) {
         let Some(circuit) = self.circuits.remove(&id) else { return };
-        let (attachments, is_told, joined) = match circuit {
+        let (attachments, is_told, side, joined) = match circuit {
             Circuit::Client(circuit) => {
                 self.counts.own -= 1;
-                ([circuit.link, None], true, None)
+                ([circuit.link, None], true, Side::Client, None)
             }
             Circuit::Relay(circuit) => {
                 self.counts.relayed -= 1;
                 self.counts.queued_cells -= circuit.queued();
                 self.counts.half_open -= usize::from(circuit.is_half_open());
                 let joined = if let Next::Joined(other) = circuit.next { Some(other) } else { None };
-                ([Some(circuit.prev), circuit.attachment(Way::Away)], circuit.is_known, joined)
+                ([Some(circuit.prev), circuit.attachment(Way::Away)], circuit.is_known, Side::Relay, joined)
             }
         };
         for attachment in attachments.into_iter().flatten() {
@@ -361,7 +372,7 @@ impl Core {
             }
         }
         if is_told {
-            self.outputs.push_back(Output::Closed { circuit: id, reason: reason.clone() });
+            self.outputs.push_back(Output::Closed { circuit: id, side, reason: reason.clone() });
         }
         if let Some(other) = joined {
             self.remove(other, reason, now);
@@ -414,7 +425,7 @@ impl Core {
     /// What all circuits hold, in bytes.
     fn held_bytes(&self) -> usize {
         let edges = self.circuits.values().map(|circuit| match circuit {
-            Circuit::Client(circuit) => circuit.edge.held_bytes(),
+            Circuit::Client(circuit) => circuit.held_bytes(),
             Circuit::Relay(circuit) => circuit.edge.held_bytes(),
         });
         self.counts.queued_cells * CELL_LEN + edges.sum::<usize>()

@@ -87,7 +87,7 @@ impl Core {
     pub(super) fn handle_extend(&mut self, id: CircuitId, extend: Extend, now: Now) {
         let Some(Circuit::Relay(circuit)) = self.circuits.get_mut(&id) else { return self.violate(id, now) };
         let is_back = self.links.peer(circuit.prev.0) == Some(extend.next);
-        if !matches!(circuit.next, Next::None) || is_back || extend.next == self.id {
+        if !matches!(circuit.next, Next::None) || circuit.held.is_some() || is_back || extend.next == self.id {
             return self.violate(id, now);
         }
         circuit.next = Next::Connecting { node: extend.next, request: extend.request };
@@ -143,16 +143,23 @@ impl Core {
     }
 
     /// Joins two circuits that end here; false if one of them does not, or is joined.
-    pub fn join(&mut self, a: CircuitId, b: CircuitId) -> bool {
+    pub fn join(&mut self, a: CircuitId, b: CircuitId, now: Now) -> bool {
         let is_free = |id: &CircuitId| matches!(self.circuits.get(id), Some(Circuit::Relay(circuit)) if matches!(circuit.next, Next::None) && circuit.layer.is_some());
         if a == b || !is_free(&a) || !is_free(&b) {
             return false;
         }
+        let mut held = Vec::new();
         for (one, other) in [(a, b), (b, a)] {
             if let Some(Circuit::Relay(circuit)) = self.circuits.get_mut(&one) {
                 circuit.next = Next::Joined(other);
+                circuit.deadline = None;
+                held.extend(circuit.held.take().unwrap_or_default().into_iter().map(|(cell, _)| (other, cell)));
             }
             self.list(one, Way::Back);
+        }
+        self.counts.queued_cells -= held.len();
+        for (other, cell) in held {
+            self.pass(other, Way::Back, cell, now);
         }
         true
     }

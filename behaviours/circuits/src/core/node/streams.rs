@@ -1,12 +1,13 @@
 //! Streams and messages of circuits, as this node uses them.
 
-use fog_base::Now;
+use fog_base::{DropReason, Now};
 
-use super::{Circuit, Core};
+use super::{Circuit, Core, HOLD};
 use crate::{
     core::{
         client::ClientCircuit,
         edge::{EdgeEvent, MAX_MESSAGE},
+        relay::Next,
         types::{CircuitId, End, Isolation, Open, Output, Purpose, Side, StreamRef},
     },
     wire::{EndReason, MESSAGES, Target},
@@ -108,11 +109,29 @@ impl Core {
         is_sent
     }
 
+    /// As [`Core::send_message`], if there is room; if there is none it is dropped and counted, and the circuit stays.
+    pub fn offer_message(&mut self, circuit: CircuitId, command: u8, body: Vec<u8>, now: Now) -> bool {
+        let is_room = self.edge(circuit).is_some_and(|edge| edge.has_room_for_message());
+        let is_sent = is_room && self.send_message(circuit, command, body, now);
+        if !is_sent {
+            self.drops.count(DropReason::QueueFull);
+        }
+        is_sent
+    }
+
     /// Sends a cell of nothing to the other end: what a padding machine does.
     pub fn send_padding(&mut self, circuit: CircuitId) {
         if let Some(edge) = self.edge(circuit) {
             edge.send_padding();
             self.list_edge(circuit);
+        }
+    }
+
+    /// The first stream of a virtual hop, when its service's end has begun.
+    pub(super) fn tell_begun(&mut self, circuit: CircuitId) {
+        let Some(Circuit::Client(client)) = self.circuits.get_mut(&circuit) else { return };
+        for event in std::mem::take(&mut client.begun) {
+            self.handle_stream_event(circuit, event);
         }
     }
 
@@ -122,15 +141,29 @@ impl Core {
         self.outputs.extend(drained.into_iter().map(|stream| Output::Sent(StreamRef { circuit, stream })));
     }
 
-    pub(super) fn handle_message(&mut self, circuit: CircuitId, command: u8, body: Vec<u8>) {
-        let (side, binding) = match self.circuits.get_mut(&circuit) {
-            Some(Circuit::Client(client)) => (Side::Client, client.binding),
+    pub(super) fn handle_message(&mut self, circuit: CircuitId, command: u8, body: Vec<u8>, now: Now) {
+        let until = self.hold_after.contains(&command).then_some(now.mono + HOLD);
+        let (side, binding, timer) = match self.circuits.get_mut(&circuit) {
+            Some(Circuit::Client(client)) => {
+                let until = until.filter(|_| !client.is_virtual && client.held.is_none());
+                if until.is_some() {
+                    (client.held, client.deadline) = (Some(Vec::new()), until);
+                }
+                (Side::Client, client.binding, until)
+            }
             Some(Circuit::Relay(relay)) => {
                 relay.is_known = true;
-                (Side::Relay, relay.binding)
+                let until = until.filter(|_| matches!(relay.next, Next::None) && relay.held.is_none());
+                if until.is_some() {
+                    (relay.held, relay.deadline) = (Some(Vec::new()), until);
+                }
+                (Side::Relay, relay.binding, until)
             }
             None => return,
         };
+        if let Some(until) = timer {
+            self.set_timer(circuit, until);
+        }
         self.outputs.push_back(Output::Message { circuit, side, command, body, binding });
     }
 

@@ -6,7 +6,7 @@ use fog_base::TokenBucket;
 
 use crate::{
     core::{circuit::Circuit, reject::Reject},
-    wire::{AckStatus, EstablishIntro},
+    wire::EstablishIntro,
 };
 
 /// Services at one relay.
@@ -57,10 +57,10 @@ impl IntroductionPoints {
         Ok(before)
     }
 
-    /// What the client is told, and to whom the introduction goes.
-    pub(super) fn introduce(&mut self, key: &[u8; 32], now: Instant) -> (AckStatus, Option<Circuit>) {
-        let Some(point) = self.by_key.get_mut(key) else { return (AckStatus::Unknown, None) };
-        if point.bucket.try_take(now) { (AckStatus::PassedOn, Some(point.circuit)) } else { (AckStatus::Limited, None) }
+    /// To whom an introduction goes.
+    pub(super) fn introduce(&mut self, key: &[u8; 32], now: Instant) -> Result<Circuit, Reject> {
+        let point = self.by_key.get_mut(key).ok_or(Reject::Unknown)?;
+        if point.bucket.try_take(now) { Ok(point.circuit) } else { Err(Reject::RateLimited) }
     }
 
     pub(super) fn closed(&mut self, circuit: Circuit) {

@@ -18,7 +18,7 @@ use super::{
     reject::{Reject, Rejects},
     ring::Ring,
 };
-use crate::wire::{AckStatus, Message};
+use crate::wire::{AckStatus, Introduction, Message};
 
 pub use directory::{MAX_BYTES, MAX_DESCRIPTORS};
 pub use introduction::{LIMIT_BURST, LIMIT_RATE, MAX_POINTS};
@@ -40,6 +40,15 @@ const INTRODUCTIONS: u8 = 3;
 pub enum Output {
     /// Send a message back on a circuit.
     Send(Circuit, Message),
+    /// Send an introduction to a service, if its circuit takes it: a flood must not end the circuit. [`Relay::handle_offered`] follows.
+    Offer {
+        /// The service's circuit.
+        service: Circuit,
+        /// The circuit of the client, who is told.
+        client: Circuit,
+        /// What it says.
+        introduction: Box<Introduction>,
+    },
     /// From now on what comes on one leaves on the other.
     Join(Circuit, Circuit),
     /// Close a circuit.
@@ -117,7 +126,7 @@ impl Relay {
             .and_then(|message| self.handle(circuit, binding, message, epoch, now.mono));
         result.map_err(|reason| {
             // An answer was sent where the protocol has one; who sends what is none loses the circuit.
-            if matches!(reason, Reject::Malformed | Reject::Unexpected) {
+            if matches!(reason, Reject::Malformed | Reject::Unexpected | Reject::BadSignature) {
                 self.outputs.push_back(Output::Close(circuit));
             }
             self.rejects.count(reason)
@@ -156,17 +165,16 @@ impl Relay {
                 Ok(())
             }
             Message::Introduce1(introduction) => {
-                let (status, service) = self.points.introduce(&introduction.auth_key, now);
+                let (status, reject) = match self.points.introduce(&introduction.auth_key, now) {
+                    Ok(service) => {
+                        self.outputs.push_back(Output::Offer { service, client: circuit, introduction });
+                        return Ok(());
+                    }
+                    Err(Reject::Unknown) => (AckStatus::Unknown, Reject::Unknown),
+                    Err(reject) => (AckStatus::Limited, reject),
+                };
                 self.send(circuit, Message::IntroduceAck(status));
-                if let Some(service) = service {
-                    self.send(service, Message::Introduce2(introduction));
-                }
-                match status {
-                    AckStatus::PassedOn => Ok(()),
-                    AckStatus::Unknown => Err(Reject::Unknown),
-                    AckStatus::Limited => Err(Reject::RateLimited),
-                    AckStatus::Malformed => Err(Reject::Malformed),
-                }
+                Err(reject)
             }
             Message::EstablishRendezvous(cookie) => {
                 let result = self.rendezvous.establish(circuit, cookie, now);
@@ -209,6 +217,14 @@ impl Relay {
             (None, Message::Rendezvous1(..)) => Ok(Use::Joined),
             _ => Err(Reject::Unexpected),
         }
+    }
+
+    /// Whether the service's circuit took the introduction of this client; if not, it is lost, and the client is told to go elsewhere.
+    pub fn handle_offered(&mut self, client: Circuit, is_taken: bool) {
+        if !is_taken {
+            self.rejects.count(Reject::Full);
+        }
+        self.send(client, Message::IntroduceAck(if is_taken { AckStatus::PassedOn } else { AckStatus::Limited }));
     }
 
     /// A circuit is gone.

@@ -177,7 +177,10 @@ fn an_introduction_reaches_its_service_and_is_acknowledged() {
     assert_eq!((result, outputs), (Ok(()), vec![Output::Send(Circuit(1), Message::IntroEstablished(true))]));
     let (_, outputs) = ask(&mut relay, 2, &introduction(key), now);
     let Message::Introduce1(inside) = introduction(key) else { unreachable!() };
-    assert_eq!(outputs, [ack(AckStatus::PassedOn), Output::Send(Circuit(1), Message::Introduce2(inside))]);
+    let offer = Output::Offer { service: Circuit(1), client: Circuit(2), introduction: inside };
+    assert_eq!(outputs, [offer]);
+    relay.handle_offered(Circuit(2), true);
+    assert_eq!(relay.poll_output(), Some(ack(AckStatus::PassedOn)));
     relay.handle_closed(Circuit(1));
     let (_, outputs) = ask(&mut relay, 2, &introduction(key), now);
     assert_eq!(outputs, [ack(AckStatus::Unknown)]);
@@ -192,7 +195,10 @@ fn only_the_holder_of_the_key_becomes_its_point_and_takes_it_over() {
     let mut relay = relay(now);
     let keys = PointKeys::from_seed(&[1; 32], US);
     let good = keys.establish(&NETWORK, &BINDING, (0, 0));
-    let refused = |circuit| vec![Output::Send(Circuit(circuit), Message::IntroEstablished(false))];
+    // It is told, and loses the circuit.
+    let refused = |circuit| {
+        vec![Output::Send(Circuit(circuit), Message::IntroEstablished(false)), Output::Close(Circuit(circuit))]
+    };
     // Recorded on another circuit, for another relay, changed.
     for (circuit, bad) in [
         (1, keys.establish(&NETWORK, &[6; 32], (0, 0))),
@@ -227,13 +233,37 @@ fn a_flood_of_introductions_is_limited_as_the_service_asked() {
             let circuits = first..first + 2000;
             let passed = circuits.filter(|circuit| {
                 let outputs = ask(&mut relay, *circuit, &introduction(keys.public().auth_key), now).1;
-                outputs.first() == Some(&Output::Send(Circuit(*circuit), Message::IntroduceAck(AckStatus::PassedOn)))
+                matches!(outputs.first(), Some(Output::Offer { client, .. }) if *client == Circuit(*circuit))
             });
             passed.count()
         };
         assert_eq!(flood(1, now), burst);
         assert_eq!(flood(5000, now.plus(Duration::from_secs(1))), per_second);
     }
+}
+
+#[test]
+fn what_a_services_circuit_does_not_take_is_counted_and_its_client_goes_elsewhere() {
+    let now = now();
+    let mut relay = relay(now);
+    let keys = PointKeys::from_seed(&[1; 32], US);
+    let _ = ask(&mut relay, 0, &establish(&keys, (0, 0)), now);
+    // What of a burst fits into the circuit.
+    let room = 192;
+    let mut acks = Vec::new();
+    for circuit in 1..=400 {
+        let (_, outputs) = ask(&mut relay, circuit, &introduction(keys.public().auth_key), now);
+        assert!(matches!(outputs[..], [Output::Offer { service: Circuit(0), .. }]), "{circuit}: {outputs:?}");
+        relay.handle_offered(Circuit(circuit), circuit <= room);
+        acks.extend(std::iter::from_fn(|| relay.poll_output()));
+    }
+    let told = |wanted| {
+        acks.iter()
+            .filter(|ack| matches!(ack, Output::Send(_, Message::IntroduceAck(status)) if *status == wanted))
+            .count()
+    };
+    assert_eq!((told(AckStatus::PassedOn), told(AckStatus::Limited), acks.len()), (192, 208, 400));
+    assert_eq!((relay.rejects().get(Reject::Full), relay.held().points), (208, 1));
 }
 
 #[test]

@@ -191,6 +191,7 @@ impl Service {
 
     /// A circuit is ready; `binding` is known to its two ends alone.
     pub fn handle_opened(&mut self, circuit: Circuit, binding: &[u8; 32], now: Now) {
+        self.points.handle_alive(now);
         let ours = self.points.opened(circuit, binding, &mut self.shell, now)
             || self.answers.opened(circuit, &mut self.shell)
             || self.publications.values_mut().any(|publication| publication.opened(circuit, &mut self.shell));
@@ -210,6 +211,7 @@ impl Service {
 
     /// A message from a circuit's last hop.
     pub fn handle_message(&mut self, circuit: Circuit, command: u8, body: &[u8], now: Now) -> Result<(), Reject> {
+        self.points.handle_alive(now);
         let result = Message::decode(command, body)
             .ok_or(Reject::Malformed)
             .and_then(|message| self.handle(circuit, message, now))

@@ -31,9 +31,11 @@ const INTRODUCTIONS: (u32, u32) = (16_384, 32_768);
 const GRACE: Duration = Duration::from_secs(600);
 /// For a circuit, and for the relay's answer on it.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Failures in a row after which the relay is replaced.
+/// Failures in a row after which the relay is replaced. What fails while nothing else of this node's circuits comes to be is not one.
 const FAILURES: u32 = 3;
+/// Doubled after each failure, so many times at most.
 const RETRY: Duration = Duration::from_millis(200);
+const MAX_TRIES: u32 = 5;
 /// How long a relay that failed is not drawn again, if there are others.
 const AVOID: Duration = Duration::from_secs(600);
 const MAX_AVOIDED: usize = 64;
@@ -70,12 +72,24 @@ pub(super) struct Point {
     life: Life,
     pub(super) log: ReplayLog,
     phase: Phase,
+    /// Failures in a row that were the relay's.
     failures: u32,
+    /// All failures in a row, up to [`MAX_TRIES`].
+    tries: u32,
+    /// When it was last asked for.
+    began: Instant,
+    /// It failed while nothing else of this service came to be: perhaps it is this node's own link.
+    is_doubtful: bool,
     /// It is being replaced, and is destroyed then.
     retires: Option<UnixMillis>,
 }
 
 impl Point {
+    fn new(keys: PointKeys, life: Life, log: ReplayLog, now: Instant) -> Self {
+        let phase = Phase::Waits(now);
+        Self { keys, life, log, phase, failures: 0, tries: 0, began: now, is_doubtful: false, retires: None }
+    }
+
     fn is_over(&self, now: UnixMillis) -> bool {
         now >= self.life.until
             || now < self.life.made.minus(AGE.0)
@@ -87,6 +101,13 @@ impl Point {
     }
 }
 
+/// A circuit to another relay, by which a doubtful failure is judged.
+#[derive(Debug, Clone, Copy)]
+struct Check {
+    circuit: Circuit,
+    deadline: Instant,
+}
+
 /// All points.
 #[derive(Debug)]
 pub(super) struct Points {
@@ -94,6 +115,9 @@ pub(super) struct Points {
     limits: (u16, u16),
     points: BTreeMap<[u8; 32], Point>,
     avoided: Vec<(NodeId, Instant)>,
+    /// When a circuit of this service came to be last, or brought something.
+    alive: Option<Instant>,
+    check: Option<Check>,
     /// Counted up when the set of established points changes.
     changes: u64,
 }
@@ -109,10 +133,10 @@ impl Points {
         let points = saved.into_iter().map(|SavedPoint { keys, life }| {
             let key = keys.public().auth_key;
             let log = ReplayLog::restore(answered.remove(&key).unwrap_or_default());
-            let phase = Phase::Waits(now.mono);
-            (key, Point { keys, life, log, phase, failures: 0, retires: None })
+            (key, Point::new(keys, life, log, now.mono))
         });
-        Self { wanted, limits, points: points.collect(), avoided: Vec::new(), changes: 0 }
+        let points = points.collect();
+        Self { wanted, limits, points, avoided: Vec::new(), alive: None, check: None, changes: 0 }
     }
 
     /// The established points that descriptors name.
@@ -147,17 +171,56 @@ impl Points {
                 Some(point) if waited => {
                     let circuit = shell.open(point.keys.public().relay, Purpose::ServiceIntroduction);
                     point.phase = Phase::Opens(circuit, now.mono + TIMEOUT);
+                    point.began = now.mono;
                 }
                 _ => self.failed(&key, shell, now),
             }
         }
+        if let Some(Check { circuit, .. }) = self.check.filter(|check| check.deadline <= now.mono) {
+            shell.close(circuit);
+            self.checked(false, shell, now);
+        }
+        self.begin_check(view, shell, now);
+    }
+
+    /// A circuit to a relay that is not doubtful itself, if there are doubts.
+    fn begin_check(&mut self, view: &View, shell: &mut Shell, now: Now) {
+        let doubtful = self.points.values().filter(|point| point.is_doubtful);
+        let doubtful: Vec<_> = doubtful.map(|point| point.keys.public().relay).collect();
+        if doubtful.is_empty() || self.check.is_some() {
+            return;
+        }
+        let others: Vec<_> = view.relays.iter().filter(|relay| !doubtful.contains(relay)).copied().collect();
+        match shell.random.pick(&others).copied() {
+            Some(relay) => {
+                let circuit = shell.open(relay, Purpose::Probe);
+                self.check = Some(Check { circuit, deadline: now.mono + TIMEOUT });
+            }
+            None => self.checked(false, shell, now),
+        }
+    }
+
+    /// Whether another circuit came to be, when these had failed: if so it was their relays that failed, and if not this node's link.
+    fn checked(&mut self, is_alive: bool, shell: &mut Shell, now: Now) {
+        self.check = None;
+        let doubts = self.points.iter_mut().map(|(key, point)| (*key, std::mem::take(&mut point.is_doubtful)));
+        let doubtful: Vec<_> = doubts.filter(|(_, is_doubtful)| *is_doubtful).map(|(key, _)| key).collect();
+        if is_alive {
+            doubtful.iter().for_each(|key| self.count_failure(key, shell, now));
+        }
+    }
+
+    /// A circuit of this service came to be, or brought something: its link works.
+    pub(super) fn handle_alive(&mut self, now: Now) {
+        self.alive = Some(now.mono);
     }
 
     /// When the next thing is due.
     pub(super) fn next_timeout(&self, now: Now) -> Option<Instant> {
         let unix = self.points.values().map(|point| point.retires.unwrap_or(point.life.until));
         let unix = unix.map(|at| now.mono + at.since(now.unix));
-        self.points.values().filter_map(|point| point.phase.deadline()).chain(unix).min()
+        let check = self.check.map(|check| check.deadline);
+        self.points.values().filter_map(|point| point.phase.deadline()).chain(unix).chain(check).min()
     }
 
     fn retire(&mut self, shell: &mut Shell, now: Now) {
@@ -208,24 +271,37 @@ impl Points {
         };
         shell.persist([Row::point(&seed, &keys, &life)]);
         let key = keys.public().auth_key;
-        let phase = Phase::Waits(now.mono);
-        let point = Point { keys, life, log: ReplayLog::default(), phase, failures: 0, retires: None };
-        self.points.insert(key, point);
+        self.points.insert(key, Point::new(keys, life, ReplayLog::default(), now.mono));
     }
 
     fn failed(&mut self, key: &[u8; 32], shell: &mut Shell, now: Now) {
         let Some(point) = self.points.get_mut(key) else { return };
         self.changes += u64::from(point.is_established());
+        point.phase.circuit().into_iter().for_each(|circuit| shell.close(circuit));
+        point.tries = (point.tries + 1).min(MAX_TRIES);
+        point.phase = Phase::Waits(now.mono + RETRY * (1 << point.tries));
+        if self.alive.is_some_and(|alive| alive >= point.began) {
+            self.count_failure(key, shell, now);
+        } else {
+            point.is_doubtful = true;
+        }
+    }
+
+    /// The relay failed, and not this node's link.
+    fn count_failure(&mut self, key: &[u8; 32], shell: &mut Shell, now: Now) {
+        let Some(point) = self.points.get_mut(key) else { return };
+        point.is_doubtful = false;
         point.failures += 1;
         if point.failures >= FAILURES || point.retires.is_some() {
             if self.avoided.len() < MAX_AVOIDED {
                 self.avoided.push((point.keys.public().relay, now.mono + AVOID));
             }
             self.destroy(key, shell);
-            return;
         }
-        point.phase.circuit().into_iter().for_each(|circuit| shell.close(circuit));
-        point.phase = Phase::Waits(now.mono + RETRY * (1 << point.failures));
+    }
+
+    fn is_check(&self, circuit: Circuit) -> bool {
+        self.check.is_some_and(|check| check.circuit == circuit)
     }
 
     fn of(&self, circuit: Circuit) -> Option<[u8; 32]> {
@@ -240,6 +316,11 @@ impl Points {
 
     /// A circuit was opened; false if it is none of these.
     pub(super) fn opened(&mut self, circuit: Circuit, binding: &[u8; 32], shell: &mut Shell, now: Now) -> bool {
+        if self.is_check(circuit) {
+            shell.close(circuit);
+            self.checked(true, shell, now);
+            return true;
+        }
         let Some(key) = self.of(circuit) else { return false };
         if let Some(point) = self.points.get_mut(&key) {
             let establish = point.keys.establish(&shell.network, binding, self.limits);
@@ -260,16 +341,25 @@ impl Points {
             self.failed(&key, shell, now);
             return true;
         }
-        (point.phase, point.failures) = (Phase::Established(circuit), 0);
+        (point.phase, point.failures, point.tries) = (Phase::Established(circuit), 0, 0);
+        point.is_doubtful = false;
         self.changes += 1;
         true
     }
 
     /// A circuit is gone; false if it was none of these.
     pub(super) fn closed(&mut self, circuit: Circuit, shell: &mut Shell, now: Now) -> bool {
+        if self.is_check(circuit) {
+            self.checked(false, shell, now);
+            return true;
+        }
         let Some(key) = self.of(circuit) else { return false };
         if let Some(point) = self.points.get_mut(&key) {
             self.changes += u64::from(point.is_established());
+            if point.is_established() {
+                // What was there works no more: who else works shows it from now on.
+                point.began = now.mono;
+            }
             point.phase = Phase::Waits(now.mono);
         }
         self.failed(&key, shell, now);

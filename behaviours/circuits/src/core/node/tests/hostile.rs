@@ -272,8 +272,8 @@ fn a_flood_of_streams_is_answered_and_holds_nothing() {
 fn a_virtual_hop_is_added_once_and_only_to_an_open_circuit() {
     let mut world = World::new(4);
     let circuit = world.open(0, 3, 3);
-    assert!(!world.core(0).add_virtual_hop(circuit, VirtualRole::Client, &[1; 64], &[1; 32]));
+    assert!(!world.hop(0, circuit, VirtualRole::Client, 1));
     world.run();
-    assert!(world.core(0).add_virtual_hop(circuit, VirtualRole::Client, &[1; 64], &[1; 32]));
-    assert!(!world.core(0).add_virtual_hop(circuit, VirtualRole::Client, &[1; 64], &[1; 32]));
+    assert!(world.hop(0, circuit, VirtualRole::Client, 1));
+    assert!(!world.hop(0, circuit, VirtualRole::Client, 1));
 }

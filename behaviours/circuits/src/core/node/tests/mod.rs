@@ -1,6 +1,8 @@
 //! Nodes whose cells are carried from one to the other by the test.
 
 mod hostile;
+mod limits;
+mod meeting;
 mod usual;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -11,7 +13,7 @@ use super::*;
 use crate::{
     core::{
         path::{Hop, NoPath},
-        types::{End, Isolation, Open, Purpose, StreamRef},
+        types::{End, FirstStream, Isolation, Open, Purpose, StreamRef, VirtualRole},
     },
     wire::{EndReason, StreamId, Target},
 };
@@ -243,7 +245,7 @@ impl World {
 
     fn closed(&self, at: usize, id: CircuitId) -> Option<CloseReason> {
         self.nodes[at].outputs.iter().find_map(|output| match output {
-            Output::Closed { circuit, reason } if *circuit == id => Some(reason.clone()),
+            Output::Closed { circuit, reason, .. } if *circuit == id => Some(reason.clone()),
             _ => None,
         })
     }
@@ -276,6 +278,22 @@ impl World {
     fn send(&mut self, at: usize, circuit: CircuitId, command: u8, body: &[u8]) -> bool {
         let now = self.now;
         self.core(at).send_message(circuit, command, body.to_vec(), now)
+    }
+
+    fn hop(&mut self, at: usize, circuit: CircuitId, role: VirtualRole, seed: u8) -> bool {
+        self.hop_with(at, circuit, role, seed, None)
+    }
+
+    fn hop_with(
+        &mut self,
+        at: usize,
+        circuit: CircuitId,
+        role: VirtualRole,
+        seed: u8,
+        first: Option<FirstStream>,
+    ) -> bool {
+        let now = self.now;
+        self.core(at).add_virtual_hop(circuit, role, (&[seed; 64], &[8; 32]), first, now)
     }
 
     fn drops(&self, at: usize, reason: DropReason) -> u64 {

@@ -104,10 +104,11 @@ pub(super) fn rendezvous(world: &mut World, last: usize, service_seed: u8) -> (C
         .iter()
         .filter_map(|output| if let Output::Message { circuit, .. } = output { Some(*circuit) } else { None })
         .collect();
-    assert!(world.core(last).join(circuits[0], circuits[1]));
-    assert!(!world.core(last).join(circuits[0], circuits[1]));
-    assert!(world.core(0).add_virtual_hop(client, VirtualRole::Client, &[7; 64], &[8; 32]));
-    assert!(world.core(1).add_virtual_hop(service, VirtualRole::Service, &[service_seed; 64], &[8; 32]));
+    let now = world.now;
+    assert!(world.core(last).join(circuits[0], circuits[1], now));
+    assert!(!world.core(last).join(circuits[0], circuits[1], now));
+    assert!(world.hop(0, client, VirtualRole::Client, 7));
+    assert!(world.hop(1, service, VirtualRole::Service, service_seed));
     (client, service)
 }
 
@@ -142,7 +143,7 @@ fn what_was_said_to_the_relay_before_a_virtual_hop_still_reaches_it() {
     let service = world.opened(1, 6, 3);
     // Nothing has left between the two.
     assert!(world.send(1, service, 71, b"for the relay"));
-    assert!(world.core(1).add_virtual_hop(service, VirtualRole::Service, &[7; 64], &[8; 32]));
+    assert!(world.hop(1, service, VirtualRole::Service, 7));
     world.run();
     let heard =
         |output: &Output| matches!(output, Output::Message { command: 71, body, .. } if body == b"for the relay");
