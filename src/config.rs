@@ -69,6 +69,7 @@ keys! {
     LOSS "faults.loss" "a fraction from 0 to 1"
     DELAY_MS "faults.delay_ms" "a number from 0 to 600000"
     REORDER "faults.reorder" "a fraction from 0 to 1"
+    RECORD "faults.record" "true or false"
 }
 
 /// The name of the file that is looked for in the data directory.
@@ -159,6 +160,8 @@ pub struct Faults {
     pub delay: Duration,
     /// The fraction of packets that are overtaken by later ones.
     pub reorder: f64,
+    /// Whether what circuits bring is written to a file in the data directory: to show in a test what this node can see.
+    pub record: bool,
 }
 
 impl Faults {
@@ -191,7 +194,7 @@ pub struct Config {
     pub roles: Roles,
     /// What an exit connects to, as [`ExitPolicy`] reads it; counts if `roles` names the exit.
     pub exit_policy: String,
-    /// Whether an exit connects to private addresses: an exit is in somebody's network.
+    /// Whether an exit connects to private addresses, and whether this node asks exits for such: each is in somebody's network.
     pub exit_private: bool,
     /// Where the local API listens; always loopback.
     pub api: SocketAddr,
@@ -423,6 +426,7 @@ fn faults(layers: &Layers) -> Result<Faults, ConfigError> {
         loss: number(layers, key::LOSS, 0.0..=1.0, 0.0)?,
         delay: Duration::from_millis(number(layers, key::DELAY_MS, 0..=600_000, 0)?),
         reorder: number(layers, key::REORDER, 0.0..=1.0, 0.0)?,
+        record: layers.parse(key::RECORD, |text| text.parse().ok())?.unwrap_or(false),
     })
 }
 

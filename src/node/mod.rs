@@ -116,7 +116,7 @@ pub fn start(
     let council = council(&config, &keys, &network, &store)?;
     let book = circuits::Book::new(&keys, &*store)?;
     let onion = circuits::start(&config, &keys, &network, &book)?;
-    let desk = services::Desk::start(&keys, &network, onion.circuits(), (&store, &writer))?;
+    let desk = services::Desk::start(&keys, &network, onion.circuits(), (&store, &writer), circuits::asked(&config))?;
     let gossip_copies = Copies::default();
     let mut swarm = transport::build(&config, &keys, &network, council, (mix, onion, chat, blobs), &gossip_copies)?;
     let mut expired = load_descriptors(&mut swarm, &*store)?;
@@ -139,7 +139,7 @@ pub fn start(
         snapshots: Default::default(),
         loops: None,
         mixnet,
-        circuits: CircuitState::new(&config, Arc::clone(&desk), book),
+        circuits: CircuitState::new(&config, Arc::clone(&desk), book)?,
         chat: chat_state,
         gossip_copies,
         stored,
