@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Client, Error, NodePlan, NodeState, Plan, Process, State, Status,
+    Client, Error, Exits, Faults, NodePlan, NodeState, Plan, Process, State, Status,
     process::{End, without_settings},
     state::{GRACE, end_all},
     until,
@@ -402,13 +402,9 @@ fn data_dir(dir: &Path, index: usize) -> PathBuf {
 fn arguments(data_dir: &Path, network: &Path, plan: &NodePlan, port: Option<u16>) -> Result<Vec<String>, Error> {
     let port = port.unwrap_or(0);
     let mut args: Vec<String> = ["--data-dir", &data_dir.display().to_string()].map(str::to_owned).into();
-    if let Some(faults) = plan.faults {
+    if let Some(text) = settings(plan) {
         // A node reads this file in its data directory.
         let file = data_dir.join("fog.toml");
-        let text = format!(
-            "# Faults for a test: this node harms its own links.\n[faults]\nloss = {:?}\ndelay_ms = {}\nreorder = {:?}\n",
-            faults.loss, faults.delay_ms, faults.reorder
-        );
         fs::write(&file, text).map_err(Error::file("write", &file))?;
     }
     args.extend(["run".into(), "--network".into(), network.display().to_string(), "--no-mdns".into()]);
@@ -427,6 +423,24 @@ fn arguments(data_dir: &Path, network: &Path, plan: &NodePlan, port: Option<u16>
         args.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
     }
     Ok(args)
+}
+
+/// What of a plan has no flag.
+fn settings(plan: &NodePlan) -> Option<String> {
+    let mut text = String::new();
+    if let Some(Faults { loss, delay_ms, reorder, record }) = plan.faults {
+        text += "# Faults for a test: this node harms its own links.\n";
+        text +=
+            &format!("[faults]\nloss = {loss:?}\ndelay_ms = {delay_ms}\nreorder = {reorder:?}\nrecord = {record}\n");
+    }
+    let Exits { policy, private } = &plan.exits;
+    if policy.is_some() || *private {
+        text += &format!("[exit]\nprivate = {private}\n");
+    }
+    if let Some(policy) = policy {
+        text += &format!("policy = {policy:?}\n");
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 fn last_line(log: &Path) -> String {

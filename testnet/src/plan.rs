@@ -16,11 +16,13 @@ pub struct Faults {
     pub delay_ms: u64,
     /// The fraction of packets that change places, from 0 to 1.
     pub reorder: f64,
+    /// Whether the node records what circuits bring.
+    pub record: bool,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { loss: 0.0, delay_ms: 0, reorder: 0.0 }
+        Self { loss: 0.0, delay_ms: 0, reorder: 0.0, record: false }
     }
 }
 
@@ -35,6 +37,17 @@ pub struct NodePlan {
     pub send_per_second: Option<f64>,
     /// Faults of its links; none unless a scenario asks.
     pub faults: Option<Faults>,
+    /// Through exits.
+    pub exits: Exits,
+}
+
+/// How a node treats what leads out of the network; its roles say whether it is an exit.
+#[derive(Debug, Clone, Default)]
+pub struct Exits {
+    /// `exit.policy`
+    pub policy: Option<String>,
+    /// `exit.private`: addresses of this host, for others as an exit and for its own programs.
+    pub private: bool,
 }
 
 impl NodePlan {
@@ -46,6 +59,18 @@ impl NodePlan {
     /// A node that carries nothing for others.
     pub fn client() -> Self {
         Self { roles: Some("none".into()), ..Self::default() }
+    }
+
+    /// A relay that is an exit to this host's ports that `policy` accepts.
+    pub fn exit(policy: &str) -> Self {
+        let exits = Exits { policy: Some(policy.into()), private: true };
+        Self { roles: Some("mix,guard,exit,mailbox,directory,worker".into()), exits, ..Self::default() }
+    }
+
+    /// Its proxy asks exits for addresses of this host.
+    #[must_use]
+    pub fn with_private_exits(self) -> Self {
+        Self { exits: Exits { private: true, ..self.exits }, ..self }
     }
 
     /// With this cover traffic.

@@ -113,7 +113,7 @@ fn a_relay_that_loses_packets_loses_its_seat() {
     let mut plan = Plan::new(fog(), scratch.path().join("net"), 9);
     plan.epoch_seconds = 20;
     plan.mean_delay_ms = 20;
-    plan.nodes[4].faults = Some(Faults { loss: 0.3, delay_ms: 0, reorder: 0.0 });
+    plan.nodes[4].faults = Some(Faults { loss: 0.3, delay_ms: 0, reorder: 0.0, record: false });
     let testnet = ok(Testnet::up(&plan, &mut |line| eprintln!("{line}")));
     let faulty = ok(testnet.nodes[4].client()).peer_id().to_owned();
 
