@@ -226,10 +226,8 @@ impl Flooder {
                     self.circuits.close(circuit);
                 }
             }
-            Event::Closed { circuit, .. } => {
-                if self.open.remove(&circuit).is_some() {
-                    self.counts.lost.fetch_add(1, Ordering::Relaxed);
-                }
+            Event::Closed { circuit, .. } if self.open.remove(&circuit).is_some() => {
+                self.counts.lost.fetch_add(1, Ordering::Relaxed);
             }
             _ => {}
         }
