@@ -107,6 +107,7 @@ keys! {
     DELAY_MS "faults.delay_ms" "a number from 0 to 600000"
     REORDER "faults.reorder" "a fraction from 0 to 1"
     RESULTS "faults.results" "right, wrong or colluding"
+    RECORD "faults.record" "true or false"
 }
 
 /// The name of the file that is looked for in the data directory.
@@ -197,6 +198,8 @@ pub struct Faults {
     pub delay: Duration,
     /// The fraction of packets that are overtaken by later ones.
     pub reorder: f64,
+    /// Whether what circuits bring is written to a file in the data directory: to show in a test what this node can see.
+    pub record: bool,
     /// What this worker says that tasks gave.
     pub results: Results,
 }
@@ -268,7 +271,7 @@ pub struct Config {
     pub roles: Roles,
     /// What an exit connects to, as [`ExitPolicy`] reads it; counts if `roles` names the exit.
     pub exit_policy: String,
-    /// Whether an exit connects to private addresses: an exit is in somebody's network.
+    /// Whether an exit connects to private addresses, and whether this node asks exits for such: each is in somebody's network.
     pub exit_private: bool,
     /// Where the local API listens; always loopback.
     pub api: SocketAddr,
@@ -493,7 +496,8 @@ fn worker(layers: &Layers) -> Result<WorkerConfig, ConfigError> {
         hint: "fog.example.toml shows every key".into(),
     })?;
     let is_name = |text: &str| (1..=64).contains(&text.len()) && !text.chars().any(char::is_control);
-    let mut features = layers.parse_list(key::WORKER_FEATURES, |text| fog_tasks::core::terms::is_feature(text).then(|| text.to_owned()))?;
+    let mut features = layers
+        .parse_list(key::WORKER_FEATURES, |text| fog_tasks::core::terms::is_feature(text).then(|| text.to_owned()))?;
     if let Some(features) = &mut features {
         features.sort();
         features.dedup();
@@ -546,6 +550,7 @@ fn faults(layers: &Layers) -> Result<Faults, ConfigError> {
         delay: Duration::from_millis(number(layers, key::DELAY_MS, 0..=600_000, 0)?),
         reorder: number(layers, key::REORDER, 0.0..=1.0, 0.0)?,
         results: layers.parse(key::RESULTS, |text| by_name(&Results::ALL, text))?.unwrap_or_default(),
+        record: layers.parse(key::RECORD, |text| text.parse().ok())?.unwrap_or(false),
     })
 }
 

@@ -16,12 +16,18 @@ mod it {
     mod chat_wire;
     mod cli;
     mod disk;
+    #[cfg(target_os = "linux")]
+    mod dns;
+    mod exit;
     mod killed;
     mod lan;
     mod lookups;
     mod mix;
     mod node;
+    mod recorder;
     mod reputation;
     mod services;
+    mod services_endure;
+    mod services_flood;
     mod tasks;
 }

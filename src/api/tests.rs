@@ -158,7 +158,10 @@ async fn every_documented_resource_exists_and_answers_its_method() {
     for (path, methods) in paths {
         for method in methods.as_object().unwrap().keys() {
             let method: Method = method.to_uppercase().parse().unwrap();
-            let status = fixture.ask(method, &path.replace("{peer}", "somebody").replace("{id}", "00"), "{\"bad\":1}").await.status();
+            let status = fixture
+                .ask(method, &path.replace("{peer}", "somebody").replace("{id}", "00"), "{\"bad\":1}")
+                .await
+                .status();
             assert!(!matches!(status.as_u16(), 401 | 403 | 404 | 405), "{path}: {status}");
         }
     }

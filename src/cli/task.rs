@@ -212,7 +212,10 @@ struct Empty {}
 fn path(id: &str, what: &str) -> Result<String, CliError> {
     let id = id.trim().to_ascii_lowercase();
     if id.is_empty() || id.len() > 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(CliError::usage(format!("`{}` is not the id of a task", printable(&id)), "`fog task list` lists them"));
+        return Err(CliError::usage(
+            format!("`{}` is not the id of a task", printable(&id)),
+            "`fog task list` lists them",
+        ));
     }
     Ok(format!("/v1/tasks/{id}{what}"))
 }
@@ -377,7 +380,9 @@ fn describe(task: &Task) -> String {
 fn placement(batch: &Batch) -> String {
     let point = |objectives: &Objectives| {
         let Objectives { makespan_s, price, energy_j, unreliability, moved_bytes } = objectives;
-        format!("{makespan_s:.2} s, {price:.0} micro-credits, {energy_j:.1} J, {unreliability:.3} failures, {moved_bytes:.0} bytes moved")
+        format!(
+            "{makespan_s:.2} s, {price:.0} micro-credits, {energy_j:.1} J, {unreliability:.3} failures, {moved_bytes:.0} bytes moved"
+        )
     };
     let chosen = batch.chosen.as_ref().map_or_else(|| "nothing to place them on yet".into(), point);
     format!("{} tasks placed in {:.0} ms, {} points: {chosen}\n", batch.ids.len(), batch.placed_ms, batch.pareto.len())

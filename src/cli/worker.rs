@@ -50,9 +50,15 @@ fn describe(worker: &Worker) -> String {
         ("reasons", reasons),
         ("running", format!("{} of {} slots, {} waiting", worker.running, worker.slots, worker.queued)),
         ("speed", format!("{:.2} Gfuel/s a slot", worker.speed as f64 / 1e9)),
-        ("cpu", or_unknown(worker.cpu.as_ref().map(|cpu| {
-            format!("{:.0} % by others, {:.0} % by this node", cpu.others_pct, cpu.own_pct)
-        }))),
+        (
+            "cpu",
+            or_unknown(
+                worker
+                    .cpu
+                    .as_ref()
+                    .map(|cpu| format!("{:.0} % by others, {:.0} % by this node", cpu.others_pct, cpu.own_pct)),
+            ),
+        ),
         ("battery", worker.battery.as_ref().map_or_else(|| "-".into(), battery)),
         ("hottest", or_unknown(worker.thermal.as_ref().and_then(|heat| Some(format!("{:.0} °C", heat.celsius?))))),
         ("user idle", or_unknown(worker.user_idle_s.map(|seconds| format!("{seconds} s")))),

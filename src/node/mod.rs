@@ -118,11 +118,12 @@ pub fn start(
     let council = council(&config, &keys, &network, &store)?;
     let book = circuits::Book::new(&keys, &*store)?;
     let onion = circuits::start(&config, &keys, &network, &book)?;
-    let desk = services::Desk::start(&keys, &network, onion.circuits(), (&store, &writer))?;
+    let desk = services::Desk::start(&keys, &network, onion.circuits(), (&store, &writer), circuits::asked(&config))?;
     let (compute, streams, arrived) = fog_tasks::Behaviour::new(&network_id);
     let (tasks, wants) = tasks::start(&config, &keys, &network, (&store, &writer), (streams, arrived), &shutdown)?;
     let gossip_copies = Copies::default();
-    let mut swarm = transport::build(&config, &keys, &network, council, (mix, onion, chat, blobs, compute), &gossip_copies)?;
+    let mut swarm =
+        transport::build(&config, &keys, &network, council, (mix, onion, chat, blobs, compute), &gossip_copies)?;
     let mut expired = load_descriptors(&mut swarm, &*store)?;
     expired.append(load_reputation(&mut swarm, &*store)?);
     swarm.behaviour_mut().blobs.resume();
@@ -143,7 +144,7 @@ pub fn start(
         snapshots: Default::default(),
         loops: None,
         mixnet,
-        circuits: CircuitState::new(&config, Arc::clone(&desk), book),
+        circuits: CircuitState::new(&config, Arc::clone(&desk), book)?,
         chat: chat_state,
         tasks,
         wants,

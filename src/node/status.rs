@@ -123,7 +123,7 @@ impl EventLoop {
         warnings.extend(self.serving_warning());
         warnings.extend(self.chat_warning());
         if self.config.faults.any() {
-            warnings.push("faults are injected into this node's links: it is set up for a test".into());
+            warnings.push("`[faults]` is set: this node harms its own links, or records what comes, for a test".into());
         }
         warnings
     }

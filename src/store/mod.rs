@@ -94,13 +94,7 @@ impl Table {
     pub fn is_private(self) -> bool {
         matches!(
             self,
-            Self::Outbox
-                | Self::Inbox
-                | Self::Slots
-                | Self::Contacts
-                | Self::Reputation
-                | Self::Services
-                | Self::Tasks
+            Self::Outbox | Self::Inbox | Self::Slots | Self::Contacts | Self::Reputation | Self::Services | Self::Tasks
         )
     }
 }

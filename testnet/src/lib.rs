@@ -23,7 +23,7 @@ pub use chat::{ChatFile, ChatLine, ChatSent};
 pub use client::{Client, Message, PingLine, Received, Reputation, Seat, Sent, Snapshot, Status};
 pub use error::Error;
 pub use network::{Node, Testnet};
-pub use plan::{Faults, NodePlan, Plan};
+pub use plan::{Exits, Faults, NodePlan, Plan};
 pub use process::{Process, Usage};
 pub use report::{Check, Report};
 pub use signals::{Interruption, wait_for_interrupt};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Client, Error, Faults, NodePlan, NodeState, Plan, Process, State, Status,
+    Client, Error, Exits, Faults, NodePlan, NodeState, Plan, Process, State, Status,
     process::{End, without_settings},
     state::{GRACE, end_all},
     until,
@@ -404,13 +404,7 @@ fn arguments(data_dir: &Path, network: &Path, plan: &NodePlan, port: Option<u16>
     let mut args: Vec<String> = ["--data-dir", &data_dir.display().to_string()].map(str::to_owned).into();
     // A node reads this file in its data directory.
     let file = data_dir.join("fog.toml");
-    let mut text = format!("[worker]\n{}", plan.worker.as_deref().unwrap_or(crate::plan::SHARED_HOST));
-    if let Some(Faults { loss, delay_ms, reorder, results }) = &plan.faults {
-        text += &format!(
-            "\n# Faults for a test: this node harms its own links, or lies.\n[faults]\nloss = {loss:?}\ndelay_ms = {delay_ms}\nreorder = {reorder:?}\nresults = {results:?}\n"
-        );
-    }
-    fs::write(&file, text).map_err(Error::file("write", &file))?;
+    fs::write(&file, settings(plan)).map_err(Error::file("write", &file))?;
     args.extend(["run".into(), "--network".into(), network.display().to_string(), "--no-mdns".into()]);
     args.extend([
         "--listen".into(),
@@ -428,6 +422,24 @@ fn arguments(data_dir: &Path, network: &Path, plan: &NodePlan, port: Option<u16>
         args.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
     }
     Ok(args)
+}
+
+/// What of a plan has no flag.
+fn settings(plan: &NodePlan) -> String {
+    let mut text = format!("[worker]\n{}", plan.worker.as_deref().unwrap_or(crate::plan::SHARED_HOST));
+    if let Some(Faults { loss, delay_ms, reorder, record, results }) = &plan.faults {
+        text += "\n# Faults for a test: this node harms its own links, or lies.\n";
+        text += &format!("[faults]\nloss = {loss:?}\ndelay_ms = {delay_ms}\nreorder = {reorder:?}\n");
+        text += &format!("record = {record}\nresults = {results:?}\n");
+    }
+    let Exits { policy, private } = &plan.exits;
+    if policy.is_some() || *private {
+        text += &format!("\n[exit]\nprivate = {private}\n");
+    }
+    if let Some(policy) = policy {
+        text += &format!("policy = {policy:?}\n");
+    }
+    text
 }
 
 fn last_line(log: &Path) -> String {

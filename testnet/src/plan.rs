@@ -18,11 +18,13 @@ pub struct Faults {
     pub reorder: f64,
     /// What its worker says that tasks gave: `right`, `wrong` or `colluding`.
     pub results: String,
+    /// Whether the node records what circuits bring.
+    pub record: bool,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { loss: 0.0, delay_ms: 0, reorder: 0.0, results: "right".into() }
+        Self { loss: 0.0, delay_ms: 0, reorder: 0.0, results: "right".into(), record: false }
     }
 }
 
@@ -41,6 +43,17 @@ pub struct NodePlan {
     pub worker: Option<String>,
     /// `--probe-root`
     pub probe_root: Option<PathBuf>,
+    /// Through exits.
+    pub exits: Exits,
+}
+
+/// How a node treats what leads out of the network; its roles say whether it is an exit.
+#[derive(Debug, Clone, Default)]
+pub struct Exits {
+    /// `exit.policy`
+    pub policy: Option<String>,
+    /// `exit.private`: addresses of this host, for others as an exit and for its own programs.
+    pub private: bool,
 }
 
 /// All nodes share one host, which is busy with them: each may use half of its processors, whoever uses it meanwhile.
@@ -68,6 +81,18 @@ impl NodePlan {
     /// A node that carries nothing for others.
     pub fn client() -> Self {
         Self { roles: Some("none".into()), ..Self::default() }
+    }
+
+    /// A relay that is an exit to this host's ports that `policy` accepts.
+    pub fn exit(policy: &str) -> Self {
+        let exits = Exits { policy: Some(policy.into()), private: true };
+        Self { roles: Some("mix,guard,exit,mailbox,directory,worker".into()), exits, ..Self::default() }
+    }
+
+    /// Its proxy asks exits for addresses of this host.
+    #[must_use]
+    pub fn with_private_exits(self) -> Self {
+        Self { exits: Exits { private: true, ..self.exits }, ..self }
     }
 
     /// With this cover traffic.

@@ -155,7 +155,8 @@ pub fn mandelbrot(x: f64, y: f64, width: f64, pixels: i32, limit: i32) -> Vec<u8
     let mut tile = format!("P5\n{pixels} {pixels}\n255\n").into_bytes();
     for row in 0..pixels {
         for column in 0..pixels {
-            let (a, b) = (x + width * f64::from(column) / f64::from(pixels), y + width * f64::from(row) / f64::from(pixels));
+            let (a, b) =
+                (x + width * f64::from(column) / f64::from(pixels), y + width * f64::from(row) / f64::from(pixels));
             let (mut re, mut im, mut n) = (0.0, 0.0, 0);
             while n < limit && re * re + im * im <= 4.0 {
                 (re, im) = (re * re - im * im + a, 2.0 * re * im + b);

@@ -7,9 +7,10 @@ use std::{
     process::{Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use data_encoding::BASE64;
 use fog_testnet::{Client, Error, Process, until};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -182,6 +183,25 @@ pub(crate) fn metric(data_dir: &Path, name: &str) -> f64 {
     assert_eq!(status, 200, "{body}");
     let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{name} is not counted: {body}")).trim().parse().expect("a number")
+}
+
+/// How long the first page of a service takes on circuits that are for `user` alone.
+pub(crate) fn page_alone(proxy: &str, address: &str, user: usize) -> Result<Duration, String> {
+    let began = Instant::now();
+    let mut socket = TcpStream::connect(proxy).map_err(|error| error.to_string())?;
+    socket.set_read_timeout(Some(PATIENCE * 2)).map_err(|error| error.to_string())?;
+    let credentials = BASE64.encode(format!("user{user}:x").as_bytes());
+    let head = format!("CONNECT {address}:80 HTTP/1.1\r\nProxy-Authorization: Basic {credentials}\r\n\r\n");
+    socket.write_all(head.as_bytes()).map_err(|error| error.to_string())?;
+    let mut answer = [0; 39];
+    socket.read_exact(&mut answer).map_err(|error| error.to_string())?;
+    if !answer.starts_with(b"HTTP/1.1 200 ") {
+        return Err(String::from_utf8_lossy(&answer).into_owned());
+    }
+    socket.write_all(b"GET / HTTP/1.1\r\n\r\n").map_err(|error| error.to_string())?;
+    let mut page = Vec::new();
+    socket.read_to_end(&mut page).map_err(|error| error.to_string())?;
+    if page.ends_with(b"a page") { Ok(began.elapsed()) } else { Err(format!("{} bytes", page.len())) }
 }
 
 /// One whole network at a time; nextest holds the same by its test group.

@@ -66,7 +66,11 @@ fn a_module_runs_elsewhere_and_wrong_input_gets_a_reason() {
     assert!(replicas.iter().all(|replica| replica["worker"] != me.as_str()), "{ran}");
     let id = ran["id"].as_str().expect("an id").to_owned();
     let again = run_in(data, &["--json", "task", "run", &module("primes.wasm"), "--arg", "2", "--arg", "5000"]).json();
-    assert_eq!((again["verdict"].as_str(), &again["output_hash"]), (Some("remembered"), &ran["output_hash"]), "{again}");
+    assert_eq!(
+        (again["verdict"].as_str(), &again["output_hash"]),
+        (Some("remembered"), &ran["output_hash"]),
+        "{again}"
+    );
 
     let given = format!("a.txt={}", input.display());
     let copied = run_in(data, &["--json", "task", "run", &module("copy.wasm"), "--input", &given]).json();

@@ -8,6 +8,7 @@ use libp2p::PeerId;
 use crate::{
     core::{
         crypto::handshake::BINDING_LEN,
+        node::record::Record,
         types::{CircuitId, CloseReason, Purpose, Side},
     },
     runtime::{
@@ -69,6 +70,8 @@ pub enum Event {
         /// What it did.
         reason: DropReason,
     },
+    /// Bytes came; only if the configuration asks.
+    Recorded(Record),
     /// The threads have ended, which they never do by themselves: the node must stop.
     Stopped,
 }

@@ -29,7 +29,7 @@ pub use runtime::flow::{Stream, StreamEnded};
 pub use crate::{
     core::{
         crypto::handshake::{RelayKey, RelaySecret},
-        node::{Config as CoreConfig, Core, Counts},
+        node::{Config as CoreConfig, Core, Counts, record::Record},
         path::{Hop, NoPath, PathSource},
         policy::{BadPolicy, ExitPolicy},
         types::{CircuitId, CircuitInfo, CloseReason, End, FirstStream, Isolation, Open, Purpose, Side, VirtualRole},

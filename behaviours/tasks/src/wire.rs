@@ -8,6 +8,6 @@ pub mod record;
 
 pub use self::{
     bytes::WireError,
-    offers::{MAX_RECORDS, OfferMessage},
     message::{Failure, MAX_MESSAGE, Message, Phase, Refusal, Source, StageError, StreamKind, ToCoordinator, ToWorker},
+    offers::{MAX_RECORDS, OfferMessage},
 };

@@ -2,6 +2,7 @@
 
 mod exit;
 mod paths;
+mod record;
 pub mod report;
 
 use std::sync::Arc;
@@ -33,11 +34,14 @@ pub(super) struct CircuitState {
     /// What services know of the network.
     told: fog_services::runtime::Network,
     exit: exit::Exit,
+    recorder: Option<record::Recorder>,
 }
 
 impl CircuitState {
-    pub(super) fn new(config: &Config, desk: Arc<Desk>, book: Book) -> Self {
-        Self { desk, book, told: Default::default(), exit: exit::Exit::new(policy(config)) }
+    pub(super) fn new(config: &Config, desk: Arc<Desk>, book: Book) -> anyhow::Result<Self> {
+        let recorder = config.faults.record.then(|| record::Recorder::open(&config.data_dir)).transpose();
+        let recorder = recorder.context("the record of circuits cannot be written")?;
+        Ok(Self { desk, book, told: Default::default(), exit: exit::Exit::new(policy(config)), recorder })
     }
 }
 
@@ -49,6 +53,12 @@ pub(super) fn policy(config: &Config) -> ExitPolicy {
     // The configuration was checked when it was read.
     let policy = ExitPolicy::parse(&config.exit_policy).unwrap_or_default();
     if config.exit_private { policy.with_private() } else { policy }
+}
+
+/// What this node asks exits for: names and addresses of the internet, unless it may ask for private ones.
+pub(super) fn asked(config: &Config) -> ExitPolicy {
+    let all = ExitPolicy::parse("accept *").unwrap_or_default();
+    if config.exit_private { all.with_private() } else { all }
 }
 
 /// What of it is published, so that nobody builds circuits in vain.
@@ -68,6 +78,7 @@ pub(super) fn start(
         exit: policy(config),
         hops: HOPS,
         spares: SPARES,
+        is_recorded: config.faults.record,
         ..CoreConfig::default()
     };
     let settings = fog_circuits::Config {
@@ -89,6 +100,7 @@ impl EventLoop {
                 exit::connect(&self.circuits.exit, (host, port), request);
             }
             Event::Blame { peer, reason } => self.blame(&peer, reason.name()),
+            Event::Recorded(record) => self.circuits.recorder.iter_mut().for_each(|recorder| recorder.add(&record)),
             Event::Stopped => {
                 tracing::error!("the threads of circuits have ended: the node stops");
                 self.shutdown.cancel();

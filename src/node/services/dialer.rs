@@ -34,10 +34,8 @@ impl Dialer for Desk {
                     let address = name.parse().map_err(|_| Refusal::BadAddress)?;
                     return self.reach_until_taken(address, port, isolation, &ask.early, &progress).await;
                 }
-                Target::Name(name, port) => self.circuits.connect(To::Host(name, port), isolation, ask.early),
-                Target::Address(address, port) => {
-                    self.circuits.connect(To::Host(address.to_string(), port), isolation, ask.early)
-                }
+                Target::Name(name, port) => self.leave(name, port, isolation, ask.early)?,
+                Target::Address(address, port) => self.leave(address.to_string(), port, isolation, ask.early)?,
             };
             progress.set(Stage::Connecting);
             stream.connected().await.map_err(|ended| refusal(ended.0))?;
@@ -48,6 +46,16 @@ impl Dialer for Desk {
 }
 
 impl Desk {
+    /// A stream through an exit. What names this host, somebody's own network or an onion service is nobody else's to know.
+    fn leave(&self, host: String, port: u16, isolation: Isolation, early: Vec<u8>) -> Result<Stream, Refusal> {
+        // Of a name that a resolver would not find (RFC 7686) an exit would only learn it.
+        let is_onion = host == "onion" || host.ends_with(".onion");
+        if is_onion || !self.asked.allows_host(&host, port) {
+            return Err(Refusal::NotAllowed);
+        }
+        Ok(self.circuits.connect(To::Host(host, port), isolation, early))
+    }
+
     /// A stream that the service has taken. A connection that does not answer, or ends meanwhile, is replaced by another one.
     async fn reach_until_taken(
         &self,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use fog_base::{EpochSchedule, Network};
-use fog_circuits::Circuits;
+use fog_circuits::{Circuits, ExitPolicy};
 use fog_services::{
     Address, Failure as Unreached,
     core::{
@@ -72,6 +72,8 @@ pub struct Desk {
     registry: Mutex<Registry>,
     client: ClientSecret,
     schedule: EpochSchedule,
+    /// What exits are asked for at all.
+    asked: ExitPolicy,
 }
 
 impl Desk {
@@ -81,6 +83,7 @@ impl Desk {
         network: &Network,
         circuits: Circuits,
         (store, writer): (&Arc<dyn Store>, &Writer),
+        asked: ExitPolicy,
     ) -> anyhow::Result<Arc<Self>> {
         let calendar = Calendar { network: network.id, schedule: network.schedule() };
         let config = runtime::Config { calendar, us: keys.node_id(), hops: HOPS, seed: super::chat::random() };
@@ -94,6 +97,7 @@ impl Desk {
             registry: Mutex::new(registry),
             client: ClientSecret::from_bytes(*keys.service_client_secret()),
             schedule: network.schedule(),
+            asked,
         });
         let starting = Arc::clone(&desk);
         tokio::spawn(async move { starting.host_all().await });

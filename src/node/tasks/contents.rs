@@ -11,13 +11,12 @@ use std::{
     },
 };
 
-pub(super) use fog_tasks::sandbox::Bytes;
 use fog_tasks::Content;
+pub(super) use fog_tasks::sandbox::Bytes;
 use quick_cache::{Weighter, sync::Cache};
 
 /// Contents that are expected to be kept at once.
 const EXPECTED: usize = 4_096;
-
 
 #[derive(Debug, Clone)]
 struct ByBytes;

@@ -142,7 +142,8 @@ impl Desk {
     /// `fog task explain`
     pub(crate) async fn explain(&self, spec: TaskSpec) -> Result<report::Explanation, Failure> {
         let parsed = parse(spec).await?;
-        let explained = self.ask(move |driver, now| driver.coordinator.explain(&parsed.work, &parsed.terms, now)).await?;
+        let explained =
+            self.ask(move |driver, now| driver.coordinator.explain(&parsed.work, &parsed.terms, now)).await?;
         Ok(view::explanation(explained))
     }
 
@@ -178,7 +179,10 @@ impl Desk {
                 let task = self.show(&id.to_string()).await?;
                 let why = task.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
                 let message = format!("the task is {} after {} s{why}", task.state, patience.as_secs());
-                return Err(Failure::timed_out(message, format!("it goes on: `fog task show {id}`, or `fog task cancel {id}`")));
+                return Err(Failure::timed_out(
+                    message,
+                    format!("it goes on: `fog task show {id}`, or `fog task cancel {id}`"),
+                ));
             }
         }
     }
@@ -217,7 +221,10 @@ impl Desk {
         let shown = dir.display().to_string();
         let written = tokio::task::spawn_blocking(move || write(&dir, &outcome)).await;
         let files = written.map_err(|error| Failure::failed(error.to_string(), ""))?.map_err(|error| {
-            Failure::failed(format!("the output cannot be written to `{shown}`: {error}"), "name another folder with --out")
+            Failure::failed(
+                format!("the output cannot be written to `{shown}`: {error}"),
+                "name another folder with --out",
+            )
         })?;
         Ok(report::Written { id: task.id.to_string(), dir: shown, files })
     }
@@ -236,9 +243,8 @@ impl Desk {
     /// `fog worker status`
     pub(crate) async fn worker(&self) -> Result<report::Worker, Failure> {
         let status = self.harvest.as_ref().map(|harvest| harvest.status());
-        let (load, accounts, speed) = self
-            .ask(|driver, _| (driver.worker.load(), view::accounts(driver), driver.capacity.speed()))
-            .await?;
+        let (load, accounts, speed) =
+            self.ask(|driver, _| (driver.worker.load(), view::accounts(driver), driver.capacity.speed())).await?;
         Ok(view::worker(status, load, accounts, speed))
     }
 
@@ -302,7 +308,10 @@ impl Desk {
             return Ok(Some(Arc::clone(outcome)));
         }
         let unread = |why: String| Failure::failed(format!("the task's output cannot be read: {why}"), "run it again");
-        let row = self.store.get(Table::Tasks, &Coordinator::outcome_key(task.id)).map_err(|error| unread(error.to_string()))?;
+        let row = self
+            .store
+            .get(Table::Tasks, &Coordinator::outcome_key(task.id))
+            .map_err(|error| unread(error.to_string()))?;
         let row = row.ok_or_else(|| unread("it is not kept any more".into()))?;
         let outcome = Outcome::from_bytes(&row, row.len()).map_err(|_| unread("it is damaged".into()))?;
         Ok(Some(Arc::new(outcome)))
@@ -328,14 +337,21 @@ impl Desk {
     }
 
     /// Shares a content as a file, and yields its manifest.
-    async fn share(&self, content: Content, bytes: super::contents::Bytes, is_sealed: bool) -> Result<Vec<u8>, Failure> {
+    async fn share(
+        &self,
+        content: Content,
+        bytes: super::contents::Bytes,
+        is_sealed: bool,
+    ) -> Result<Vec<u8>, Failure> {
         if !is_sealed && let Some(manifest) = self.ask(move |driver, _| driver.shared.get(&content).cloned()).await? {
             return Ok(manifest);
         }
         let contents = self.contents.clone();
         let written = tokio::task::spawn_blocking(move || contents.write(&content, &bytes)).await;
-        let unshared = |why: String| Failure::failed(format!("an input cannot be shared: {why}"), "is there room on the disk?");
-        let path = written.map_err(|error| unshared(error.to_string()))?.map_err(|error| unshared(error.to_string()))?;
+        let unshared =
+            |why: String| Failure::failed(format!("an input cannot be shared: {why}"), "is there room on the disk?");
+        let path =
+            written.map_err(|error| unshared(error.to_string()))?.map_err(|error| unshared(error.to_string()))?;
         let (reply, shared) = oneshot::channel();
         let want = Want::Share { path, is_sealed, reply };
         self.wants.send(want).await.map_err(|_| unshared("the node is stopping".into()))?;

@@ -27,8 +27,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    desk::Counts,
     contents::{self, Bytes, Contents, Needed},
+    desk::Counts,
     logs::Logs,
     offering::Capacity,
     runs::Runs,
@@ -162,7 +162,21 @@ pub(super) struct Parts {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { me, coordinator, worker, contents, capacity, pool, lies, streams, wants, inputs, writer, drops, counts } = parts;
+        let Parts {
+            me,
+            coordinator,
+            worker,
+            contents,
+            capacity,
+            pool,
+            lies,
+            streams,
+            wants,
+            inputs,
+            writer,
+            drops,
+            counts,
+        } = parts;
         let (mut needed, mut shared) = (Needed::default(), BTreeMap::new());
         for (task, content, manifest) in coordinator.blobs() {
             needed.add(content, task);

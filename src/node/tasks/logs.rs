@@ -36,7 +36,8 @@ impl Logs {
             stream: if is_stderr { "stderr" } else { "stdout" }.into(),
             text: String::from_utf8_lossy(bytes).into_owned(),
         };
-        log.followers.retain(|follower| !matches!(follower.try_send(line.clone()), Err(mpsc::error::TrySendError::Closed(_))));
+        log.followers
+            .retain(|follower| !matches!(follower.try_send(line.clone()), Err(mpsc::error::TrySendError::Closed(_))));
         log.bytes += line.text.len();
         log.lines.push_back(line);
         while log.bytes > MAX_BYTES

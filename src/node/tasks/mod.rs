@@ -72,11 +72,13 @@ pub(super) fn start(
     let (wants, wanted) = mpsc::channel(WANTS);
     let now = clock::now();
     let folder = config.data_dir.join("tasks");
-    let contents = Contents::open(config.worker.cache_mib * MIB, folder).context("the folder of tasks cannot be made")?;
+    let contents =
+        Contents::open(config.worker.cache_mib * MIB, folder).context("the folder of tasks cannot be made")?;
     let key = Arc::new(keys.identity().clone());
     let mut coordinator =
         Coordinator::new(Default::default(), Arc::clone(&key), network.id, super::chat::random(), now);
-    let mut worker = Worker::new(Default::default(), key, network.id, LocalAccounts::new(keys.node_id(), Default::default()), now);
+    let mut worker =
+        Worker::new(Default::default(), key, network.id, LocalAccounts::new(keys.node_id(), Default::default()), now);
     let rows = store.scan(Table::Tasks, &[])?;
     worker.restore(rows.iter().cloned());
     coordinator.restore(rows, now);

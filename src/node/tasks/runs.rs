@@ -107,7 +107,8 @@ impl Runs {
 
 /// A run with everything that its work names, if all of that is staged.
 pub(super) fn job(work: &Work, staged: &[(Content, Bytes)], wall: Duration) -> Option<Job> {
-    let bytes = |content: &Content| staged.iter().find(|(staged, _)| staged == content).map(|(_, bytes)| Arc::clone(bytes));
+    let bytes =
+        |content: &Content| staged.iter().find(|(staged, _)| staged == content).map(|(_, bytes)| Arc::clone(bytes));
     let inputs = work.inputs.iter().map(|input| Some((input.name.clone(), bytes(&input.content)?)));
     Some(Job {
         work: work.clone(),

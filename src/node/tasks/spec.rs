@@ -133,9 +133,10 @@ impl TaskSpec {
             inputs.push(Input { name: name.to_owned(), content: take(path, MAX_INPUT)? });
         }
         inputs.sort_by(|one, other| one.name.cmp(&other.name));
-        let env = self.env.iter().map(|text| {
-            pair(text, "NAME=VALUE").map(|(name, value)| (name.to_owned(), value.to_owned()))
-        });
+        let env = self
+            .env
+            .iter()
+            .map(|text| pair(text, "NAME=VALUE").map(|(name, value)| (name.to_owned(), value.to_owned())));
         let work = Work {
             version: 1,
             module,
@@ -239,7 +240,10 @@ pub fn read_file(path: &Path) -> Result<Vec<TaskSpec>, Failure> {
     }
     let bad = |why: String| {
         let message = format!("`{}` describes no task: {why}", path.display());
-        Failure::usage(message, "a module, or TOML or JSON such as `module = \"hello.wasm\"`, or `[[task]]` for each of many")
+        Failure::usage(
+            message,
+            "a module, or TOML or JSON such as `module = \"hello.wasm\"`, or `[[task]]` for each of many",
+        )
     };
     let text = String::from_utf8(bytes).map_err(|_| bad("it is neither a module nor text".into()))?;
     let value: serde_json::Value = match serde_json::from_str(&text) {
@@ -303,7 +307,8 @@ mod tests {
         };
         let module = folder.path().join("m.wasm").display().to_string();
         assert_eq!(read_file(&folder.path().join("m.wasm")).unwrap()[0].module, module);
-        let one = read_file(&write("one.toml", "module = \"m.wasm\"\nargs = [\"a\"]\ninputs = [\"x=in.txt\"]")).unwrap();
+        let one =
+            read_file(&write("one.toml", "module = \"m.wasm\"\nargs = [\"a\"]\ninputs = [\"x=in.txt\"]")).unwrap();
         assert_eq!((one.len(), &one[0].module), (1, &module));
         assert_eq!(one[0].inputs, [format!("x={}", folder.path().join("in.txt").display())]);
         let two = "[[task]]\nmodule = \"m.wasm\"\n[[task]]\nmodule = \"m.wasm\"\nreplicas = 2";

@@ -59,7 +59,8 @@ pub(super) fn task(task: &TaskView, outcome: Option<&Outcome>) -> report::Task {
         }
         let stderr = outcome.stderr.get(..MAX_TEXT.min(outcome.stderr.len())).unwrap_or_default();
         told.stderr = Some(String::from_utf8_lossy(stderr).into_owned());
-        let file = |(path, bytes): (&String, &Vec<u8>)| report::OutputFile { path: path.clone(), bytes: bytes.len() as u64 };
+        let file =
+            |(path, bytes): (&String, &Vec<u8>)| report::OutputFile { path: path.clone(), bytes: bytes.len() as u64 };
         told.outputs = outcome.outputs.iter().map(file).collect();
     }
     told
@@ -146,7 +147,8 @@ pub(super) fn worker(status: Option<Status>, load: Load, (earned, spent): (u64, 
 /// Which workers fit, and what would change it.
 pub(super) fn explanation(explained: Explanation) -> report::Explanation {
     let reasons = |reasons: &[Reason]| reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let rejected = |(worker, why): &(NodeId, Vec<Reason>)| report::Rejected { worker: worker.to_string(), reason: reasons(why) };
+    let rejected =
+        |(worker, why): &(NodeId, Vec<Reason>)| report::Rejected { worker: worker.to_string(), reason: reasons(why) };
     let relaxation = |relaxation: &Relaxation| report::Relaxation {
         change: relaxation.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         more: relaxation.more,

@@ -13,12 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::driver::Want;
 use crate::node::{
-    behaviour::peer_id,
-    clock,
-    event_loop::EventLoop,
-    gossip::Topic,
-    reputation::Evidence,
-    wiring::Action,
+    behaviour::peer_id, clock, event_loop::EventLoop, gossip::Topic, reputation::Evidence, wiring::Action,
 };
 
 /// What a right result weighs at least, and what a wrong one does: enough that a few of them end a worker.
@@ -113,10 +108,9 @@ fn observations(worker: fog_base::NodeId, verdict: Verdict, value: u64, now: Now
     let observed = |kind, outcome, weight| Observation { peer: worker, kind, outcome, weight, at: now.unix };
     let worth = (value as f64 / UNIT).clamp(SMALL, MOST);
     match verdict {
-        Verdict::Good => vec![
-            observed(Kind::Correctness, Outcome::Good, worth),
-            observed(Kind::Availability, Outcome::Good, worth),
-        ],
+        Verdict::Good => {
+            vec![observed(Kind::Correctness, Outcome::Good, worth), observed(Kind::Availability, Outcome::Good, worth)]
+        }
         Verdict::Wrong => vec![observed(Kind::Correctness, Outcome::Bad, WRONG)],
         Verdict::Failed => vec![observed(Kind::Availability, Outcome::Bad, FAILED)],
     }

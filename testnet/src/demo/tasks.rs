@@ -34,9 +34,8 @@ pub(super) fn mandelbrot(stage: &Stage) -> Result<Check, Error> {
         })?;
     }
     let step = 3.0 / f64::from(SIDE);
-    let places: Vec<_> = (0..SIDE * SIDE)
-        .map(|at| (-2.25 + step * f64::from(at % SIDE), -1.5 + step * f64::from(at / SIDE)))
-        .collect();
+    let places: Vec<_> =
+        (0..SIDE * SIDE).map(|at| (-2.25 + step * f64::from(at % SIDE), -1.5 + step * f64::from(at / SIDE))).collect();
     let wanted: Vec<_> = places
         .iter()
         .map(|(x, y)| {

@@ -271,6 +271,8 @@ pub enum Output {
     Sent(StreamRef),
     /// A peer did what no honest peer does.
     Blame(NodeId, DropReason),
+    /// Bytes came; only if the configuration asks.
+    Recorded(super::node::record::Record),
 }
 
 /// A circuit as `fog circuits` lists it.

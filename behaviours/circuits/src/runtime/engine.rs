@@ -343,6 +343,7 @@ impl Engine {
                 let request = Inbound { flow, hub: Arc::clone(&self.hub), is_answered: false };
                 Event::Inbound { circuit: stream.circuit, target, request }
             }
+            Output::Recorded(record) => Event::Recorded(record),
             Output::Blame(node, reason) => match peer_id(node) {
                 Some(peer) => Event::Blame { peer, reason },
                 None => return,

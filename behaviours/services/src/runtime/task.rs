@@ -287,7 +287,7 @@ impl<K: Keep> Task<K> {
                     host.serve(&target, request);
                 }
             }
-            Event::Blame { .. } | Event::Stopped => {}
+            Event::Blame { .. } | Event::Recorded(_) | Event::Stopped => {}
         }
     }
 

@@ -37,6 +37,7 @@ impl Core {
     /// A cell came on a link.
     pub fn handle_cell(&mut self, link: LinkId, cell: Cell, now: Now) {
         let at = (link, cell.id());
+        self.record_cell(link, &cell);
         if cell.command() == Command::Create {
             self.handle_create(at, &cell, now);
             return;
@@ -177,6 +178,7 @@ impl Core {
 
     pub(super) fn handle_own(&mut self, id: CircuitId, body: &Body, tag: CellTag, now: Now) {
         let (_, payload) = body.split_at(TAG_LEN);
+        self.record_payload(id, body);
         if let Some(Circuit::Client(circuit)) = self.circuits.get_mut(&id) {
             circuit.last_used = now.mono;
             if !circuit.is_open() {

@@ -5,6 +5,7 @@
 
 mod build;
 mod cells;
+pub(crate) mod record;
 mod relaying;
 mod spare;
 mod streams;
@@ -75,6 +76,8 @@ pub struct Config {
     pub attempts: u32,
     /// How long a link may take to come about.
     pub connect: Duration,
+    /// Whether everything that comes is told, for tests: [`Output::Recorded`].
+    pub is_recorded: bool,
 }
 
 impl Default for Config {
@@ -94,6 +97,7 @@ impl Default for Config {
             idle: Duration::from_secs(3600),
             attempts: 4,
             connect: Duration::from_secs(10),
+            is_recorded: false,
         }
     }
 }

@@ -15,9 +15,7 @@ use std::sync::Arc;
 
 use fog_base::NodeId;
 
-pub use self::strategy::{
-    Affinity, LeastLoaded, PowerOfTwo, PrivacyAware, Proximity, RoundRobin, Strategy,
-};
+pub use self::strategy::{Affinity, LeastLoaded, PowerOfTwo, PrivacyAware, Proximity, RoundRobin, Strategy};
 pub use super::terms::{Class, StrategyName};
 use super::{nsga::random::Random, work::Content};
 
