@@ -120,7 +120,7 @@ fn a_module_runs_elsewhere_and_wrong_input_gets_a_reason() {
         run_in(data, args).refused(code).says(what);
     }
     // A GPU is nowhere: the user is told, and the task waits for nobody.
-    let gpu = ["--timeout", "3", "task", "run", &module("primes.wasm"), "--feature", "gpu:cuda"];
+    let gpu = ["--timeout", "3", "task", "run", &module("primes.wasm"), "--arg", "7", "--feature", "gpu:cuda"];
     run_in(data, &gpu).refused(4);
     let open = run_in(data, &["--json", "task", "list"]).json();
     let waiting = open.as_array().expect("a list").iter().find(|task| task["state"] == "offered").expect("it waits");

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The name and the version of the protocol.
-pub const PROTOCOL: (&str, u32) = ("tasks", 1);
+const PROTOCOL: (&str, u32) = ("tasks", 1);
 /// Frames that wait for whoever drives the cores; one more for each connection.
 const MAX_ARRIVED: usize = 256;
 

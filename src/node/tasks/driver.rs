@@ -458,7 +458,7 @@ impl Driver {
                 let free = self.needed.forget_larger(task, KEPT);
                 self.unshare(free);
                 for waiter in self.waiters.remove(&task).unwrap_or_default() {
-                    drop(waiter.send(()));
+                    let _gone = waiter.send(());
                 }
             }
         }

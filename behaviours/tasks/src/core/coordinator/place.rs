@@ -16,7 +16,7 @@ use crate::{
         ids::ExecutionId,
         matcher::{self, Match},
         pay,
-        terms::{MAX_REPLICAS, PPM},
+        terms::MAX_REPLICAS,
         timers::Resend,
         verify::{Step, Voter},
     },
@@ -45,9 +45,6 @@ struct Fit {
     offer_seq: u64,
     rate: u64,
     speed: u64,
-    /// Tasks per slot, here and elsewhere.
-    load: f64,
-    rtt: Duration,
 }
 
 impl Coordinator {
@@ -155,15 +152,12 @@ impl Coordinator {
         if let Match::No(_) = matcher::judge(needs, &seen) {
             return None;
         }
-        let (busy, slots) = (self.workers.busy(worker), f64::from(offer.slots.max(1)));
         Some(Fit {
             worker,
             voter,
             offer_seq: listed.seq(),
             rate: offer.rate(),
             speed: offer.speed,
-            load: (f64::from(offer.load_ppm()) / f64::from(PPM)).max(busy as f64 / slots),
-            rtt: known.rtt.unwrap_or_default(),
         })
     }
 
