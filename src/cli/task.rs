@@ -267,7 +267,7 @@ fn batch(context: &Context, client: &Client, file: &Path, detach: bool) -> Resul
     if detach {
         return Ok(());
     }
-    let began = std::time::Instant::now();
+    let began = crate::clock::monotonic();
     let mut failed = None;
     for id in &placed.ids {
         let left = timeout.saturating_sub(began.elapsed()).max(Duration::from_secs(1));

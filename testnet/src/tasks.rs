@@ -171,7 +171,7 @@ pub fn mandelbrot(x: f64, y: f64, width: f64, pixels: i32, limit: i32) -> Vec<u8
 
 /// What the module prints.
 pub fn primes(from: u64, to: u64) -> String {
-    let is_prime = |n: u64| (2..).take_while(|d| d * d <= n).all(|d| n % d != 0);
+    let is_prime = |n: u64| (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
     let found: Vec<_> = (from.max(2)..to).filter(|n| is_prime(*n)).collect();
     format!("{} primes, the largest is {}\n", found.len(), found.last().copied().unwrap_or_default())
 }

@@ -143,7 +143,7 @@ fn introduction(data: &[u8]) {
     let started = Initiator::start(&NETWORK, &subcredential, keys.public(), &plaintext, &mut Random::new([2; 32]));
     let (_, introduction) = started.expect("good keys");
     let (command, right) = Message::Introduce1(introduction).encode();
-    let mut body = right.clone();
+    let mut body = right;
     change(&mut body, data);
     if let Some(Message::Introduce1(introduction)) = Message::decode(command, &body) {
         let opened = keys.open(&NETWORK, &[subcredential], &introduction);

@@ -148,7 +148,7 @@ impl Net {
         });
         let identity = Identity::from_seed([seed; 32]).unwrap();
         let address = Address::new(*identity.key());
-        let view = View::new(ids.clone(), None, [ring.clone()]);
+        let view = View::new(ids, None, [ring.clone()]);
         let mut client = Client::new(calendar(), [seed; 32]);
         client.set_view(view.clone());
         let mut net = Self {
@@ -219,7 +219,8 @@ impl Net {
 
     /// Does all that takes no time.
     fn settle(&mut self) {
-        while (0..self.nodes.len()).fold(false, |any, at| self.settle_node(at) || any) {}
+        // All of them, also when the first had something to do.
+        while (0..self.nodes.len()).map(|at| self.settle_node(at)).filter(|acted| *acted).count() > 0 {}
     }
 
     fn settle_node(&mut self, at: usize) -> bool {

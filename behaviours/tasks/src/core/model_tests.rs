@@ -90,10 +90,10 @@ impl State {
         let world = &mut self.world;
         match step {
             Step::ToWorker(at) => {
-                world.to_worker(at);
+                world.hand_to_worker(at);
             }
             Step::FromWorker(at) => {
-                world.from_worker(at);
+                world.hand_to_coordinator(at);
             }
             Step::LoseToWorker(at) => {
                 world.hosts[at].to_it.pop_front();

@@ -190,6 +190,7 @@ impl World {
                 }
                 coordinator::Output::Drop(_) => self.drops += 1,
                 coordinator::Output::FetchOutput { .. }
+                | coordinator::Output::Offers { .. }
                 | coordinator::Output::Event(..)
                 | coordinator::Output::Forget(_) => {}
             }
@@ -200,7 +201,7 @@ impl World {
     }
 
     /// The next message to a worker arrives; false if there is none.
-    pub(crate) fn to_worker(&mut self, at: usize) -> bool {
+    pub(crate) fn hand_to_worker(&mut self, at: usize) -> bool {
         let Some(message) = self.hosts[at].to_it.pop_front() else { return false };
         self.say_to_worker(at, message);
         true
@@ -221,7 +222,7 @@ impl World {
     }
 
     /// The next message from a worker arrives; false if there is none.
-    pub(crate) fn from_worker(&mut self, at: usize) -> bool {
+    pub(crate) fn hand_to_coordinator(&mut self, at: usize) -> bool {
         let Some(message) = self.hosts[at].from_it.pop_front() else { return false };
         let _taken = self.say_from_worker(at, message);
         true
@@ -260,8 +261,10 @@ impl World {
         loop {
             let mut moved = false;
             for at in 0..self.hosts.len() {
-                moved |=
-                    self.to_worker(at) | self.stage(at) | self.run(at, |work| outcome(at, work)) | self.from_worker(at);
+                moved |= self.hand_to_worker(at)
+                    | self.stage(at)
+                    | self.run(at, |work| outcome(at, work))
+                    | self.hand_to_coordinator(at);
             }
             if !moved {
                 return;

@@ -152,13 +152,7 @@ impl Coordinator {
         if let Match::No(_) = matcher::judge(needs, &seen) {
             return None;
         }
-        Some(Fit {
-            worker,
-            voter,
-            offer_seq: listed.seq(),
-            rate: offer.rate(),
-            speed: offer.speed,
-        })
+        Some(Fit { worker, voter, offer_seq: listed.seq(), rate: offer.rate(), speed: offer.speed })
     }
 
     /// Asks a worker.

@@ -75,15 +75,15 @@ fn results_are_shown_only_when_every_replica_has_committed() {
     let mut world = World::new(2, false);
     world.submit(1, Terms::default());
     for at in 0..2 {
-        while world.to_worker(at) | world.from_worker(at) {}
-        while world.to_worker(at) | world.from_worker(at) {}
+        while world.hand_to_worker(at) | world.hand_to_coordinator(at) {}
+        while world.hand_to_worker(at) | world.hand_to_coordinator(at) {}
         world.stage(at);
     }
     world.run(0, right);
-    while world.from_worker(0) {}
+    while world.hand_to_coordinator(0) {}
     assert!(world.hosts[0].to_it.is_empty(), "nothing is asked of the first: {:?}", world.hosts[0].to_it);
     world.run(1, right);
-    while world.from_worker(1) {}
+    while world.hand_to_coordinator(1) {}
     assert!(matches!(world.hosts[0].to_it.front(), Some(ToWorker::Reveal { .. })));
     assert!(matches!(world.hosts[1].to_it.front(), Some(ToWorker::Reveal { .. })));
 }
@@ -96,12 +96,12 @@ fn what_is_repeated_is_answered_as_before_and_changes_nothing() {
         let mut moved = false;
         while let Some(message) = world.hosts[0].to_it.front().cloned() {
             world.say_to_worker(0, message);
-            moved |= world.to_worker(0);
+            moved |= world.hand_to_worker(0);
         }
         moved |= world.stage(0) | world.run(0, right);
         while let Some(message) = world.hosts[0].from_it.front().cloned() {
             let _repeated = world.say_from_worker(0, message);
-            moved |= world.from_worker(0);
+            moved |= world.hand_to_coordinator(0);
         }
         if !moved {
             break;
@@ -149,19 +149,23 @@ fn a_worker_that_says_nothing_is_left_and_its_late_result_is_not_paid() {
     let task = world.submit(1, one());
     let first = usize::from(world.hosts[0].to_it.is_empty());
     let other = 1 - first;
-    while world.to_worker(first) | world.from_worker(first) {}
-    while world.to_worker(first) | world.from_worker(first) {}
+    while world.hand_to_worker(first) | world.hand_to_coordinator(first) {}
+    while world.hand_to_worker(first) | world.hand_to_coordinator(first) {}
     world.stage(first);
     // It runs on, and hears nothing and is not heard.
     for _ in 0..20 {
         world.pass(seconds(1));
         world.hosts[first].from_it.clear();
-        while world.to_worker(other) | world.stage(other) | world.run(other, right) | world.from_worker(other) {}
+        while world.hand_to_worker(other)
+            | world.stage(other)
+            | world.run(other, right)
+            | world.hand_to_coordinator(other)
+        {}
     }
     assert!(is_right(&world, task, 1), "{:?}", world.coordinator.task(task));
     world.hosts[first].to_it.clear();
     world.run(first, right);
-    while world.from_worker(first) | world.to_worker(first) {}
+    while world.hand_to_coordinator(first) | world.hand_to_worker(first) {}
     assert!(world.hosts[first].claims.is_empty());
     assert_eq!(world.hosts[first].worker.load().executions, 0, "it was told that nobody wants it");
 }
@@ -171,7 +175,7 @@ fn a_lease_that_is_not_renewed_ends_at_its_worker() {
     let mut world = World::new(1, false);
     world.submit(1, one());
     for _ in 0..3 {
-        while world.to_worker(0) | world.from_worker(0) {}
+        while world.hand_to_worker(0) | world.hand_to_coordinator(0) {}
     }
     world.stage(0);
     assert_eq!(world.hosts[0].runs.len(), 1);
@@ -240,7 +244,7 @@ fn a_vacated_host_tells_and_the_task_goes_on_elsewhere() {
     let task = world.submit(1, one());
     let first = usize::from(world.hosts[0].to_it.is_empty());
     for _ in 0..3 {
-        while world.to_worker(first) | world.from_worker(first) {}
+        while world.hand_to_worker(first) | world.hand_to_coordinator(first) {}
     }
     world.stage(first);
     let now = world.now;
@@ -258,18 +262,18 @@ fn a_frozen_host_is_waited_for_as_long_as_the_class_says() {
     let task = world.submit(1, one());
     let first = usize::from(world.hosts[0].to_it.is_empty());
     for _ in 0..3 {
-        while world.to_worker(first) | world.from_worker(first) {}
+        while world.hand_to_worker(first) | world.hand_to_coordinator(first) {}
     }
     world.stage(first);
     world.pass(seconds(1));
-    while world.from_worker(first) {}
+    while world.hand_to_coordinator(first) {}
     let now = world.now;
     world.hosts[first].worker.set_frozen(true, now);
     world.collect();
     let mut waited = 0;
     while world.hosts[1 - first].to_it.is_empty() && waited < 30 {
         world.pass(seconds(1));
-        while world.from_worker(first) | world.to_worker(first) {}
+        while world.hand_to_coordinator(first) | world.hand_to_worker(first) {}
         waited += 1;
     }
     assert!((5..=6).contains(&waited), "standard: 5 s, {waited}");
@@ -305,7 +309,7 @@ fn a_cancelled_task_stops_everywhere() {
     let task = world.submit(1, Terms::default());
     for at in 0..2 {
         for _ in 0..3 {
-            while world.to_worker(at) | world.from_worker(at) {}
+            while world.hand_to_worker(at) | world.hand_to_coordinator(at) {}
         }
         world.stage(at);
     }
@@ -340,9 +344,12 @@ fn a_restarted_coordinator_ends_what_it_began_and_pays_once() {
         let mut steps = 0;
         for _ in 0..60 {
             for at in 0..3 {
-                for step in
-                    [World::to_worker, World::stage, |world: &mut World, at| world.run(at, right), World::from_worker]
-                {
+                for step in [
+                    World::hand_to_worker,
+                    World::stage,
+                    |world: &mut World, at| world.run(at, right),
+                    World::hand_to_coordinator,
+                ] {
                     if step(&mut world, at) {
                         steps += 1;
                         if steps == killed {
@@ -386,7 +393,7 @@ fn a_stranger_cannot_speak_for_a_worker() {
     let mut world = World::new(2, false);
     world.submit(1, one());
     let first = usize::from(world.hosts[0].to_it.is_empty());
-    world.to_worker(first);
+    world.hand_to_worker(first);
     let agreement = world.hosts[first].from_it.pop_front().unwrap();
     let taken = world.say_from_worker(1 - first, agreement.clone());
     assert_eq!(taken, Err(Reject::Stranger));

@@ -108,7 +108,8 @@ fn misfits_say_why() {
         change(&mut worker, &mut task);
         task.fits(&worker)
     };
-    let cases: [(fn(&mut Candidate, &mut Demand), Result<(), Misfit>); 13] = [
+    type Change = fn(&mut Candidate, &mut Demand);
+    let cases: [(Change, Result<(), Misfit>); 13] = [
         (|_, _| {}, Ok(())),
         (|w, _| w.room = 0, Err(Misfit::NoRoom)),
         (|w, _| w.slots = 0, Err(Misfit::Unusable)),

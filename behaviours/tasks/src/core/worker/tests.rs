@@ -32,7 +32,7 @@ fn a_coordinator_that_owes_too_much_is_refused() {
     poor.set_capacity(offer(), world.now);
     world.hosts[0].worker = poor;
     world.submit(1, one());
-    world.to_worker(0);
+    world.hand_to_worker(0);
     let said = world.hosts[0].from_it.pop_front();
     assert!(matches!(said, Some(ToCoordinator::Refused { reason: Refusal::Unpaid, .. })), "{said:?}");
 }
@@ -41,12 +41,12 @@ fn a_coordinator_that_owes_too_much_is_refused() {
 fn contents_that_are_not_the_works_end_it() {
     let mut world = World::new(1, false);
     world.submit(1, one());
-    while world.to_worker(0) | world.from_worker(0) {
+    while world.hand_to_worker(0) | world.hand_to_coordinator(0) {
         if let Some(ToWorker::Lease(_)) = world.hosts[0].to_it.front() {
             break;
         }
     }
-    world.to_worker(0);
+    world.hand_to_worker(0);
     let Some(ToWorker::Stage { execution, mut items }) = world.hosts[0].to_it.pop_front() else { panic!() };
     items[0].1 = Source::Inline(serde_bytes::ByteBuf::from(*b"modulE"));
     let (from, now) = (world.me(), world.now);
@@ -63,7 +63,7 @@ fn a_voucher_for_less_or_for_more_than_was_used_is_refused() {
     let mut world = World::new(1, false);
     world.submit(1, one());
     while !matches!(world.hosts[0].to_it.front(), Some(ToWorker::Voucher(_))) {
-        assert!(world.to_worker(0) | world.stage(0) | world.run(0, right) | world.from_worker(0));
+        assert!(world.hand_to_worker(0) | world.stage(0) | world.run(0, right) | world.hand_to_coordinator(0));
     }
     let Some(ToWorker::Voucher(good)) = world.hosts[0].to_it.pop_front() else { panic!() };
     let (from, now) = (world.me(), world.now);
@@ -91,7 +91,7 @@ fn nothing_begins_while_the_host_is_frozen_and_its_time_does_not_run() {
     terms.class = Class::BestEffort;
     world.submit(1, terms);
     for _ in 0..3 {
-        while world.to_worker(0) | world.from_worker(0) {}
+        while world.hand_to_worker(0) | world.hand_to_coordinator(0) {}
     }
     world.stage(0);
     let (execution, _) = world.hosts[0].runs.first_key_value().map(|(id, work)| (*id, work.clone())).unwrap();
