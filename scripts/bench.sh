@@ -9,6 +9,7 @@ if [ -z "$name" ]; then
     rm -f "$results"
 fi
 FOG_BENCH=$name cargo bench --locked --workspace --profile release --bench '*'
+FOG_BENCH=$name cargo run --locked --release --manifest-path benches/placement/Cargo.toml
 if [ -n "$name" ] && ! grep -q "\"name\": \"$name\"" "$results" 2>/dev/null; then
     echo "error: no comparison is called $name" >&2
     echo "hint: make bench, without a name, runs and names them all" >&2

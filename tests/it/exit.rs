@@ -17,6 +17,13 @@ fn refused(socks: &str, host: &str, port: u16) -> String {
     }
 }
 
+/// An exit that does not connect to private addresses.
+fn careful(port: u16) -> NodePlan {
+    let mut careful = NodePlan::exit(&format!("accept {port}, reject *"));
+    careful.exits.private = false;
+    careful
+}
+
 #[test]
 fn exits_open_what_their_policy_accepts_and_are_not_asked_for_what_is_private() {
     let _alone = one_network_at_a_time();
@@ -28,8 +35,7 @@ fn exits_open_what_their_policy_accepts_and_are_not_asked_for_what_is_private() 
     let silent = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
     // Served, and accepted by nobody.
     let closed = services::serve_web().expect("a web server").port();
-    let mut careful = NodePlan::exit(&format!("accept {other}, reject *"));
-    careful.exits.private = false;
+    let careful = careful(other);
     let mut plan = Plan::new(fog(), scratch.path().join("net"), RELAYS);
     plan.nodes.push(NodePlan::exit(&format!("reject {closed}, accept {web}, accept {silent}")));
     plan.nodes.extend([careful, NodePlan::client().with_private_exits(), NodePlan::client()]);

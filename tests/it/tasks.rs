@@ -188,6 +188,25 @@ fn a_laptop_that_goes_to_battery_gives_its_tasks_back_and_they_end_elsewhere() {
     worker_ready(&net.nodes[1]);
 }
 
+/// Workers die and come back, or stand still, twice at least and as long as somebody is busy.
+fn disturb(nodes: &mut [Node], is_busy: &dyn Fn() -> bool) {
+    let mut round = 0;
+    while is_busy() || round < 2 {
+        let victim = &mut nodes[round % 7];
+        if round % 2 == 0 {
+            victim.kill();
+            thread::sleep(Duration::from_secs(1));
+            ok(victim.start());
+        } else {
+            signal(victim, "-STOP");
+            thread::sleep(Duration::from_secs(4));
+            signal(victim, "-CONT");
+        }
+        round += 1;
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
 /// Tasks of three submitters while workers are killed and stopped, and some of them lie.
 #[test]
 fn every_task_ends_once_with_the_right_result_whatever_workers_do() {
@@ -223,23 +242,8 @@ fn every_task_ends_once_with_the_right_result_whatever_workers_do() {
             }
         };
         let threads: Vec<_> = (0..3).map(|client| scope.spawn(submit(client))).collect();
-        // Meanwhile workers die and come back, or stand still.
-        let submitting = || threads.iter().any(|thread| !thread.is_finished());
-        let mut round = 0;
-        while submitting() || round < 2 {
-            let victim = round % 7;
-            if round % 2 == 0 {
-                net.nodes[victim].kill();
-                thread::sleep(Duration::from_secs(1));
-                ok(net.nodes[victim].start());
-            } else {
-                signal(&net.nodes[victim], "-STOP");
-                thread::sleep(Duration::from_secs(4));
-                signal(&net.nodes[victim], "-CONT");
-            }
-            round += 1;
-            thread::sleep(Duration::from_secs(1));
-        }
+        let is_busy = || threads.iter().any(|thread| !thread.is_finished());
+        disturb(&mut net.nodes, &is_busy);
         threads.into_iter().flat_map(|thread| thread.join().expect("a submitter")).collect()
     });
     let (mut runs, mut late, mut verdicts) = (0, (0, 0), BTreeMap::<String, usize>::new());

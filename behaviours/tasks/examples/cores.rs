@@ -137,7 +137,7 @@ fn measure(name: &str, own: bool, workers: u8, tasks: u64) {
         coordinator.handle_timeout(now);
     }
     let rate = tasks as f64 / begin.elapsed().as_secs_f64();
-    println!("{name}: {rate:.0} tasks/s");
+    eprintln!("{name}: {rate:.0} tasks/s");
 }
 
 fn main() {

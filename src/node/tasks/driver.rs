@@ -125,18 +125,18 @@ pub(super) struct Driver {
     pub(super) needed: Needed<TaskId>,
     /// Manifests of what is shared, by what it is shared for.
     pub(super) shared: BTreeMap<Content, Vec<u8>>,
-    outputs: BTreeMap<ExecutionId, Vec<u8>>,
+    pub(super) outputs: BTreeMap<ExecutionId, Vec<u8>>,
     /// Who waits for the end of a task.
     pub(super) waiters: BTreeMap<TaskId, Vec<oneshot::Sender<()>>>,
     /// How many contents executions lack.
-    lacking: BTreeMap<ExecutionId, usize>,
+    pub(super) lacking: BTreeMap<ExecutionId, usize>,
     /// Who waits for what is being fetched.
-    wanted: BTreeMap<Content, Vec<ExecutionId>>,
-    staged: BTreeMap<ExecutionId, Vec<(Content, Bytes)>>,
+    pub(super) wanted: BTreeMap<Content, Vec<ExecutionId>>,
+    pub(super) staged: BTreeMap<ExecutionId, Vec<(Content, Bytes)>>,
     lies: Results,
     streams: Streams,
-    wants: mpsc::Sender<Want>,
-    inputs: mpsc::Sender<Input>,
+    pub(super) wants: mpsc::Sender<Want>,
+    pub(super) inputs: mpsc::Sender<Input>,
     writer: Writer,
     held: VecDeque<(Option<Committed>, Vec<Deed>)>,
     drops: Arc<DropCounters>,
@@ -440,7 +440,7 @@ impl Driver {
         }
     }
 
-    fn want(&self, want: Want) {
+    pub(super) fn want(&self, want: Want) {
         if self.wants.try_send(want).is_err() {
             self.drops.count(fog_base::DropReason::QueueFull);
         }
@@ -498,93 +498,6 @@ impl Driver {
     /// Says what this host offers as it is now.
     fn offer(&mut self, now: Now) {
         self.worker.set_capacity(self.capacity.offer(), now);
-    }
-
-    fn stage(&mut self, execution: ExecutionId, items: Vec<(Content, Source)>, now: Now) {
-        self.staged.insert(execution, Vec::new());
-        self.lacking.insert(execution, items.len());
-        for (content, source) in items {
-            match (self.contents.get(&content), source) {
-                (Some(bytes), _) => self.on_content(execution, content, Ok(bytes), now),
-                (None, Source::Inline(bytes)) => {
-                    let bytes = self.contents.put(&content, Arc::new(bytes.into_vec()));
-                    self.on_content(execution, content, bytes.ok_or(StageError::Mismatch), now);
-                }
-                (None, Source::Blob(manifest)) => {
-                    let Some(from) = self.worker.coordinator(execution) else { continue };
-                    let wanted = self.wanted.entry(content).or_default();
-                    wanted.push(execution);
-                    // What is being fetched is fetched once, from the first who has it.
-                    if wanted.len() == 1 {
-                        let name = data_encoding::HEXLOWER.encode(&content.hash);
-                        self.fetch(Fetch::Content(content), &name, manifest.into_vec(), from);
-                    }
-                }
-            }
-        }
-    }
-
-    fn on_content(&mut self, execution: ExecutionId, content: Content, bytes: Result<Bytes, StageError>, now: Now) {
-        let Some(left) = self.lacking.get_mut(&execution) else { return };
-        match bytes {
-            Ok(bytes) => {
-                *left -= 1;
-                self.staged.entry(execution).or_default().push((content, bytes));
-                if *left == 0 {
-                    self.lacking.remove(&execution);
-                    self.worker.handle_staged(execution, Ok(()), now);
-                }
-            }
-            Err(error) => {
-                self.lacking.remove(&execution);
-                self.worker.handle_staged(execution, Err(error), now);
-            }
-        }
-    }
-
-    /// Fetches a file into memory.
-    fn fetch(&self, what: Fetch, name: &str, manifest: Vec<u8>, from: NodeId) {
-        let path = self.contents.temporary(name);
-        let (reply, fetched) = oneshot::channel();
-        self.want(Want::Fetch { manifest: manifest.clone(), path: path.clone(), from, reply });
-        let (inputs, wants) = (self.inputs.clone(), self.wants.clone());
-        tokio::task::spawn(async move {
-            let is_here = fetched.await.unwrap_or(false);
-            let read = move || {
-                let bytes = if is_here { std::fs::read(&path).ok() } else { None };
-                contents::remove(&path);
-                bytes
-            };
-            let bytes = tokio::task::spawn_blocking(read).await.ok().flatten();
-            if is_here {
-                let _stopped = wants.send(Want::Unshare(manifest)).await;
-            }
-            let _stopped = inputs.send(Input::Fetched(what, bytes)).await;
-        });
-    }
-
-    /// Makes a file of an output that is too large for a message.
-    fn share(&self, execution: ExecutionId, outcome: &Outcome) {
-        let path = self.contents.temporary(&format!("{execution}-out"));
-        let written = std::fs::write(&path, outcome.to_bytes());
-        let (reply, shared) = oneshot::channel();
-        if written.is_ok() {
-            self.want(Want::Share { path, is_sealed: true, reply });
-        }
-        let inputs = self.inputs.clone();
-        tokio::task::spawn(async move {
-            let manifest = shared.await.ok().flatten();
-            let _stopped = inputs.send(Input::Shared(execution, manifest)).await;
-        });
-    }
-
-    fn release(&mut self, execution: ExecutionId) {
-        self.staged.remove(&execution);
-        self.lacking.remove(&execution);
-        if let Some(manifest) = self.outputs.remove(&execution) {
-            self.want(Want::Unshare(manifest));
-            contents::remove(&self.contents.temporary(&format!("{execution}-out")));
-        }
     }
 
     fn start(&mut self, execution: ExecutionId, work: Arc<Work>, wall: Duration, now: Now) {

@@ -3,7 +3,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `driver.rs`, `runs.rs`, `contents.rs` | the thread; runs of the pool; bytes of modules and inputs |
+//! | `driver.rs`, `runs.rs`, `staging.rs`, `contents.rs` | the thread; runs of the pool; bytes of modules, inputs and outputs |
 //! | `harvest.rs`, `offering.rs` | the host; what it offers |
 //! | `desk.rs`, `spec.rs`, `placing.rs`, `logs.rs` | what can be asked; what a user describes; many tasks at once; what tasks write |
 //! | `view.rs`, `report.rs` | what is told |
@@ -19,6 +19,7 @@ mod placing;
 pub mod report;
 mod runs;
 pub mod spec;
+mod staging;
 mod view;
 mod wants;
 

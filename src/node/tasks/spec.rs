@@ -251,8 +251,8 @@ pub fn read_file(path: &Path) -> Result<Vec<TaskSpec>, Failure> {
         Err(_) => toml::from_str(&text).map_err(|error| bad(error.message().to_owned()))?,
     };
     let mut tasks = many(value).map_err(|error| bad(error.to_string()))?;
-    if tasks.is_empty() {
-        return Err(bad("it names none".into()));
+    if tasks.is_empty() || tasks.iter().any(|task| task.module.is_empty()) {
+        return Err(bad("it names no module".into()));
     }
     let folder = absolute.parent().map(Path::to_owned).unwrap_or_default();
     for task in &mut tasks {
