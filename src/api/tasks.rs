@@ -1,5 +1,7 @@
 //! Fog compute: `/v1/tasks…` and `/v1/worker…`.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -12,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::{
     Api, ErrorBody,
-    error::{ApiError, answer},
+    error::{ApiError, answer, within},
     extract::Body,
     mix::timeout,
     ndjson,
@@ -23,6 +25,10 @@ use crate::node::tasks::{
 };
 
 const WAIT_S: u64 = 120;
+/// What the node may take beyond the time that it was given.
+const MARGIN: Duration = Duration::from_secs(5);
+/// Reading, hashing and writing the files of a task may take so long.
+const READING: Duration = Duration::from_secs(600);
 
 /// How long to wait for a task.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -75,14 +81,14 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<Task>>, ApiE
 #[utoipa::path(post, path = "/v1/tasks", tag = "tasks", request_body = TaskSpec, responses(
     (status = 200, body = Submitted), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn submit(State(api): State<Api>, Body(spec): Body<TaskSpec>) -> Result<Json<Submitted>, ApiError> {
-    answer(async { api.node.tasks().await?.submit(spec).await }).await
+    within(READING, async { api.node.tasks().await?.submit(spec).await }).await.map(Json)
 }
 
 /// Submits many tasks, which are placed together.
 #[utoipa::path(post, path = "/v1/tasks/batch", tag = "tasks", request_body = BatchSpec, responses(
     (status = 200, body = Batch), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn batch(State(api): State<Api>, Body(spec): Body<BatchSpec>) -> Result<Json<Batch>, ApiError> {
-    answer(async { api.node.tasks().await?.batch(spec).await }).await
+    within(READING, async { api.node.tasks().await?.batch(spec).await }).await.map(Json)
 }
 
 /// Which workers fit a task, which do not, and what would change it.
@@ -108,7 +114,7 @@ pub(super) async fn wait(
     Body(wanted): Body<TaskWait>,
 ) -> Result<Json<Task>, ApiError> {
     let patience = timeout(wanted.timeout_s, WAIT_S)?;
-    answer(async { api.node.tasks().await?.wait(&id, patience).await }).await
+    within(patience + MARGIN, async { api.node.tasks().await?.wait(&id, patience).await }).await.map(Json)
 }
 
 /// What a task writes to standard output and standard error, as it comes.
@@ -134,7 +140,7 @@ pub(super) async fn output(
     Path(id): Path<String>,
     Body(wanted): Body<TaskOutput>,
 ) -> Result<Json<Written>, ApiError> {
-    answer(async { api.node.tasks().await?.write_output(&id, wanted.dir.into()).await }).await
+    within(READING, async { api.node.tasks().await?.write_output(&id, wanted.dir.into()).await }).await.map(Json)
 }
 
 /// Ends a task.
