@@ -8,6 +8,7 @@ pub mod demo;
 mod error;
 mod network;
 mod plan;
+mod ports;
 mod process;
 mod report;
 pub mod scenario;
@@ -24,6 +25,7 @@ pub use client::{Client, Message, PingLine, Received, Reputation, Seat, Sent, Sn
 pub use error::Error;
 pub use network::{Node, Testnet};
 pub use plan::{Exits, Faults, NodePlan, Plan};
+pub use ports::free_port;
 pub use process::{Process, Usage};
 pub use report::{Check, Report};
 pub use signals::{Interruption, wait_for_interrupt};

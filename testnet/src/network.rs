@@ -2,14 +2,13 @@
 
 use std::{
     fs,
-    net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{
-    Client, Error, Exits, Faults, NodePlan, NodeState, Plan, Process, State, Status,
+    Client, Error, Exits, Faults, NodePlan, NodeState, Plan, Process, State, Status, free_port,
     process::{End, without_settings},
     state::{GRACE, end_all},
     until,
@@ -335,20 +334,6 @@ fn create_private(dir: &Path) -> Result<(), Error> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(dir).map_err(Error::file("create", dir))
-}
-
-/// A port that is free for TCP and UDP on 127.0.0.1 now. Somebody else may take it before the first node does; then that node says so.
-fn free_port() -> std::io::Result<u16> {
-    let mut last = None;
-    for _ in 0..32 {
-        let tcp = TcpListener::bind("127.0.0.1:0")?;
-        let port = tcp.local_addr()?.port();
-        match UdpSocket::bind(("127.0.0.1", port)) {
-            Ok(_) => return Ok(port),
-            Err(e) => last = Some(e),
-        }
-    }
-    Err(last.unwrap_or_else(|| std::io::Error::other("no free port")))
 }
 
 /// Makes the network file, with the first node as its bootstrap address; that node's keys are made for it.

@@ -122,7 +122,7 @@ fn what_cannot_be_reached_is_said_in_one_line() {
     let bad = node.run(&["connect", "not-an-address"]);
     assert!(matches!(bad.code, Some(1 | 2)), "{bad:?}");
     assert!(bad.stderr.contains("not-an-address"), "{bad:?}");
-    let port = super::support::free_port();
+    let port = fog_testnet::free_port().expect("a port");
     let closed = node.run(&["--timeout", "10", "connect", &format!("/ip4/127.0.0.1/tcp/{port}/p2p/{stranger}")]);
     assert!(matches!(closed.code, Some(1 | 4)), "{closed:?}");
     closed.refused(closed.code.unwrap_or_default());

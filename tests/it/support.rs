@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -11,7 +11,7 @@ use std::{
 };
 
 use data_encoding::BASE64;
-use fog_testnet::{Client, Error, Process, until};
+use fog_testnet::{Client, Error, Process, free_port, until};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -119,7 +119,7 @@ impl Alone {
 
     /// Starts a node in `dir` and waits until its API answers.
     pub(crate) fn start_in(dir: &Path) -> Self {
-        let port = free_port();
+        let port = free_port().expect("a port");
         let listen = [format!("/ip4/127.0.0.1/tcp/{port}"), format!("/ip4/127.0.0.1/udp/{port}/quic-v1")];
         let data_dir = dir.display().to_string();
         let args = ["--data-dir", &data_dir, "run", "--no-mdns", "--listen", &listen[0], &listen[1]];
@@ -154,10 +154,6 @@ impl Alone {
         let text = std::fs::read_to_string(self.dir.join("node.json")).expect("node.json");
         serde_json::from_str(&text).expect("JSON")
     }
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
 }
 
 /// Sends `request` as it is to `address` (`host:port`) and yields the status code and the body.

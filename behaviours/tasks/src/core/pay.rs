@@ -132,12 +132,6 @@ pub fn rate(price: &Price, load_ppm: u32) -> u64 {
     u64::try_from(exact.div_ceil(one * one)).unwrap_or(u64::MAX)
 }
 
-/// The multiplier that a worker offers for having been up for `share_ppm` of its last month: none up to 90 %, and a quarter more at 100 %.
-pub fn uptime_multiplier(share_ppm: u32) -> u32 {
-    let above = share_ppm.min(PPM).saturating_sub(PPM / 10 * 9);
-    PPM + above * 5 / 2
-}
-
 impl Price {
     /// Whether no field is beyond what can be meant: a scarcity up to 10, an uptime multiplier from a half to two.
     pub fn is_sound(&self) -> bool {

@@ -30,8 +30,6 @@ pub const MAX_CONTENTS: usize = MAX_ITEMS + 2;
 pub const MAX_HEARTBEAT: usize = 1_024;
 /// The longest piece of a log, in bytes.
 pub const MAX_LOG: usize = 16 * 1024;
-/// The longest deal, in bytes.
-pub const MAX_DEAL: usize = 256;
 /// The longest message: contents inline and named, all manifests, and their framing.
 pub const MAX_MESSAGE: usize = MAX_INLINE_TOTAL + MAX_CONTENTS * (MAX_MANIFEST + 64) + MAX_RECORD + 64;
 
@@ -237,13 +235,6 @@ pub enum ToWorker {
     },
     /// A signed voucher.
     Voucher(SignedRecord),
-    /// For the node's reputation.
-    Deal {
-        /// The execution that it is about.
-        execution: ExecutionId,
-        /// At most [`MAX_DEAL`].
-        bytes: Vec<u8>,
-    },
 }
 
 /// From a worker to the coordinator of an execution.
@@ -297,13 +288,6 @@ pub enum ToCoordinator {
         execution: ExecutionId,
         /// [`super::record::AcknowledgedBody`].
         record: SignedRecord,
-    },
-    /// For the node's reputation.
-    Deal {
-        /// The execution that it is about.
-        execution: ExecutionId,
-        /// At most [`MAX_DEAL`].
-        bytes: Vec<u8>,
     },
 }
 
@@ -365,7 +349,6 @@ impl ToWorker {
             Self::Cancel(execution) => out.u8(4).put(&execution.0),
             Self::Reveal { execution, want_output } => out.u8(5).put(&execution.0).u8(u8::from(*want_output)),
             Self::Voucher(record) => out.u8(6).bytes(record.as_bytes()),
-            Self::Deal { execution, bytes } => out.u8(7).put(&execution.0).bytes(bytes),
         };
     }
 
@@ -391,7 +374,6 @@ impl ToWorker {
             4 => Self::Cancel(ExecutionId(read.array()?)),
             5 => Self::Reveal { execution: ExecutionId(read.array()?), want_output: read.bool()? },
             6 => Self::Voucher(record(read)?),
-            7 => Self::Deal { execution: ExecutionId(read.array()?), bytes: read.bytes(MAX_DEAL)?.to_vec() },
             _ => return Err(WireError::Malformed),
         })
     }
@@ -423,7 +405,6 @@ impl ToCoordinator {
                 out
             }
             Self::Acknowledged { execution, record } => out.u8(71).put(&execution.0).bytes(record.as_bytes()),
-            Self::Deal { execution, bytes } => out.u8(72).put(&execution.0).bytes(bytes),
         };
     }
 
@@ -454,7 +435,6 @@ impl ToCoordinator {
                 output: if read.bool()? { Some(read_source(read, MAX_OUTCOME)?) } else { None },
             },
             71 => Self::Acknowledged { execution: ExecutionId(read.array()?), record: record(read)? },
-            72 => Self::Deal { execution: ExecutionId(read.array()?), bytes: read.bytes(MAX_DEAL)?.to_vec() },
             _ => return Err(WireError::Malformed),
         })
     }

@@ -28,7 +28,6 @@ fn to_worker() -> Vec<ToWorker> {
         ToWorker::Cancel(X),
         ToWorker::Reveal { execution: X, want_output: true },
         ToWorker::Voucher(signed()),
-        ToWorker::Deal { execution: X, bytes: vec![9; MAX_DEAL] },
     ]
 }
 
@@ -48,7 +47,6 @@ fn to_coordinator() -> Vec<ToCoordinator> {
         revealed(Some(Source::Inline(ByteBuf::from(vec![1; MAX_OUTCOME])))),
         revealed(Some(Source::Blob(ByteBuf::from(vec![1; MAX_MANIFEST])))),
         ToCoordinator::Acknowledged { execution: X, record: signed() },
-        ToCoordinator::Deal { execution: X, bytes: vec![] },
     ]
 }
 
@@ -73,7 +71,6 @@ fn messages_are_read_as_written_and_have_one_length() {
 fn each_bound_is_held() {
     let too_long = [
         Message::ToWorker(ToWorker::Bid { record: signed(), work: vec![0; MAX_WORK + 1] }),
-        Message::ToWorker(ToWorker::Deal { execution: X, bytes: vec![0; MAX_DEAL + 1] }),
         Message::ToWorker(ToWorker::Stage {
             execution: X,
             items: vec![(Content::of(b""), Source::Inline(ByteBuf::from(vec![0; MAX_INLINE]))); 5],

@@ -77,8 +77,6 @@ impl Coordinator {
                 let body = *acknowledged.body();
                 self.on(from, execution, now, |me, task, at| me.on_acknowledged(task, at, body))
             }
-            // The node keeps what these say to itself.
-            ToCoordinator::Deal { .. } => Ok(()),
         }
     }
 

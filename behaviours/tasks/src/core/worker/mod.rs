@@ -206,8 +206,6 @@ impl<B: Balances> Worker<B> {
             ToWorker::Cancel(execution) => self.on_cancel(from, execution, now),
             ToWorker::Reveal { execution, want_output } => self.on_reveal(from, execution, want_output, now),
             ToWorker::Voucher(record) => self.on_voucher(from, record, now),
-            // The node keeps what these say to itself.
-            ToWorker::Deal { .. } => Ok(()),
         };
         if let Err(reject) = &taken {
             self.push(Output::Drop(reject.drop_reason()));
