@@ -177,8 +177,8 @@ impl Harness {
 
     /// Merges what was measured into the results of other bench binaries.
     pub fn finish(self) {
-        let path = std::env::var_os("FOG_BENCH_RESULTS")
-            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bench-results.json"), PathBuf::from);
+        let path =
+            std::env::var_os("FOG_BENCH_RESULTS").map_or_else(|| PathBuf::from("bench-results.json"), PathBuf::from);
         let mut all: Vec<Value> =
             std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         all.retain(|old| self.results.iter().all(|new| new["name"] != old["name"]));

@@ -102,7 +102,7 @@ fn metrics_count_every_reason_for_a_drop() {
     let door = Door::new();
     let (status, text) = door.get("/metrics", &door.address, &door.with_token());
     assert_eq!(status, 200, "{text}");
-    let dashboard = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docker/grafana/dashboards/fog.json"));
+    let dashboard = std::fs::read_to_string("docker/grafana/dashboards/fog.json");
     for name in metric_names(&dashboard.expect("the dashboard")) {
         assert!(
             text.contains(&format!("\n{name}")),

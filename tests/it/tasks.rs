@@ -15,7 +15,7 @@ use serde_json::json;
 use super::support::{PATIENCE, fog, ok, one_network_at_a_time, run_in};
 
 fn modules() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("behaviours/tasks/tests/modules")
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo runs this")).join("behaviours/tasks/tests/modules")
 }
 
 fn module(name: &str) -> String {

@@ -8,7 +8,7 @@ mod fuzz;
 use std::{fs, path::PathBuf};
 
 fn folder(target: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target)
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../fuzz/corpus").join(target)
 }
 
 fn replay(target: &str, run: fn(&[u8])) {

@@ -7,7 +7,7 @@ mod common;
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 fn folder(target: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target)
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../fuzz/corpus").join(target)
 }
 
 fn replay(target: &str, run: fn(&[u8])) {

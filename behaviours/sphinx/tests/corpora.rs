@@ -5,7 +5,7 @@
 mod common;
 
 fn replay(target: &str, run: fn(&[u8])) {
-    let folder = format!("{}/../../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    let folder = format!("{}/../../fuzz/corpus/{target}", std::env::var("CARGO_MANIFEST_DIR").unwrap());
     let mut inputs = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         run(&std::fs::read(entry.unwrap().path()).unwrap());

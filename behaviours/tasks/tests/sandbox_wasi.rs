@@ -14,7 +14,7 @@ use fuzz::{fuzz_wasi, seeds, system};
 use proptest::prelude::*;
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/tasks_wasi")
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../fuzz/corpus/tasks_wasi")
 }
 
 #[test]
