@@ -480,7 +480,10 @@ where
 }
 
 fn log_level(text: &str) -> Option<String> {
-    tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned())
+    // A bare word that is no level would be taken for the name of a crate.
+    let is_level = ["off", "error", "warn", "info", "debug", "trace"].contains(&text);
+    let is_filter = is_level || (text.contains('=') && tracing_subscriber::EnvFilter::try_new(text).is_ok());
+    is_filter.then(|| text.to_owned())
 }
 
 fn worker(layers: &Layers) -> Result<WorkerConfig, ConfigError> {

@@ -10,7 +10,6 @@ mod extract;
 mod files;
 mod guard;
 mod health;
-mod listener;
 mod metrics;
 mod mix;
 mod ndjson;
@@ -19,11 +18,12 @@ mod openapi;
 mod peers;
 mod relays;
 mod reputation;
+mod serve;
 mod services;
 mod status;
 mod tasks;
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use axum::{
     Router,
@@ -34,7 +34,7 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::listener::Bounded;
+use self::serve::serve;
 pub use self::{
     chat::{ChatMessage, ContactChange, Introduction, Membership, Named, Room, Whither},
     error::ErrorBody,
@@ -48,13 +48,8 @@ pub use self::{
 };
 use crate::node::handle::NodeHandle;
 
-/// Connections to the API at one time.
-const CONNECTIONS: usize = 64;
 /// The largest request: a message of 1 MiB in base64, and room around it.
 const MAX_BODY: usize = 1536 * 1024;
-/// How long answers in progress may take once the node stops.
-const GRACE: Duration = Duration::from_secs(2);
-
 /// What every handler needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
@@ -94,21 +89,6 @@ impl Server {
     pub async fn serve_metrics(self, node: NodeHandle, stopping: CancellationToken) -> std::io::Result<()> {
         let routes = Router::new().route("/metrics", get(metrics::open)).with_state(node);
         serve(self.listener, routes, stopping).await
-    }
-}
-
-async fn serve(listener: TcpListener, routes: Router, stopping: CancellationToken) -> std::io::Result<()> {
-    let graceful = stopping.clone();
-    let serving = axum::serve(Bounded::new(listener, CONNECTIONS), routes)
-        .with_graceful_shutdown(async move { graceful.cancelled().await })
-        .into_future();
-    let overdue = async {
-        stopping.cancelled().await;
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        outcome = serving => outcome,
-        () = overdue => Ok(()),
     }
 }
 

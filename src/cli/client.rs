@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use ureq::{Agent, Body, Error, Timeout, http::Response};
+use ureq::{Agent, Body, Error, http::Response};
 
 use super::CliError;
 use crate::{
@@ -166,7 +166,8 @@ impl Client {
 
     fn unreachable(&self, error: Error) -> CliError {
         match error {
-            Error::Timeout(Timeout::Connect) | Error::ConnectionFailed => CliError::no_node(&self.data_dir),
+            Error::ConnectionFailed => CliError::no_node(&self.data_dir),
+            // Also when it takes no connection: nobody listening would have refused it.
             Error::Timeout(_) => {
                 CliError::timed_out("the node did not answer in time", "allow it more with --timeout, and see its log")
             }

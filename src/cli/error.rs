@@ -51,6 +51,12 @@ impl CliError {
         Self { message: String::new(), hint: String::new(), exit: 0 }
     }
 
+    /// The same with another word on what to do.
+    pub(super) fn with_hint(mut self, hint: &str) -> Self {
+        hint.clone_into(&mut self.hint);
+        self
+    }
+
     /// Whether no node runs for the data directory.
     pub(super) fn is_no_node(&self) -> bool {
         self.exit == NO_NODE

@@ -164,7 +164,7 @@ fn receive(context: &Context, arguments: &Receive) -> Result<(), CliError> {
     let limit = (!arguments.follow).then(|| context.timeout(TIMEOUT));
     Client::open(&context.config)?.stream("/v1/mix/recv", &request, limit, |line| {
         let message: Received = parse(line)?;
-        context.out.value(&message, |message| {
+        let printed = context.out.value(&message, |message| {
             let from = message.from.as_deref().unwrap_or("anonymous");
             let body = match (&message.text, &message.base64) {
                 (Some(text), _) => printable(text),
@@ -172,7 +172,8 @@ fn receive(context: &Context, arguments: &Receive) -> Result<(), CliError> {
                 (None, None) => String::new(),
             };
             format!("{} {from}: {body}\n", message.received_at)
-        })
+        });
+        printed.map_err(|error| error.with_hint("it is marked read: `fog mix recv --all` prints it again"))
     })
 }
 

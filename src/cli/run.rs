@@ -13,7 +13,7 @@ use crate::{
     config::{Config, Key, Layers, key, unknown_variables},
     keys::{Keys, PassphraseSource},
     node::{self, RunningNode, report::Lifecycle},
-    platform::signals::StopSignals,
+    platform::{self, signals::StopSignals},
     store::{self, DataDirLock, Store},
 };
 
@@ -122,6 +122,7 @@ struct Opened {
 
 /// Runs a node until it is asked to stop.
 pub(super) fn run(context: Context) -> Result<(), CliError> {
+    platform::keep_private();
     let opened = open(&context.config)?;
     let runtime = Runtime::new()
         .map_err(|error| CliError::failed(format!("no threads: {error}"), "see the limits of this user"))?;

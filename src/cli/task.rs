@@ -94,7 +94,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "N")]
     replicas: Option<u8>,
     /// How sure the result must be [default: 0.99]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", value_parser = probability)]
     trust: Option<f64>,
     /// The most fuel, about one for each instruction [default: 10000000000]
     #[arg(long, value_name = "N")]
@@ -397,4 +397,9 @@ fn explain(explained: &Explanation) -> String {
         lines += &format!("{}: {} more\n", printable(&relaxation.change), relaxation.more);
     }
     lines
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..1.0).contains(number));
+    number.ok_or_else(|| "a number from 0 to below 1 is wanted, such as 0.99".into())
 }

@@ -12,7 +12,7 @@ mod permissions;
 pub mod signals;
 
 pub use boot::boot_id;
-pub use permissions::{Exposure, exposure};
+pub use permissions::{Exposure, exposure, keep_private};
 
 /// What this process uses of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

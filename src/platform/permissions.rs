@@ -18,6 +18,12 @@ pub struct Exposure {
     pub wanted: u32,
 }
 
+/// From here on, what this process creates is its owner's alone, whoever makes it (a database, a library).
+pub fn keep_private() {
+    #[cfg(unix)]
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+}
+
 /// Creates a directory that only its owner can enter.
 pub(super) fn create_dir(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();

@@ -236,7 +236,10 @@ impl Desk {
         let shown = self.show(&task.to_string()).await?;
         match cancelled {
             Ok(()) => Ok(shown),
-            Err(_) => Err(Failure::failed(format!("the task is {} already", shown.state), "")),
+            Err(_) => Err(Failure::failed(
+                format!("the task is {} already", shown.state),
+                "`fog task show` says how it ended",
+            )),
         }
     }
 

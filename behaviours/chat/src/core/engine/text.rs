@@ -41,7 +41,9 @@ pub fn clean_name(name: &str) -> String {
 
 /// Whether a name may be chosen.
 pub(super) fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= MAX_NAME && clean_name(name) == name && !name.contains(char::is_whitespace)
+    let is_clean =
+        clean_name(name) == name && !name.contains(char::is_whitespace) && !name.starts_with(['@', '#', '&']);
+    !name.is_empty() && name.len() <= MAX_NAME && is_clean
 }
 
 #[cfg(test)]
