@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
-use fog_base::{DropCounters, Now};
+use fog_base::{DropCounters, NodeId, Now};
 use fog_tasks::{
     Content, Outcome,
     core::{
         coordinator::{Coordinator, End, Submission, TaskView},
         ids::TaskId,
         reject::Reject,
+        standing::Prior,
     },
     wire::{Source, message::MAX_INLINE_TOTAL},
 };
@@ -84,9 +85,9 @@ impl Desk {
         answer.await.map_err(|_| stopped())
     }
 
-    /// Offers that gossip brought: false if the driver is behind.
-    pub(in crate::node) fn handle_offer(&self, bytes: Vec<u8>) -> bool {
-        self.inputs.try_send(Input::Offer(bytes)).is_ok()
+    /// An offer that gossip brought, and what others say of its worker's results: false if the driver is behind.
+    pub(in crate::node) fn handle_offer(&self, bytes: Vec<u8>, worker: NodeId, heard: Prior) -> bool {
+        self.inputs.try_send(Input::Offer { bytes, worker, heard }).is_ok()
     }
 
     /// `fog task run`

@@ -16,6 +16,7 @@ use fog_tasks::{
         ids::{ExecutionId, TaskId},
         pay::Verdict,
         row::Row,
+        standing::Prior,
         work::Work,
         worker::{self, RunEvent, Worker},
     },
@@ -60,8 +61,8 @@ pub(super) enum Input {
     Pool(PoolEvent),
     /// The host changed.
     Harvest(Action),
-    /// Gossip brought a valid offer.
-    Offer(Vec<u8>),
+    /// Gossip brought a valid offer, and this is what others say of its worker's results.
+    Offer { bytes: Vec<u8>, worker: NodeId, heard: Prior },
     /// A file is here, or not.
     Fetched(Fetch, Option<Vec<u8>>),
     /// A file is shared under this manifest, or not.
@@ -264,7 +265,8 @@ impl Driver {
             }
             Input::Pool(event) => self.on_pool(event, now),
             Input::Harvest(action) => self.on_harvest(action, now),
-            Input::Offer(bytes) => {
+            Input::Offer { bytes, worker, heard } => {
+                self.coordinator.set_prior(worker, heard);
                 if let Err(reject) = self.coordinator.handle_offer(&bytes, now) {
                     tracing::debug!(?reject, "an offer is not taken");
                 }
