@@ -83,7 +83,7 @@ impl Coordinator {
             in_flight: u32::try_from(busy).unwrap_or(u32::MAX).max(taken(listed)),
             price: if worker == self.signer.me() { 0 } else { offer.rate() },
             joules: f64::from(offer.milliwatts) / 1e3 * 1e9 / speed,
-            reliability: self.standings.credibility(worker, now.unix) * self.standings.availability(worker, now.unix),
+            reliability: self.standings.expected(worker, now.unix) * self.standings.availability(worker, now.unix),
             rtt_ms: match known.rtt {
                 Some(rtt) => rtt.as_secs_f64() * 1e3,
                 None if worker == self.signer.me() => 0.0,

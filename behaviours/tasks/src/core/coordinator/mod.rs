@@ -188,6 +188,8 @@ pub struct Coordinator {
     strategies: candidates::Strategies,
     meetings: reconcile::Meetings,
     offers: Offers,
+    /// When the first of them expires.
+    expires: Option<Instant>,
     standings: Standings,
     payer: Payer,
     memo: Memo<Arc<submit::Known>>,
@@ -206,6 +208,7 @@ impl Coordinator {
             meetings: reconcile::Meetings::default(),
             workers: Workers::new(signer.me(), now),
             offers: Offers::new(network, blake3::derive_key("fog offers v1", &seed), MAX_OFFERS),
+            expires: None,
             standings: Standings::new(signer.me()),
             signer,
             rng: ChaCha20Rng::from_seed(seed),
@@ -267,7 +270,7 @@ impl Coordinator {
         &self.offers
     }
 
-    /// What others say of a worker, as the node weighed it; it replaces what it said before.
+    /// What others say of a worker's results, as the node weighed it; it replaces what it said before.
     pub fn set_prior(&mut self, worker: NodeId, prior: Prior) {
         self.standings.set_prior(worker, prior);
     }
@@ -311,12 +314,15 @@ impl Coordinator {
         while let Some(task) = self.timers.pop(now.mono) {
             self.advance(task, now);
         }
+        for worker in self.offers.expire(now.unix) {
+            self.workers.offers(worker, 0);
+        }
         self.after(now);
     }
 
     /// When [`Coordinator::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.expires].into_iter().flatten().min()
     }
 
     /// What to do next.
@@ -327,6 +333,7 @@ impl Coordinator {
     fn after(&mut self, now: Now) {
         self.place_all(now);
         self.forget_oldest();
+        self.expires = self.offers.next_expiry().map(|at| now.mono + at.since(now.unix));
     }
 
     fn push(&mut self, output: Output) {
