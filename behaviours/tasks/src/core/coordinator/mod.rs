@@ -8,6 +8,8 @@
 mod candidates;
 mod decide;
 mod execution;
+#[cfg(test)]
+mod locality_tests;
 mod place;
 mod reconcile;
 mod replies;
