@@ -103,9 +103,10 @@ impl Coordinator {
 
     /// What is known of a task before it runs: that it uses all that it may.
     pub fn demand(&self, work: &Work, terms: &Terms) -> Demand {
+        let others = work.contents().into_iter().filter(|content| *content != work.module);
         Demand {
             fuel: work.limits.fuel,
-            contents: work.contents().into_iter().collect(),
+            contents: [work.module].into_iter().chain(others).collect(),
             deadline_ms: terms.deadline_ms,
             class: terms.class,
             max_price: terms.max_price,

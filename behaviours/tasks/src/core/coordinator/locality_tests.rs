@@ -26,8 +26,10 @@ fn reading(number: u64, strategy: StrategyName) -> Submission {
     let mut submission = submission(number, terms);
     submission.work.module = Content::of(&module);
     submission.work.inputs = vec![Input { name: "data".into(), content: large() }];
-    submission.sources =
-        vec![(large(), Source::Blob(ByteBuf::from(*b"manifest"))), (Content::of(&module), Source::Inline(ByteBuf::from(module)))];
+    submission.sources = vec![
+        (large(), Source::Blob(ByteBuf::from(*b"manifest"))),
+        (Content::of(&module), Source::Inline(ByteBuf::from(module))),
+    ];
     submission
 }
 
