@@ -321,7 +321,7 @@ impl Driver {
         loop {
             let (mut batch, mut deeds) = (Batch::new(), Vec::new());
             while let Some(output) = self.coordinator.poll_output() {
-                self.of_coordinator(output, &mut batch, &mut deeds);
+                self.of_coordinator(output, &mut batch, &mut deeds, now);
             }
             while let Some(output) = self.worker.poll_output() {
                 self.of_worker(output, &mut batch, &mut deeds, now);
@@ -338,12 +338,14 @@ impl Driver {
         }
     }
 
-    fn of_coordinator(&self, output: coordinator::Output, batch: &mut Batch, deeds: &mut Vec<Deed>) {
+    fn of_coordinator(&mut self, output: coordinator::Output, batch: &mut Batch, deeds: &mut Vec<Deed>, now: Now) {
         use coordinator::Output;
         deeds.push(match output {
             Output::Send { to, message } => Deed::Send(to, Message::ToWorker(message)),
             Output::Offers { to, message } => Deed::Send(to, Message::Offers(message)),
             Output::Persist(rows) => return add(batch, rows),
+            // Its row is among the worker's outputs, and so in this batch.
+            Output::Owe { to, amount } => return self.worker.owe(to, amount, now),
             Output::Event(task, event) => Deed::Event(task, event),
             Output::Verdict { worker, verdict, value, .. } => {
                 if worker == self.me {

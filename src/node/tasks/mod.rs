@@ -81,7 +81,7 @@ pub(super) fn start(
     let mut worker =
         Worker::new(Default::default(), key, network.id, LocalAccounts::new(keys.node_id(), Default::default()), now);
     let rows = store.scan(Table::Tasks, &[])?;
-    worker.restore(rows.iter().cloned());
+    worker.restore(rows.iter().cloned(), now);
     coordinator.restore(rows, now);
     let is_worker = config.roles.has(Role::Worker);
     let pool = Arc::new(pool(config, is_worker, inputs.clone()).context("task processes cannot be started")?);

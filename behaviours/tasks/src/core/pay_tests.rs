@@ -127,6 +127,26 @@ fn a_peer_gets_credit_up_to_the_limit_and_debts_fade() {
     assert!(accounts.may_spend(COORDINATOR, u64::MAX, NOW));
 }
 
+#[test]
+fn balances_are_kept_as_long_as_something_is_owed() {
+    let credit = Credit { limit: 100, forgiven_per_hour: 10 };
+    let mut accounts = LocalAccounts::new(COORDINATOR, credit);
+    accounts.earn(WORKER, 30, NOW);
+    accounts.reserve(WORKER, 50, NOW);
+    let kept = accounts.kept(WORKER).unwrap();
+    let bytes = fog_base::codec::encode(&kept, 100).unwrap();
+    let later = |hours: u64| {
+        let mut again = LocalAccounts::new(COORDINATOR, credit);
+        let now = NOW.plus(Duration::from_secs(hours * 3600));
+        again.restore(WORKER, fog_base::codec::decode(&bytes, 100).unwrap(), now);
+        (again.account(WORKER, now).balance.amount, again.account(WORKER, now).reserved, again.kept(WORKER).is_some())
+    };
+    // What was reserved is not: the agreements are gone too. What was forgiven meanwhile is not forgiven again.
+    assert_eq!((later(0), later(1), later(3)), ((30, 0, true), (20, 0, true), (0, 0, false)));
+    accounts.owe(WORKER, 30, NOW);
+    assert_eq!(accounts.kept(WORKER), None);
+}
+
 proptest! {
     /// Any order, repetition and loss: what the worker counts is the sum of the amounts of the distinct vouchers that it has, and never
     /// more than the highest sum that the coordinator gave.

@@ -157,6 +157,13 @@ pub enum Output {
         /// What it was worth, in micro-credits.
         value: u64,
     },
+    /// This node owes a worker so many micro-credits more: kept with the rows before it, or both are lost.
+    Owe {
+        /// Whom.
+        to: NodeId,
+        /// What the voucher is for.
+        amount: u64,
+    },
     /// Fetch the encoded outcome from this blob; then [`Coordinator::handle_fetched`].
     FetchOutput {
         /// For which task.

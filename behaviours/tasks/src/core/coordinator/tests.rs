@@ -387,6 +387,8 @@ fn a_restarted_coordinator_ends_what_it_began_and_pays_once() {
         let claims: u64 = world.hosts.iter().flat_map(|host| host.claims.values()).sum();
         let paid = view.replicas.iter().filter(|replica| replica.paid > Some(0)).count();
         assert_eq!((claims, paid), (view.price, 2), "killed at {killed}: {view:?}");
+        let debts: (i64, i64) = (0..3).map(|at| world.debts(at)).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        assert_eq!(debts, (view.price as i64, view.price as i64), "killed at {killed}");
     }
 }
 
