@@ -49,6 +49,7 @@ const MIN_DIGITS: usize = 4;
 pub(super) struct Counts {
     pub(super) ended: AtomicU64,
     pub(super) runs: AtomicU64,
+    pub(super) checks: AtomicU64,
 }
 
 /// Tasks, for the API.
@@ -277,6 +278,8 @@ impl Desk {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         metrics.counter("tasks_ended", "Tasks of this node that ended", read(&counts.ended));
         metrics.counter("task_runs", "Runs of tasks here", read(&counts.runs));
+        let help = "Works whose results are known that were given to workers as if they were not";
+        metrics.counter("task_spot_checks", help, read(&counts.checks));
         let dropped = self.drops.snapshot().map(|(reason, n)| (reason.name().to_owned(), n)).collect();
         metrics.counters("task_messages_dropped", "Messages of tasks that were not taken", "reason", dropped);
         let eligible = self.harvest.as_ref().is_some_and(|harvest| harvest.status().eligible);

@@ -30,12 +30,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     contents::{self, Bytes, Contents, Needed},
     desk::Counts,
+    lies::Lies,
     logs::Logs,
     offering::Capacity,
     runs::Runs,
 };
 use crate::{
-    config::Results,
     node::clock,
     store::{Batch, Committed, Durability, StoreError, Table, Writer, WriterFull},
 };
@@ -134,7 +134,7 @@ pub(super) struct Driver {
     /// Who waits for what is being fetched.
     pub(super) wanted: BTreeMap<Content, Vec<ExecutionId>>,
     pub(super) staged: BTreeMap<ExecutionId, Vec<(Content, Bytes)>>,
-    lies: Results,
+    pub(super) lies: Lies,
     streams: Streams,
     pub(super) wants: mpsc::Sender<Want>,
     pub(super) inputs: mpsc::Sender<Input>,
@@ -152,7 +152,7 @@ pub(super) struct Parts {
     pub(super) contents: Contents,
     pub(super) capacity: Capacity,
     pub(super) pool: Arc<Pool>,
-    pub(super) lies: Results,
+    pub(super) lies: Lies,
     pub(super) streams: Streams,
     pub(super) wants: mpsc::Sender<Want>,
     pub(super) inputs: mpsc::Sender<Input>,
@@ -252,6 +252,7 @@ impl Driver {
             self.coordinator.handle_timeout(now);
             self.worker.handle_timeout(now);
             self.settle(now);
+            self.counts.checks.store(self.coordinator.spot_checks(), Ordering::Relaxed);
         }
     }
 
@@ -421,7 +422,7 @@ impl Driver {
             match deed {
                 Deed::Send(to, message) if to == self.me => self.hear(to, message, now),
                 Deed::Send(to, message) => {
-                    if !self.streams.send(to, message.encode()) {
+                    if !self.streams.send(to, self.lies.sent(message).encode()) {
                         tracing::debug!(%to, "too much waits for a peer");
                     }
                 }
@@ -516,7 +517,7 @@ impl Driver {
     fn on_pool(&mut self, event: PoolEvent, now: Now) {
         let Some((execution, event)) = self.runs.of(event, now.mono) else { return };
         let event = match event {
-            RunEvent::Done(outcome) => RunEvent::Done(super::runs::said(self.lies, outcome, self.me)),
+            RunEvent::Done(outcome) => RunEvent::Done(self.lies.committed(execution, outcome, self.me)),
             event => event,
         };
         if let RunEvent::Done(_) = &event {

@@ -6,6 +6,8 @@
 //! say nothing that counts (each thing that is waited for has its time).
 
 mod candidates;
+#[cfg(test)]
+mod copier_tests;
 mod decide;
 mod execution;
 #[cfg(test)]
@@ -201,6 +203,7 @@ pub struct Coordinator {
     expires: Option<Instant>,
     standings: Standings,
     payer: Payer,
+    spot_checks: u64,
     memo: Memo<Arc<submit::Known>>,
     timers: Timers<TaskId>,
     snapshots: VecDeque<Snapshot>,
@@ -228,6 +231,7 @@ impl Coordinator {
             open: 0,
             next_number: 0,
             payer: Payer::new(),
+            spot_checks: 0,
             memo: Memo::new(memo::MAX_COUNT, memo::MAX_BYTES),
             timers: Timers::new(),
             snapshots: VecDeque::new(),

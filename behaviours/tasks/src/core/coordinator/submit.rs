@@ -132,6 +132,7 @@ impl Coordinator {
         let mut task = self.task_of(id, content, terms, now);
         task.check = Some((worker, believed));
         self.open += 1;
+        self.spot_checks += 1;
         self.tasks.insert(id, task);
         self.advance(id, now);
     }

@@ -27,7 +27,7 @@ fn end(world: &World, task: TaskId) -> End {
     ends[0].clone()
 }
 
-fn is_right(world: &World, task: TaskId, number: u64) -> bool {
+pub(super) fn is_right(world: &World, task: TaskId, number: u64) -> bool {
     matches!(end(world, task), End::Done { outcome: Some(outcome), .. } if *outcome == right(&work(number)))
 }
 
