@@ -241,6 +241,6 @@ fn deep() {
     for (name, terms, depth, faults) in [("one", single(), 13, 2), ("two", Terms::default(), 11, 2)] {
         let Explored { states, steps, ended } = explore(terms, depth, faults);
         println!("{name}, depth {depth}, {faults} faults: {states} states, {steps} steps, {ended} continued");
-        assert!(states > 4_000 && ended > 0);
+        assert!(states > 1_000 && ended > 100);
     }
 }

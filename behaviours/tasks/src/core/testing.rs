@@ -8,6 +8,10 @@ use std::{
 
 use ed25519_dalek::SigningKey;
 use fog_base::{NetworkId, NodeId, Now, UnixMillis};
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config as ProptestConfig, TestCaseError, TestRunner},
+};
 use serde_bytes::ByteBuf;
 
 use super::{
@@ -401,4 +405,21 @@ fn through_the_wire(message: Message) -> Message {
     let read = Message::decode(&message.encode()).unwrap();
     assert_eq!(read, message);
     read
+}
+
+/// Tries a property with so many values, and asserts that it said something of at least `least` of them: `check` answers whether it did.
+pub(crate) fn holds_often<S: Strategy>(
+    values: S,
+    cases: u32,
+    least: u32,
+    check: impl Fn(S::Value) -> Result<bool, TestCaseError>,
+) {
+    let said = std::cell::Cell::new(0);
+    let mut runner = TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });
+    let outcome = runner.run(&values, |value| {
+        said.set(said.get() + u32::from(check(value)?));
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(said.get() >= least, "it says something of {} of {cases} cases only", said.get());
 }
