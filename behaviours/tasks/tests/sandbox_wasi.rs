@@ -29,7 +29,7 @@ fn the_corpus_of_tasks_wasi_is_handled() {
 #[test]
 fn the_corpus_has_the_seeds_of_the_present_format() {
     for (name, bytes) in seeds() {
-        let path = folder().join(name);
+        let path = folder().join(&name);
         if std::env::var_os("FOG_WRITE_SEEDS").is_some() {
             fs::write(&path, &bytes).unwrap();
         }
