@@ -103,10 +103,11 @@ keys! {
     WORKER_MEMORY_MIB "worker.memory_mib" "a number from 1 to 4096"
     WORKER_CACHE_MIB "worker.cache_mib" "a number from 1 to 1048576"
     WORKER_MILLIWATTS "worker.milliwatts" "a number from 0 to 10000000"
+    WORKER_NICE "worker.nice" "a number from 0 to 19"
     LOSS "faults.loss" "a fraction from 0 to 1"
     DELAY_MS "faults.delay_ms" "a number from 0 to 600000"
     REORDER "faults.reorder" "a fraction from 0 to 1"
-    RESULTS "faults.results" "right, wrong or colluding"
+    RESULTS "faults.results" "right, wrong, colluding or copy"
     RECORD "faults.record" "true or false"
 }
 
@@ -214,12 +215,14 @@ pub enum Results {
     Wrong,
     /// It says what all that collude say.
     Colluding,
+    /// It commits to a guess, and shows what the others show.
+    Copy,
 }
 
 impl Results {
     /// All of them, with their names.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Right, "right"), (Self::Wrong, "wrong"), (Self::Colluding, "colluding")];
+    pub const ALL: [(Self, &'static str); 4] =
+        [(Self::Right, "right"), (Self::Wrong, "wrong"), (Self::Colluding, "colluding"), (Self::Copy, "copy")];
 }
 
 /// What this node is as a worker.
@@ -239,6 +242,8 @@ pub struct WorkerConfig {
     pub cache_mib: u64,
     /// What a busy processor takes.
     pub milliwatts: u32,
+    /// How far behind others task processes stand: 19 is furthest.
+    pub nice: u8,
 }
 
 impl Faults {
@@ -513,6 +518,7 @@ fn worker(layers: &Layers) -> Result<WorkerConfig, ConfigError> {
         memory_mib: number(layers, key::WORKER_MEMORY_MIB, 1..=4096, 1024)?,
         cache_mib: number(layers, key::WORKER_CACHE_MIB, 1..=1024 * 1024, 256)?,
         milliwatts: number(layers, key::WORKER_MILLIWATTS, 0..=10_000_000, 0)?,
+        nice: number(layers, key::WORKER_NICE, 0..=19, 19)?,
     })
 }
 

@@ -97,6 +97,9 @@ fn a_bad_value_names_its_place_and_what_is_accepted() {
         "limits = 3",
         "[faults]\nloss = 1.1",
         "[limits]\nconnections = 0",
+        "[worker]\nnice = 20",
+        "[worker]\nnice = -1",
+        "[faults]\nresults = \"copied\"",
         "this is no toml",
     ] {
         assert!(with_file(text).is_err(), "{text}");

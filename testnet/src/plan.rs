@@ -16,7 +16,7 @@ pub struct Faults {
     pub delay_ms: u64,
     /// The fraction of packets that change places, from 0 to 1.
     pub reorder: f64,
-    /// What its worker says that tasks gave: `right`, `wrong` or `colluding`.
+    /// What its worker says that tasks gave: `right`, `wrong`, `colluding` or `copy`.
     pub results: String,
     /// Whether the node records what circuits bring.
     pub record: bool,

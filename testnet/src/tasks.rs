@@ -71,8 +71,10 @@ pub struct Worker {
     pub slots: u32,
     /// How many do.
     pub running: usize,
-    /// Micro-credits.
+    /// Micro-credits that others promised it.
     pub earned: u64,
+    /// Micro-credits that it promised to others.
+    pub spent: u64,
 }
 
 #[derive(Deserialize)]

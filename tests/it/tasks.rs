@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::support::{PATIENCE, fog, ok, one_network_at_a_time, run_in};
 
-fn modules() -> PathBuf {
+pub(super) fn modules() -> PathBuf {
     PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo runs this")).join("behaviours/tasks/tests/modules")
 }
 
@@ -22,7 +22,7 @@ fn module(name: &str) -> String {
     modules().join(name).display().to_string()
 }
 
-fn peer(node: &Node) -> String {
+pub(super) fn peer(node: &Node) -> String {
     ok(node.client()).peer_id().to_owned()
 }
 
@@ -32,14 +32,14 @@ fn signal(node: &Node, signal: &str) {
     assert!(sent.success(), "{signal} {pid}");
 }
 
-fn worker_ready(node: &Node) {
+pub(super) fn worker_ready(node: &Node) {
     ok(until("a node works for others", PATIENCE, || {
         let worker = ok(node.client()).worker().map_err(|error| error.to_string())?;
         if worker.eligible { Ok(()) } else { Err(format!("{worker:?}")) }
     }));
 }
 
-fn up(dir: &Path, workers: usize, clients: usize) -> Testnet {
+pub(super) fn up(dir: &Path, workers: usize, clients: usize) -> Testnet {
     let mut plan = Plan::new(fog(), dir, workers);
     plan.nodes.extend(vec![NodePlan::client(); clients]);
     let net = ok(Testnet::up(&plan, &mut |line| eprintln!("{line}")));
@@ -213,9 +213,9 @@ fn every_task_ends_once_with_the_right_result_whatever_workers_do() {
     let _alone = one_network_at_a_time();
     let count: usize = std::env::var("FOG_TASKS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let scratch = tempfile::tempdir().expect("a directory");
-    // Of ten workers two are wrong and one colludes with them; three clients submit.
+    // Of ten workers two give wrong results, and one commits to a guess and then shows what the others show; three clients submit.
     let mut plan = Plan::new(fog(), scratch.path().join("net"), 10);
-    for (at, results) in [(7, "wrong"), (8, "wrong"), (9, "colluding")] {
+    for (at, results) in [(7, "wrong"), (8, "colluding"), (9, "copy")] {
         plan.nodes[at].faults = Some(Faults { results: results.into(), ..Faults::default() });
     }
     plan.nodes.extend(vec![NodePlan::client(); 3]);
@@ -267,6 +267,11 @@ fn every_task_ends_once_with_the_right_result_whatever_workers_do() {
         runs as f64 / count as f64,
         late.0 as f64 / f64::from(late.1.max(1))
     );
+    // Who lies or copies is paid nothing.
+    for at in 7..10 {
+        let worker = ok(ok(net.nodes[at].client()).worker());
+        assert_eq!(worker.earned, 0, "{:?}: {worker:?}", net.nodes[at].plan.faults);
+    }
     // No honest worker is banned.
     for client in &clients {
         let topology = ok(client.topology());

@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
-use fog_base::{DropCounters, Now};
+use fog_base::{DropCounters, NodeId, Now};
 use fog_tasks::{
     Content, Outcome,
     core::{
         coordinator::{Coordinator, End, Submission, TaskView},
         ids::TaskId,
         reject::Reject,
+        standing::Prior,
     },
     wire::{Source, message::MAX_INLINE_TOTAL},
 };
@@ -48,6 +49,7 @@ const MIN_DIGITS: usize = 4;
 pub(super) struct Counts {
     pub(super) ended: AtomicU64,
     pub(super) runs: AtomicU64,
+    pub(super) checks: AtomicU64,
 }
 
 /// Tasks, for the API.
@@ -84,9 +86,9 @@ impl Desk {
         answer.await.map_err(|_| stopped())
     }
 
-    /// Offers that gossip brought: false if the driver is behind.
-    pub(in crate::node) fn handle_offer(&self, bytes: Vec<u8>) -> bool {
-        self.inputs.try_send(Input::Offer(bytes)).is_ok()
+    /// An offer that gossip brought, and what others say of its worker's results: false if the driver is behind.
+    pub(in crate::node) fn handle_offer(&self, bytes: Vec<u8>, worker: NodeId, heard: Prior) -> bool {
+        self.inputs.try_send(Input::Offer { bytes, worker, heard }).is_ok()
     }
 
     /// `fog task run`
@@ -279,6 +281,8 @@ impl Desk {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         metrics.counter("tasks_ended", "Tasks of this node that ended", read(&counts.ended));
         metrics.counter("task_runs", "Runs of tasks here", read(&counts.runs));
+        let help = "Works whose results are known that were given to workers as if they were not";
+        metrics.counter("task_spot_checks", help, read(&counts.checks));
         let dropped = self.drops.snapshot().map(|(reason, n)| (reason.name().to_owned(), n)).collect();
         metrics.counters("task_messages_dropped", "Messages of tasks that were not taken", "reason", dropped);
         let eligible = self.harvest.as_ref().is_some_and(|harvest| harvest.status().eligible);

@@ -16,6 +16,7 @@ use fog_tasks::{
         ids::{ExecutionId, TaskId},
         pay::Verdict,
         row::Row,
+        standing::Prior,
         work::Work,
         worker::{self, RunEvent, Worker},
     },
@@ -29,12 +30,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     contents::{self, Bytes, Contents, Needed},
     desk::Counts,
+    lies::Lies,
     logs::Logs,
     offering::Capacity,
     runs::Runs,
 };
 use crate::{
-    config::Results,
     node::clock,
     store::{Batch, Committed, Durability, StoreError, Table, Writer, WriterFull},
 };
@@ -60,8 +61,8 @@ pub(super) enum Input {
     Pool(PoolEvent),
     /// The host changed.
     Harvest(Action),
-    /// Gossip brought a valid offer.
-    Offer(Vec<u8>),
+    /// Gossip brought a valid offer, and this is what others say of its worker's results.
+    Offer { bytes: Vec<u8>, worker: NodeId, heard: Prior },
     /// A file is here, or not.
     Fetched(Fetch, Option<Vec<u8>>),
     /// A file is shared under this manifest, or not.
@@ -133,7 +134,7 @@ pub(super) struct Driver {
     /// Who waits for what is being fetched.
     pub(super) wanted: BTreeMap<Content, Vec<ExecutionId>>,
     pub(super) staged: BTreeMap<ExecutionId, Vec<(Content, Bytes)>>,
-    lies: Results,
+    pub(super) lies: Lies,
     streams: Streams,
     pub(super) wants: mpsc::Sender<Want>,
     pub(super) inputs: mpsc::Sender<Input>,
@@ -151,7 +152,7 @@ pub(super) struct Parts {
     pub(super) contents: Contents,
     pub(super) capacity: Capacity,
     pub(super) pool: Arc<Pool>,
-    pub(super) lies: Results,
+    pub(super) lies: Lies,
     pub(super) streams: Streams,
     pub(super) wants: mpsc::Sender<Want>,
     pub(super) inputs: mpsc::Sender<Input>,
@@ -251,6 +252,7 @@ impl Driver {
             self.coordinator.handle_timeout(now);
             self.worker.handle_timeout(now);
             self.settle(now);
+            self.counts.checks.store(self.coordinator.spot_checks(), Ordering::Relaxed);
         }
     }
 
@@ -264,7 +266,8 @@ impl Driver {
             }
             Input::Pool(event) => self.on_pool(event, now),
             Input::Harvest(action) => self.on_harvest(action, now),
-            Input::Offer(bytes) => {
+            Input::Offer { bytes, worker, heard } => {
+                self.coordinator.set_prior(worker, heard);
                 if let Err(reject) = self.coordinator.handle_offer(&bytes, now) {
                     tracing::debug!(?reject, "an offer is not taken");
                 }
@@ -319,7 +322,7 @@ impl Driver {
         loop {
             let (mut batch, mut deeds) = (Batch::new(), Vec::new());
             while let Some(output) = self.coordinator.poll_output() {
-                self.of_coordinator(output, &mut batch, &mut deeds);
+                self.of_coordinator(output, &mut batch, &mut deeds, now);
             }
             while let Some(output) = self.worker.poll_output() {
                 self.of_worker(output, &mut batch, &mut deeds, now);
@@ -336,12 +339,14 @@ impl Driver {
         }
     }
 
-    fn of_coordinator(&self, output: coordinator::Output, batch: &mut Batch, deeds: &mut Vec<Deed>) {
+    fn of_coordinator(&mut self, output: coordinator::Output, batch: &mut Batch, deeds: &mut Vec<Deed>, now: Now) {
         use coordinator::Output;
         deeds.push(match output {
             Output::Send { to, message } => Deed::Send(to, Message::ToWorker(message)),
             Output::Offers { to, message } => Deed::Send(to, Message::Offers(message)),
             Output::Persist(rows) => return add(batch, rows),
+            // Its row is among the worker's outputs, and so in this batch.
+            Output::Owe { to, amount } => return self.worker.owe(to, amount, now),
             Output::Event(task, event) => Deed::Event(task, event),
             Output::Verdict { worker, verdict, value, .. } => {
                 if worker == self.me {
@@ -417,7 +422,7 @@ impl Driver {
             match deed {
                 Deed::Send(to, message) if to == self.me => self.hear(to, message, now),
                 Deed::Send(to, message) => {
-                    if !self.streams.send(to, message.encode()) {
+                    if !self.streams.send(to, self.lies.sent(message).encode()) {
                         tracing::debug!(%to, "too much waits for a peer");
                     }
                 }
@@ -512,7 +517,7 @@ impl Driver {
     fn on_pool(&mut self, event: PoolEvent, now: Now) {
         let Some((execution, event)) = self.runs.of(event, now.mono) else { return };
         let event = match event {
-            RunEvent::Done(outcome) => RunEvent::Done(super::runs::said(self.lies, outcome, self.me)),
+            RunEvent::Done(outcome) => RunEvent::Done(self.lies.committed(execution, outcome, self.me)),
             event => event,
         };
         if let RunEvent::Done(_) = &event {

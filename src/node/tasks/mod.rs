@@ -7,12 +7,14 @@
 //! | `harvest.rs`, `offering.rs` | the host; what it offers |
 //! | `desk.rs`, `spec.rs`, `placing.rs`, `logs.rs` | what can be asked; what a user describes; many tasks at once; what tasks write |
 //! | `view.rs`, `report.rs` | what is told |
+//! | `lies.rs` | what a worker says that a test makes a liar |
 //! | `wants.rs` | the event loop's part |
 
 mod contents;
 mod desk;
 mod driver;
 mod harvest;
+mod lies;
 mod logs;
 mod offering;
 mod placing;
@@ -43,6 +45,7 @@ use self::{
     desk::Counts,
     driver::{Driver, INPUTS, Input, Parts},
     harvest::Harvest,
+    lies::Lies,
     offering::Capacity,
 };
 use super::clock;
@@ -81,7 +84,7 @@ pub(super) fn start(
     let mut worker =
         Worker::new(Default::default(), key, network.id, LocalAccounts::new(keys.node_id(), Default::default()), now);
     let rows = store.scan(Table::Tasks, &[])?;
-    worker.restore(rows.iter().cloned());
+    worker.restore(rows.iter().cloned(), now);
     coordinator.restore(rows, now);
     let is_worker = config.roles.has(Role::Worker);
     let pool = Arc::new(pool(config, is_worker, inputs.clone()).context("task processes cannot be started")?);
@@ -93,7 +96,7 @@ pub(super) fn start(
         contents: contents.clone(),
         capacity: Capacity::new(config.worker.clone()),
         pool: Arc::clone(&pool),
-        lies: config.faults.results,
+        lies: Lies::new(config.faults.results),
         streams,
         wants: wants.clone(),
         inputs: inputs.clone(),
@@ -126,6 +129,7 @@ fn pool(config: &Config, is_worker: bool, inputs: mpsc::Sender<Input>) -> anyhow
     let program = std::env::current_exe().context("this program does not know where it is")?;
     let mut settings = PoolConfig::new(vec![program.into(), PROCESS.into()], 0);
     settings.memory_bytes = config.worker.memory_mib * MIB + AROUND;
+    settings.nice = config.worker.nice;
     if !is_worker {
         settings.slots = 0;
     }

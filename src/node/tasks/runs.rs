@@ -7,16 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fog_base::NodeId;
 use fog_tasks::{
-    Content, Outcome,
+    Content,
     core::{ids::ExecutionId, work::Work, worker::RunEvent},
     sandbox::{Busy, Job, Pool, PoolEvent, RunId},
     wire::StreamKind,
 };
 
 use super::contents::Bytes;
-use crate::config::Results;
 
 /// A run that is shorter says little of how fast a host is.
 const MEASURED: Duration = Duration::from_millis(50);
@@ -117,14 +115,4 @@ pub(super) fn job(work: &Work, staged: &[(Content, Bytes)], wall: Duration) -> O
         inputs: inputs.collect::<Option<_>>()?,
         wall,
     })
-}
-
-/// What this worker says that a run gave: the truth, unless it is a test's liar.
-pub(super) fn said(lies: Results, mut outcome: Outcome, me: NodeId) -> Outcome {
-    match lies {
-        Results::Right => {}
-        Results::Wrong => outcome.stdout.extend_from_slice(&me.0),
-        Results::Colluding => outcome.stdout.extend_from_slice(b"all of us say so"),
-    }
-    outcome
 }

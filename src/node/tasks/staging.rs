@@ -103,6 +103,7 @@ impl Driver {
     pub(super) fn release(&mut self, execution: ExecutionId) {
         self.staged.remove(&execution);
         self.lacking.remove(&execution);
+        self.lies.forget(execution);
         if let Some(manifest) = self.outputs.remove(&execution) {
             self.want(Want::Unshare(manifest));
             contents::remove(&self.contents.temporary(&format!("{execution}-out")));

@@ -8,6 +8,7 @@ use fog_reputation::{Kind, Observation, Outcome};
 use fog_tasks::core::{
     offer::{Offer, OfferError},
     pay::Verdict,
+    standing::Prior,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -91,16 +92,29 @@ impl EventLoop {
         }
     }
 
-    /// Whether an offer that gossip brought is one; if so the driver gets it.
+    /// Whether an offer that gossip brought is one; if so the driver gets it, with what others say of its worker.
     pub(in crate::node) fn judge_offer(&self, bytes: &[u8], now: Now) -> fog_directory::Acceptance {
         match Offer::verify(bytes, &self.network.id, now.unix) {
-            Ok(_) if self.tasks.handle_offer(bytes.to_vec()) => fog_directory::Acceptance::Accept,
-            Ok(_) => fog_directory::Acceptance::Ignore,
+            Ok(offer) => {
+                let worker = offer.record().signer();
+                // What this node saw itself is in the coordinator's own records.
+                let reputation = self.swarm.behaviour().reputation.reputation();
+                let heard = reputation.heard(worker, Kind::Correctness, now.unix);
+                match self.tasks.handle_offer(bytes.to_vec(), worker, prior(&heard)) {
+                    true => fog_directory::Acceptance::Accept,
+                    false => fog_directory::Acceptance::Ignore,
+                }
+            }
             // Clocks differ, and gossip repeats: neither is an offence.
             Err(OfferError::Record(RecordError::TooEarly | RecordError::Expired)) => fog_directory::Acceptance::Ignore,
             Err(_) => fog_directory::Acceptance::Reject,
         }
     }
+}
+
+/// Evidence as counts of results: what a wrong one weighs is one of them.
+fn prior(heard: &fog_reputation::Evidence) -> Prior {
+    Prior { good: heard.good(), bad: heard.bad() / WRONG }
 }
 
 /// What a verdict says of a worker. A wrong result weighs the same whatever it was worth; a right one more, the more it was.
@@ -113,5 +127,25 @@ fn observations(worker: fog_base::NodeId, verdict: Verdict, value: u64, now: Now
         }
         Verdict::Wrong => vec![observed(Kind::Correctness, Outcome::Bad, WRONG)],
         Verdict::Failed => vec![observed(Kind::Availability, Outcome::Bad, FAILED)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fog_base::{NodeId, UnixMillis};
+    use fog_tasks::core::standing::{MAX_HEARSAY, Standings};
+
+    use super::*;
+
+    #[test]
+    fn a_wrong_result_that_others_report_is_one_and_praise_makes_nobody_believed_alone() {
+        let (now, worker) = (UnixMillis(1_800_000_000_000), NodeId([1; 32]));
+        let heard = prior(&fog_reputation::Evidence::new(3.0, 2.0 * WRONG, now));
+        assert_eq!((heard.good, heard.bad), (3.0, 2.0));
+        let mut standings = Standings::new(NodeId([0; 32]));
+        let newcomer = standings.credibility(worker, now);
+        standings.set_prior(worker, prior(&fog_reputation::Evidence::new(10.0 * MAX_HEARSAY, 0.0, now)));
+        assert_eq!(standings.credibility(worker, now), newcomer);
+        assert!(standings.expected(worker, now) > newcomer);
     }
 }

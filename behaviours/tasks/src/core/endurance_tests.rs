@@ -158,6 +158,12 @@ impl Simulation {
         // Spot checks are paid too, and are in no task that is shown.
         let checks = self.world.verdicts.iter().map(|(_, _, _, value)| value).sum::<u64>();
         assert!(claims <= promised.max(checks), "{claims} claimed, {promised} promised, {checks} with checks");
+        let debts: Vec<_> = (0..self.habits.len()).map(|at| self.world.debts(at)).collect();
+        let owed: i64 = debts.iter().map(|(owed, _)| owed).sum();
+        assert_eq!(owed, self.world.coordinator.spent() as i64, "what is owed is what was promised");
+        for ((owed, earned), host) in debts.iter().zip(&self.world.hosts) {
+            assert!(earned <= owed && *earned == host.worker.earned() as i64, "{owed} owed, {earned} earned");
+        }
         executions as f64 / submitted.len() as f64
     }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::core::{
     matcher::tests::{any_needs, any_offer},
     offer::{Accepts, Offer, Price},
+    testing::holds_often,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -96,17 +97,19 @@ proptest! {
             prop_assert_eq!(after.matches.len(), before.matches.len() + more, "{:?}", changes);
         }
     }
+}
 
-    #[test]
-    fn whoever_can_be_had_by_one_change_leads_to_a_relaxation(needs in any_needs(), offer in any_offer()) {
+#[test]
+fn whoever_can_be_had_by_one_change_leads_to_a_relaxation() {
+    holds_often((any_needs(), any_offer()), 4_000, 30, |(needs, offer)| {
         let explanation = explain(&needs, &[known(1, &offer)]);
         let may = judge(&needs, &known(1, &offer)).reasons().iter().all(|reason| match reason {
             Reason::Memory { offered, .. } => *offered >= PAGE,
             Reason::Price { .. } | Reason::Feature(_) => true,
             _ => false,
         });
-        if may && explanation.matches.is_empty() && needs.running_ms.is_none() && needs.class != Class::Urgent {
-            prop_assert_eq!(explanation.relaxations.len(), 1);
-        }
-    }
+        let says = may && explanation.matches.is_empty() && needs.running_ms.is_none() && needs.class != Class::Urgent;
+        prop_assert!(!says || explanation.relaxations.len() == 1, "{:?}", explanation.relaxations);
+        Ok(says)
+    });
 }

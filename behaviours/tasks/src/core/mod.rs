@@ -26,6 +26,7 @@ pub mod terms;
 #[cfg(test)]
 pub(crate) mod testing;
 mod timers;
+pub mod uptime;
 pub mod verify;
 pub mod work;
 pub mod worker;

@@ -152,12 +152,16 @@ impl State {
         let view = self.world.coordinator.task(self.task).unwrap_or_else(|| panic!("the task is lost: {path:?}"));
         assert!(ends.is_none() || view.state == TaskState::Done, "it ended, and did not: {path:?}");
         // Nobody is paid for two executions, nobody more than was agreed, and nobody holds vouchers for more than the task says.
-        for host in &self.world.hosts {
+        for (at, host) in self.world.hosts.iter().enumerate() {
             let claim: u64 = host.claims.values().sum();
             let paid: Vec<_> = view.replicas.iter().filter(|it| it.worker == host.id && it.paid > Some(0)).collect();
             let agreed = |it: &&ReplicaView| it.paid.unwrap_or(0) <= price(1_000_000, it.rate.unwrap_or(0));
             assert!(paid.len() <= 1 && paid.iter().all(agreed), "{paid:?}: {path:?}");
-            assert!(claim <= paid.iter().filter_map(|it| it.paid).sum(), "claims {claim}, {paid:?}: {path:?}");
+            let promised: u64 = paid.iter().filter_map(|it| it.paid).sum();
+            assert!(claim <= promised, "claims {claim}, {paid:?}: {path:?}");
+            // Both nodes' balances are those of the vouchers, whoever was killed when.
+            let (owed, earned) = self.world.debts(at);
+            assert_eq!((owed, earned), (promised as i64, host.worker.earned() as i64), "{paid:?}: {path:?}");
         }
     }
 }
@@ -237,5 +241,6 @@ fn deep() {
     for (name, terms, depth, faults) in [("one", single(), 13, 2), ("two", Terms::default(), 11, 2)] {
         let Explored { states, steps, ended } = explore(terms, depth, faults);
         println!("{name}, depth {depth}, {faults} faults: {states} states, {steps} steps, {ended} continued");
+        assert!(states > 1_000 && ended > 100);
     }
 }

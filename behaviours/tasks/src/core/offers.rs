@@ -115,13 +115,15 @@ pub struct Offers {
     listed: BTreeMap<NodeId, Listed>,
     /// The same by rank: who goes first where there are too many.
     ranks: BTreeSet<(u64, NodeId)>,
+    /// The same by when they expire.
+    expiries: BTreeSet<(UnixMillis, NodeId)>,
 }
 
 impl Offers {
     /// None yet, and at most `max`. `seed` is secret: it decides which strangers' offers stay where there are too many, so that nobody can
     /// make keys that push others out.
     pub fn new(network: NetworkId, seed: [u8; 32], max: usize) -> Self {
-        Self { network, seed, max, listed: BTreeMap::new(), ranks: BTreeSet::new() }
+        Self { network, seed, max, listed: BTreeMap::new(), ranks: BTreeSet::new(), expiries: BTreeSet::new() }
     }
 
     /// Takes an offer that came. `known` says whether a worker has proved something: those go last where there are too many.
@@ -149,6 +151,7 @@ impl Offers {
         }
         self.remove(worker);
         self.ranks.insert((rank, worker));
+        self.expiries.insert((record.record().expires(), worker));
         self.listed.insert(worker, Listed { record, rank });
         Ok(Accept::New(worker))
     }
@@ -164,12 +167,17 @@ impl Offers {
         valid.map(|(worker, listed)| (*worker, listed))
     }
 
-    /// Forgets those that expired and says how many they were. Called now and then.
-    pub fn expire(&mut self, now: UnixMillis) -> usize {
-        let over = self.listed.iter().filter(|(_, listed)| listed.record.record().expires() <= now);
-        let over: Vec<NodeId> = over.map(|(worker, _)| *worker).collect();
+    /// Forgets those that expired, and says whose they were.
+    pub fn expire(&mut self, now: UnixMillis) -> Vec<NodeId> {
+        let over = self.expiries.iter().take_while(|(at, _)| *at <= now);
+        let over: Vec<NodeId> = over.map(|(_, worker)| *worker).collect();
         over.iter().for_each(|worker| self.remove(*worker));
-        over.len()
+        over
+    }
+
+    /// When [`Offers::expire`] has something to do.
+    pub fn next_expiry(&self) -> Option<UnixMillis> {
+        self.expiries.first().map(|(at, _)| *at)
     }
 
     /// How many are kept.
@@ -225,7 +233,7 @@ impl Offers {
     }
 
     fn make_room(&mut self, new: (u64, NodeId), now: UnixMillis) -> Result<(), OfferReject> {
-        if self.listed.len() < self.max || self.expire(now) > 0 {
+        if self.listed.len() < self.max || !self.expire(now).is_empty() {
             return Ok(());
         }
         match self.ranks.first().copied() {
@@ -240,6 +248,7 @@ impl Offers {
     fn remove(&mut self, worker: NodeId) {
         if let Some(listed) = self.listed.remove(&worker) {
             self.ranks.remove(&(listed.rank, worker));
+            self.expiries.remove(&(listed.record.record().expires(), worker));
         }
     }
 

@@ -65,12 +65,19 @@ fn bad_offers_are_refused_and_counted() {
 }
 
 #[test]
-fn what_expired_is_not_given_and_is_forgotten() {
+fn what_expired_is_not_given_and_is_forgotten_in_its_time() {
     let mut offers = Offers::new(NETWORK, [7; 32], 10);
+    assert_eq!(offers.next_expiry(), None);
     offers.handle(&record(1, 1, NOW), none, NOW).unwrap();
+    offers.handle(&record(2, 1, secs(60)), none, secs(60)).unwrap();
     let over = NOW.plus(LIFETIME);
-    assert!(offers.get(worker(1), over).is_none() && offers.iter(over).next().is_none());
-    assert_eq!((offers.len(), offers.expire(over), offers.len()), (1, 1, 0));
+    assert!(offers.get(worker(1), over).is_none() && offers.iter(over).count() == 1);
+    assert_eq!((offers.next_expiry(), offers.expire(over.minus(Duration::from_millis(1)))), (Some(over), vec![]));
+    assert_eq!((offers.len(), offers.expire(over), offers.len()), (2, vec![worker(1)], 1));
+    // A later one moves it.
+    offers.handle(&record(2, 2, secs(120)), none, secs(120)).unwrap();
+    assert_eq!(offers.next_expiry(), Some(secs(120).plus(LIFETIME)));
+    assert_eq!((offers.expire(secs(120).plus(LIFETIME)), offers.next_expiry()), (vec![worker(2)], None));
 }
 
 #[test]

@@ -26,6 +26,20 @@ pub enum Trap {
     Other,
 }
 
+impl Trap {
+    /// All of them, in the order of their codes.
+    pub const ALL: [Self; 8] = [
+        Self::Unreachable,
+        Self::Memory,
+        Self::Table,
+        Self::Signature,
+        Self::DivisionByZero,
+        Self::IntegerOverflow,
+        Self::Conversion,
+        Self::Other,
+    ];
+}
+
 /// An ending that a host decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostEnd {
@@ -41,6 +55,12 @@ pub enum HostEnd {
     NoResources,
     /// The bytes that were brought are not those that the work names.
     Unstaged,
+}
+
+impl HostEnd {
+    /// All of them, in the order of their codes.
+    pub const ALL: [Self; 6] =
+        [Self::StackOverflow, Self::Deadline, Self::Compile, Self::Killed, Self::NoResources, Self::Unstaged];
 }
 
 /// How a run ended.
@@ -64,6 +84,32 @@ impl Ending {
     /// Whether every honest host ends so.
     pub fn is_deterministic(self) -> bool {
         !matches!(self, Self::Host(_))
+    }
+
+    /// Kind and code, wherever an ending is written: 0 exit, 1 trap, 2 out of fuel, 3 output limit, 4 bad module, 5 the host's.
+    pub fn code(self) -> (u8, u32) {
+        match self {
+            Self::Exit(code) => (0, code),
+            Self::Trap(trap) => (1, trap as u32),
+            Self::OutOfFuel => (2, 0),
+            Self::OutputLimit => (3, 0),
+            Self::BadModule => (4, 0),
+            Self::Host(end) => (5, end as u32),
+        }
+    }
+
+    /// The ending of this kind and code, if there is one.
+    pub fn of(kind: u8, code: u32) -> Option<Self> {
+        let place = usize::try_from(code).ok()?;
+        match (kind, code) {
+            (0, _) => Some(Self::Exit(code)),
+            (1, _) => Trap::ALL.get(place).copied().map(Self::Trap),
+            (2, 0) => Some(Self::OutOfFuel),
+            (3, 0) => Some(Self::OutputLimit),
+            (4, 0) => Some(Self::BadModule),
+            (5, _) => HostEnd::ALL.get(place).copied().map(Self::Host),
+            _ => None,
+        }
     }
 }
 
@@ -97,14 +143,10 @@ impl Outcome {
 
     /// What replicas compare: ending, fuel, and all output. `None` where a host decided the ending.
     pub fn hash(&self) -> Option<ResultHash> {
-        let (kind, code) = match self.ending {
-            Ending::Exit(code) => (0, code),
-            Ending::Trap(trap) => (1, trap as u32),
-            Ending::OutOfFuel => (2, 0),
-            Ending::OutputLimit => (3, 0),
-            Ending::BadModule => (4, 0),
-            Ending::Host(_) => return None,
-        };
+        if !self.ending.is_deterministic() {
+            return None;
+        }
+        let (kind, code) = self.ending.code();
         let mut hasher = blake3::Hasher::new_derive_key("fog result v1");
         hasher.update(&[kind]);
         hasher.update(&code.to_be_bytes());
@@ -126,6 +168,23 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_ending_has_a_code_of_its_own() {
+        let traps = Trap::ALL.into_iter().map(Ending::Trap);
+        let hosts = HostEnd::ALL.into_iter().map(Ending::Host);
+        let others = [Ending::Exit(7), Ending::OutOfFuel, Ending::OutputLimit, Ending::BadModule];
+        let all: Vec<_> = traps.chain(hosts).chain(others).collect();
+        let codes: std::collections::BTreeSet<_> = all.iter().map(|ending| ending.code()).collect();
+        assert_eq!(codes.len(), all.len());
+        for ending in all {
+            let (kind, code) = ending.code();
+            assert_eq!(Ending::of(kind, code), Some(ending));
+        }
+        for (kind, code) in [(1, 8), (5, 6), (2, 1), (3, 1), (4, 1), (6, 0)] {
+            assert_eq!(Ending::of(kind, code), None);
+        }
+    }
 
     #[test]
     fn results_differ_by_each_part_and_hosts_endings_have_none() {

@@ -139,7 +139,8 @@ impl Price {
     }
 }
 
-/// Who has how much credit. The coordinator's side calls [`Balances::owe`], the worker's side the rest. Amounts are micro-credits.
+/// Who has how much credit. A node has one for both sides: what it owes as a coordinator is told by [`Balances::owe`], the rest is the
+/// worker's. Amounts are micro-credits.
 pub trait Balances {
     /// Whether `peer` may come to owe this node `amount` more than it does and has reserved.
     fn may_spend(&self, peer: NodeId, amount: u64, now: UnixMillis) -> bool;
@@ -151,6 +152,10 @@ pub trait Balances {
     fn earn(&mut self, peer: NodeId, amount: u64, now: UnixMillis);
     /// This node gave `peer` a voucher for `amount`.
     fn owe(&mut self, peer: NodeId, amount: u64, now: UnixMillis);
+    /// What is to be kept of the account with `peer`, if anything: the node writes it with the voucher that changed it.
+    fn kept(&self, peer: NodeId) -> Option<Balance>;
+    /// Takes back what was kept.
+    fn restore(&mut self, peer: NodeId, kept: Balance, now: UnixMillis);
 }
 
 /// One account of a coordinator: a row that is persisted before the voucher that changed it is sent.
@@ -420,14 +425,22 @@ impl Default for Credit {
 pub const MAX_PEERS: usize = 16_384;
 
 /// What one peer owes, as it was at one moment: a row to persist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Account {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Balance {
     /// Positive: the peer owes this node.
-    pub balance: i64,
-    /// Set aside for agreements; not persisted, as agreements are.
-    pub reserved: u64,
+    pub amount: i64,
     /// Since when nothing was forgiven, in Unix milliseconds.
     pub at: u64,
+}
+
+/// The account of one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Account {
+    /// What it owes.
+    pub balance: Balance,
+    /// Set aside for agreements; not persisted, as agreements are not.
+    pub reserved: u64,
 }
 
 /// Bilateral accounts: each peer has the same credit, both ways of a balance cancel out, and what is left is forgiven as time passes, so
@@ -445,28 +458,24 @@ impl LocalAccounts {
         Self { me, credit, accounts: BTreeMap::new() }
     }
 
-    /// Takes back a persisted account.
-    pub fn restore(&mut self, peer: NodeId, balance: i64, at: UnixMillis) {
-        self.accounts.insert(peer, Account { balance, reserved: 0, at: at.0 });
-    }
-
     /// What is between this node and `peer` at `now`.
     pub fn account(&self, peer: NodeId, now: UnixMillis) -> Account {
-        let fresh = Account { at: now.0, ..Account::default() };
-        self.accounts.get(&peer).map_or(fresh, |account| self.forgiven(*account, now))
+        let fresh = Account { balance: Balance { amount: 0, at: now.0 }, reserved: 0 };
+        let faded = |account: &Account| Account { balance: self.forgiven(account.balance, now), ..*account };
+        self.accounts.get(&peer).map_or(fresh, faded)
     }
 
     /// Moves a balance towards zero by what is forgiven since. Time that forgave nothing is not lost.
-    fn forgiven(&self, account: Account, now: UnixMillis) -> Account {
+    fn forgiven(&self, balance: Balance, now: UnixMillis) -> Balance {
         let per_hour = u128::from(self.credit.forgiven_per_hour);
-        let passed = now.0.saturating_sub(account.at);
+        let passed = now.0.saturating_sub(balance.at);
         let forgiven = u64::try_from(u128::from(passed) * per_hour / u128::from(INTERVAL_MS)).unwrap_or(u64::MAX);
         if forgiven == 0 {
-            return account;
+            return balance;
         }
-        let left = account.balance.unsigned_abs().saturating_sub(forgiven);
+        let left = balance.amount.unsigned_abs().saturating_sub(forgiven);
         let left = i64::try_from(left).unwrap_or(i64::MAX);
-        Account { balance: left.saturating_mul(account.balance.signum()), at: now.0, ..account }
+        Balance { amount: left.saturating_mul(balance.amount.signum()), at: now.0 }
     }
 
     fn change(&mut self, peer: NodeId, now: UnixMillis, change: impl FnOnce(&mut Account)) {
@@ -477,18 +486,22 @@ impl LocalAccounts {
         change(&mut account);
         self.accounts.insert(peer, account);
         if self.accounts.len() > MAX_PEERS {
-            let worth = |account: &Account| (account.reserved, account.balance.unsigned_abs());
+            let worth = |account: &Account| (account.reserved, account.balance.amount.unsigned_abs());
             let least = self.accounts.iter().filter(|(other, _)| **other != peer);
             let least = least.min_by_key(|(_, account)| worth(account)).map(|(peer, _)| *peer);
             least.map(|peer| self.accounts.remove(&peer));
         }
+    }
+
+    fn add(&mut self, peer: NodeId, amount: i64, now: UnixMillis) {
+        self.change(peer, now, |account| account.balance.amount = account.balance.amount.saturating_add(amount));
     }
 }
 
 impl Balances for LocalAccounts {
     fn may_spend(&self, peer: NodeId, amount: u64, now: UnixMillis) -> bool {
         let account = self.account(peer, now);
-        let exposed = i128::from(account.balance) + i128::from(account.reserved) + i128::from(amount);
+        let exposed = i128::from(account.balance.amount) + i128::from(account.reserved) + i128::from(amount);
         peer == self.me || exposed <= i128::from(self.credit.limit)
     }
 
@@ -501,13 +514,22 @@ impl Balances for LocalAccounts {
     }
 
     fn earn(&mut self, peer: NodeId, amount: u64, now: UnixMillis) {
-        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
-        self.change(peer, now, |account| account.balance = account.balance.saturating_add(amount));
+        self.add(peer, i64::try_from(amount).unwrap_or(i64::MAX), now);
     }
 
     fn owe(&mut self, peer: NodeId, amount: u64, now: UnixMillis) {
-        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
-        self.change(peer, now, |account| account.balance = account.balance.saturating_sub(amount));
+        self.add(peer, -i64::try_from(amount).unwrap_or(i64::MAX), now);
+    }
+
+    fn kept(&self, peer: NodeId) -> Option<Balance> {
+        self.accounts.get(&peer).map(|account| account.balance).filter(|balance| balance.amount != 0)
+    }
+
+    fn restore(&mut self, peer: NodeId, kept: Balance, now: UnixMillis) {
+        self.change(peer, now, |account| account.balance = kept);
+        if self.account(peer, now).balance.amount == 0 {
+            self.accounts.remove(&peer);
+        }
     }
 }
 

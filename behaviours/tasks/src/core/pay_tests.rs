@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::testing::holds_often;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const WORKER: NodeId = NodeId([1; 32]);
@@ -127,6 +128,26 @@ fn a_peer_gets_credit_up_to_the_limit_and_debts_fade() {
     assert!(accounts.may_spend(COORDINATOR, u64::MAX, NOW));
 }
 
+#[test]
+fn balances_are_kept_as_long_as_something_is_owed() {
+    let credit = Credit { limit: 100, forgiven_per_hour: 10 };
+    let mut accounts = LocalAccounts::new(COORDINATOR, credit);
+    accounts.earn(WORKER, 30, NOW);
+    accounts.reserve(WORKER, 50, NOW);
+    let kept = accounts.kept(WORKER).unwrap();
+    let bytes = fog_base::codec::encode(&kept, 100).unwrap();
+    let later = |hours: u64| {
+        let mut again = LocalAccounts::new(COORDINATOR, credit);
+        let now = NOW.plus(Duration::from_secs(hours * 3600));
+        again.restore(WORKER, fog_base::codec::decode(&bytes, 100).unwrap(), now);
+        (again.account(WORKER, now).balance.amount, again.account(WORKER, now).reserved, again.kept(WORKER).is_some())
+    };
+    // What was reserved is not: the agreements are gone too. What was forgiven meanwhile is not forgiven again.
+    assert_eq!((later(0), later(1), later(3)), ((30, 0, true), (20, 0, true), (0, 0, false)));
+    accounts.owe(WORKER, 30, NOW);
+    assert_eq!(accounts.kept(WORKER), None);
+}
+
 proptest! {
     /// Any order, repetition and loss: what the worker counts is the sum of the amounts of the distinct vouchers that it has, and never
     /// more than the highest sum that the coordinator gave.
@@ -160,26 +181,35 @@ proptest! {
         prop_assert!(total <= payer.account(WORKER, Interval::at(NOW)).cumulative);
     }
 
-    /// Whatever sums a coordinator makes up, a worker never counts more than the highest of those that it took.
-    #[test]
-    fn made_up_sums_never_count_more_than_the_highest(
-        vouchers in proptest::collection::vec((1u64..12, 0u64..60), 1..40),
-    ) {
-        let mut payee = Payee::new();
-        let mut highest = 0;
-        for (number, cumulative) in vouchers {
-            let voucher = Voucher {
-                execution: execution(number as u16), verdict: Verdict::Good, fuel: GIGA, interval: Interval::at(NOW), cumulative,
-            };
-            if payee.take(COORDINATOR, number, &voucher, (GIGA, 5), NOW).is_ok() {
-                highest = highest.max(cumulative);
-            }
-        }
-        prop_assert!(payee.account(COORDINATOR, Interval::at(NOW)).map_or(0, Earned::total) <= highest);
-    }
-
     #[test]
     fn a_price_within_the_highest_rate_is_within_the_highest_price(fuel in 1u64..1 << 40, most in 0u64..1 << 40) {
         prop_assert!(price(fuel, highest_rate(most, fuel)) <= most);
     }
+}
+
+/// Whatever sums a coordinator makes up, a worker never counts more than the highest of those that it took.
+#[test]
+fn made_up_sums_never_count_more_than_the_highest() {
+    let sums = proptest::collection::vec((1u64..12, 0u64..60), 1..40);
+    // In most of them more than one is taken.
+    holds_often(sums, 256, 128, |vouchers| {
+        let mut payee = Payee::new();
+        let (mut highest, mut taken) = (0, 0);
+        for (number, cumulative) in vouchers {
+            let voucher = Voucher {
+                execution: execution(number as u16),
+                verdict: Verdict::Good,
+                fuel: GIGA,
+                interval: Interval::at(NOW),
+                cumulative,
+            };
+            if payee.take(COORDINATOR, number, &voucher, (GIGA, 5), NOW).is_ok() {
+                highest = highest.max(cumulative);
+                taken += 1;
+            }
+        }
+        let total = payee.account(COORDINATOR, Interval::at(NOW)).map_or(0, Earned::total);
+        prop_assert!(total <= highest && total == 5 * taken, "{total} of {taken}, at most {highest}");
+        Ok(taken > 1)
+    });
 }

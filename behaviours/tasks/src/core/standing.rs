@@ -34,10 +34,9 @@ pub const MAX_STANDINGS: usize = 16_384;
 /// Good evidence halves in this time, bad evidence in twice it.
 pub const HALF_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// What others say of a worker, as the node weighed it: counts of results that are added to the prior. What is good in it is worth at
-/// most [`MAX_HEARSAY`] results, so that hearsay alone never lets a worker run alone at 0.99.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What others say of a worker, as the node weighed it, in results. It never suffices alone, neither for nor against a worker: see
+/// [`Standings::credibility`].
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Prior {
     /// Right results.
     pub good: f64,
@@ -47,6 +46,22 @@ pub struct Prior {
 
 /// The most right results that hearsay counts for.
 pub const MAX_HEARSAY: f64 = 4.0;
+/// The most wrong results that it counts for: a newcomer of whom only ill is heard is still used, beside others.
+pub const MAX_ILL_HEARSAY: f64 = 0.5;
+
+impl Prior {
+    fn is_sound(&self) -> bool {
+        [self.good, self.bad].iter().all(|count| count.is_finite() && *count >= 0.0)
+    }
+
+    fn bounded(&self) -> Self {
+        Self { good: self.good.min(MAX_HEARSAY), bad: self.bad.min(MAX_ILL_HEARSAY) }
+    }
+
+    fn mass(&self) -> f64 {
+        self.good + self.bad
+    }
+}
 
 /// One worker's record with this coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -150,15 +165,24 @@ impl Standings {
         }
     }
 
-    /// What the node knows from others; it replaces what it said before. False if there is no room.
-    pub fn set_prior(&mut self, worker: NodeId, prior: Prior) -> bool {
-        let sound = |count: f64| count.is_finite() && count >= 0.0;
-        let room = self.priors.len() < MAX_STANDINGS || self.priors.contains_key(&worker);
-        let taken = room && sound(prior.good) && sound(prior.bad);
-        if taken {
-            self.priors.insert(worker, Prior { good: prior.good.min(MAX_HEARSAY), ..prior });
+    /// What the node knows from others; it replaces what it said before. Where there are too many, that of whom least is known goes.
+    pub fn set_prior(&mut self, worker: NodeId, prior: Prior) {
+        if !prior.is_sound() || worker == self.me {
+            return;
         }
-        taken
+        self.priors.remove(&worker);
+        let prior = prior.bounded();
+        if prior.mass() == 0.0 {
+            return;
+        }
+        if self.priors.len() >= MAX_STANDINGS {
+            let least = self.priors.iter().min_by(|(_, one), (_, other)| one.mass().total_cmp(&other.mass()));
+            match least.map(|(worker, least)| (*worker, least.mass())) {
+                Some((least, mass)) if mass < prior.mass() => self.priors.remove(&least),
+                _ => return,
+            };
+        }
+        self.priors.insert(worker, prior);
     }
 
     /// Its record, faded to `now`.
@@ -166,8 +190,19 @@ impl Standings {
         self.workers.get(&worker).copied().unwrap_or_default().faded(now)
     }
 
-    /// The probability that its next result is right; 1 for this node's own worker.
+    /// The probability that its next result is right; 1 for this node's own worker. Of good hearsay no more counts than this node found
+    /// right itself: who proved nothing here is believed no more for what others say.
     pub fn credibility(&self, worker: NodeId, now: UnixMillis) -> f64 {
+        self.mean(worker, self.get(worker, now).good, now)
+    }
+
+    /// What is to be expected of its next result by all that is known and heard: for a choice among workers, not for belief.
+    pub fn expected(&self, worker: NodeId, now: UnixMillis) -> f64 {
+        self.mean(worker, MAX_HEARSAY, now)
+    }
+
+    /// The posterior's mean with good hearsay that counts for at most `most` results.
+    fn mean(&self, worker: NodeId, most: f64, now: UnixMillis) -> f64 {
         if worker == self.me {
             return 1.0;
         }
@@ -178,7 +213,7 @@ impl Standings {
         } else {
             PRIOR_BAD
         };
-        let right = PRIOR_GOOD + standing.good + prior.good;
+        let right = PRIOR_GOOD + standing.good + prior.good.min(most);
         right / (right + prior_bad + standing.bad + prior.bad)
     }
 

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -59,13 +61,68 @@ fn a_trusted_worker_is_doubled_ever_more_rarely() {
 }
 
 #[test]
-fn hearsay_helps_and_never_suffices() {
+fn hearsay_is_bounded_and_counts_no_more_than_what_was_found() {
+    let credibility = |good: usize, prior: Prior| {
+        let mut standings = after(&vec![Verdict::Good; good]);
+        standings.set_prior(WORKER, prior);
+        standings.credibility(WORKER, NOW)
+    };
+    let (praise, blame) = (Prior { good: 1e9, bad: 0.0 }, Prior { good: 0.0, bad: 1e9 });
+    assert_eq!(credibility(0, praise), credibility(0, Prior::default()));
+    // Two of one's own and two that were heard are as good as four.
+    assert_eq!(credibility(2, praise), credibility(4, Prior::default()));
+    assert_eq!(credibility(50, praise), credibility(54, Prior::default()));
+    assert!(credibility(0, blame) < 0.7 && credibility(0, blame) >= USED_FROM, "{}", credibility(0, blame));
+    assert_eq!(credibility(0, Prior { good: f64::NAN, bad: 1.0 }), credibility(0, Prior::default()));
     let mut standings = Standings::new(ME);
-    assert!(standings.set_prior(WORKER, Prior { good: 1e9, bad: 0.0 }));
-    let credibility = standings.credibility(WORKER, NOW);
-    assert!(credibility > 0.95 && credibility < 0.99, "{credibility}");
-    assert!(standings.set_prior(WORKER, Prior { good: 0.0, bad: 3.0 }) && !standings.is_used(WORKER, NOW));
-    assert!(!standings.set_prior(WORKER, Prior { good: f64::NAN, bad: 0.0 }));
+    standings.set_prior(WORKER, praise);
+    assert!(standings.expected(WORKER, NOW) > 0.98, "it is chosen before others");
+    standings.set_prior(WORKER, Prior::default());
+    assert_eq!(standings.expected(WORKER, NOW), standings.credibility(WORKER, NOW));
+}
+
+#[test]
+fn of_too_much_hearsay_the_least_is_forgotten() {
+    let worker = |n: usize| {
+        let mut id = [7; 32];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        NodeId(id)
+    };
+    let mut standings = Standings::new(ME);
+    for n in 0..MAX_STANDINGS {
+        standings.set_prior(worker(n), Prior { good: if n == 5 { 0.5 } else { 1.0 }, bad: 0.0 });
+    }
+    standings.set_prior(worker(MAX_STANDINGS), Prior { good: 0.4, bad: 0.0 });
+    standings.set_prior(worker(MAX_STANDINGS + 1), Prior { good: 2.0, bad: 0.0 });
+    let is_known = |n: usize| standings.expected(worker(n), NOW) > standings.expected(WORKER, NOW);
+    assert_eq!(standings.priors.len(), MAX_STANDINGS);
+    assert!(!is_known(MAX_STANDINGS) && !is_known(5) && is_known(MAX_STANDINGS + 1));
+}
+
+proptest! {
+    /// Whatever is heard of a worker of which nothing was verified, it is believed no more than any newcomer, so that every trust takes as
+    /// many replicas; and it is not shut out by it.
+    #[test]
+    fn hearsay_alone_never_makes_a_worker_trusted_alone_nor_bars_it(
+        good in 0.0f64..1e12, bad in 0.0f64..1e12, others in proptest::collection::vec(any::<bool>(), 0..60), trust_ppm in 0u32..1_000_000,
+    ) {
+        let mut standings = Standings::new(ME);
+        for (n, right) in others.iter().enumerate() {
+            let verdict = if *right { Verdict::Good } else { Verdict::Wrong };
+            standings.record(&judged(NodeId([100 + n as u8; 32]), verdict), NOW);
+        }
+        let newcomer = standings.credibility(WORKER, NOW);
+        standings.set_prior(WORKER, Prior { good, bad });
+        let credibility = standings.credibility(WORKER, NOW);
+        prop_assert!(credibility <= newcomer && standings.is_used(WORKER, NOW) && standings.is_newcomer(WORKER));
+        let mut poll = crate::core::verify::Poll::new(&crate::core::terms::Terms { trust_ppm, ..Default::default() });
+        let voter = |worker, credibility| crate::core::verify::Voter { worker, credibility, family: None, newcomer: true };
+        let mut without = poll.clone();
+        poll.join(voter(WORKER, credibility));
+        without.join(voter(WORKER, newcomer));
+        let more = crate::core::verify::Step::More;
+        prop_assert!(without.step() != more || poll.step() == more, "hearsay saved a replica");
+    }
 }
 
 #[test]

@@ -8,6 +8,10 @@ use std::{
 
 use ed25519_dalek::SigningKey;
 use fog_base::{NetworkId, NodeId, Now, UnixMillis};
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config as ProptestConfig, TestCaseError, TestRunner},
+};
 use serde_bytes::ByteBuf;
 
 use super::{
@@ -110,7 +114,10 @@ pub(crate) struct World {
     pub(crate) config: coordinator::Config,
     pub(crate) coordinator: Coordinator,
     pub(crate) key: Arc<SigningKey>,
+    /// What the coordinator and its accounts keep: one table, written in one batch.
     pub(crate) rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The worker's side of the coordinator's node, which has its accounts.
+    pub(crate) accounts: Worker,
     pub(crate) hosts: Vec<Host>,
     /// How tasks ended, each time that it was said.
     pub(crate) ends: BTreeMap<TaskId, Vec<End>>,
@@ -134,6 +141,7 @@ impl World {
             now,
             config,
             coordinator,
+            accounts: Host::worker(&key, now),
             key,
             rows: BTreeMap::new(),
             hosts,
@@ -184,6 +192,7 @@ impl World {
                     }
                 }
                 coordinator::Output::Persist(rows) => persist(&mut self.rows, rows),
+                coordinator::Output::Owe { to, amount } => self.accounts.owe(to, amount, self.now),
                 coordinator::Output::Event(task, TaskEvent::Ended(end)) => self.ends.entry(task).or_default().push(end),
                 coordinator::Output::Verdict { worker, execution, verdict, value } => {
                     self.verdicts.push((worker, execution, verdict, value));
@@ -195,9 +204,21 @@ impl World {
                 | coordinator::Output::Forget(_) => {}
             }
         }
+        while let Some(output) = self.accounts.poll_output() {
+            if let worker::Output::Persist(rows) = output {
+                persist(&mut self.rows, rows);
+            }
+        }
         for host in &mut self.hosts {
             host.collect(me);
         }
+    }
+
+    /// What the coordinator's node owes a worker, and what that worker has of it, by their balances.
+    pub(crate) fn debts(&self, at: usize) -> (i64, i64) {
+        let (host, unix) = (&self.hosts[at], self.now.unix);
+        let owed = self.accounts.balances().account(host.id, unix).balance.amount;
+        (-owed, host.worker.balances().account(self.me(), unix).balance.amount)
     }
 
     /// The next message to a worker arrives; false if there is none.
@@ -298,6 +319,8 @@ impl World {
             host.from_it.clear();
         }
         self.coordinator.restore(self.rows.clone(), self.now);
+        self.accounts = Host::worker(&self.key, self.now);
+        self.accounts.restore(self.rows.clone(), self.now);
         self.collect();
         self.meet();
     }
@@ -306,7 +329,7 @@ impl World {
     pub(crate) fn restart_worker(&mut self, at: usize) {
         let host = &mut self.hosts[at];
         host.worker = Host::worker(&host.key, self.now);
-        host.worker.restore(host.rows.clone());
+        host.worker.restore(host.rows.clone(), self.now);
         host.worker.set_capacity(offer(), self.now);
         host.runs.clear();
         host.stages.clear();
@@ -336,7 +359,8 @@ impl Host {
     }
 
     fn worker(key: &Arc<SigningKey>, now: Now) -> Worker {
-        let balances = LocalAccounts::new(id_of(key), Credit::default());
+        // Nothing is forgiven, so that sums can be compared.
+        let balances = LocalAccounts::new(id_of(key), Credit { forgiven_per_hour: 0, ..Credit::default() });
         Worker::new(worker::Config::default(), key.clone(), NETWORK, balances, now)
     }
 
@@ -381,4 +405,21 @@ fn through_the_wire(message: Message) -> Message {
     let read = Message::decode(&message.encode()).unwrap();
     assert_eq!(read, message);
     read
+}
+
+/// Tries a property with so many values, and asserts that it said something of at least `least` of them: `check` answers whether it did.
+pub(crate) fn holds_often<S: Strategy>(
+    values: S,
+    cases: u32,
+    least: u32,
+    check: impl Fn(S::Value) -> Result<bool, TestCaseError>,
+) {
+    let said = std::cell::Cell::new(0);
+    let mut runner = TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });
+    let outcome = runner.run(&values, |value| {
+        said.set(said.get() + u32::from(check(value)?));
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(said.get() >= least, "it says something of {} of {cases} cases only", said.get());
 }

@@ -251,7 +251,7 @@ fn perform<W: Write + Send + 'static>(
         outbox.frame(frame::FILE, &[&id.to_le_bytes(), &(bytes.len() as u64).to_le_bytes(), path.as_bytes()])?;
         outbox.data(bytes)?;
     }
-    let (kind, code) = frame::ending_code(outcome.ending);
+    let (kind, code) = outcome.ending.code();
     let (code, fuel) = (code.to_le_bytes(), outcome.fuel.to_le_bytes());
     outbox.frame(frame::DONE, &[&id.to_le_bytes(), &[kind], &code, &fuel, outcome.detail.as_bytes()])?;
     if more && outbox.written.elapsed() < HOLD { Ok(()) } else { outbox.flush() }

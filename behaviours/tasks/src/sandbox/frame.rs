@@ -4,8 +4,6 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use crate::core::outcome::{Ending, HostEnd, Trap};
-
 /// The longest payload.
 pub(super) const MAX_FRAME: usize = 256 * 1024;
 
@@ -30,7 +28,7 @@ pub(super) const BEGUN: u8 = 17;
 pub(super) const LOG: u8 = 18;
 /// `run u64 ‖ size u64 ‖ path`: a file under `/out`, which follows as data.
 pub(super) const FILE: u8 = 19;
-/// `run u64 ‖ ending u8 ‖ code u32 ‖ fuel u64 ‖ detail`: the last of a run.
+/// `run u64 ‖ ending u8 ‖ code u32 ‖ fuel u64 ‖ detail`: the last of a run. Ending and code are [`Ending::code`](crate::Ending::code).
 pub(super) const DONE: u8 = 20;
 
 /// Length of a frame's head.
@@ -119,70 +117,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-const TRAPS: [Trap; 8] = [
-    Trap::Unreachable,
-    Trap::Memory,
-    Trap::Table,
-    Trap::Signature,
-    Trap::DivisionByZero,
-    Trap::IntegerOverflow,
-    Trap::Conversion,
-    Trap::Other,
-];
-const HOST_ENDS: [HostEnd; 6] = [
-    HostEnd::StackOverflow,
-    HostEnd::Deadline,
-    HostEnd::Compile,
-    HostEnd::Killed,
-    HostEnd::NoResources,
-    HostEnd::Unstaged,
-];
-
-fn place<T: PartialEq>(list: &[T], value: &T) -> u32 {
-    list.iter().position(|listed| listed == value).unwrap_or(list.len()) as u32
-}
-
-/// Kind and code of an ending: 0 exit, 1 trap, 2 out of fuel, 3 output limit, 4 bad module, as in a result's hash; 5 the host's.
-pub(super) fn ending_code(ending: Ending) -> (u8, u32) {
-    match ending {
-        Ending::Exit(code) => (0, code),
-        Ending::Trap(trap) => (1, place(&TRAPS, &trap)),
-        Ending::OutOfFuel => (2, 0),
-        Ending::OutputLimit => (3, 0),
-        Ending::BadModule => (4, 0),
-        Ending::Host(end) => (5, place(&HOST_ENDS, &end)),
-    }
-}
-
-pub(super) fn ending_of(kind: u8, code: u32) -> io::Result<Ending> {
-    match kind {
-        0 => Ok(Ending::Exit(code)),
-        1 => TRAPS.get(code as usize).map(|trap| Ending::Trap(*trap)).ok_or_else(malformed),
-        2 if code == 0 => Ok(Ending::OutOfFuel),
-        3 if code == 0 => Ok(Ending::OutputLimit),
-        4 if code == 0 => Ok(Ending::BadModule),
-        5 => HOST_ENDS.get(code as usize).map(|end| Ending::Host(*end)).ok_or_else(malformed),
-        _ => Err(malformed()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_ending_is_read_as_it_was_written() {
-        let traps = TRAPS.into_iter().map(Ending::Trap);
-        let hosts = HOST_ENDS.into_iter().map(Ending::Host);
-        let others = [Ending::Exit(7), Ending::OutOfFuel, Ending::OutputLimit, Ending::BadModule];
-        for ending in traps.chain(hosts).chain(others) {
-            let (kind, code) = ending_code(ending);
-            assert_eq!(ending_of(kind, code).unwrap(), ending);
-        }
-        for (kind, code) in [(1, 8), (5, 6), (2, 1), (6, 0)] {
-            assert!(ending_of(kind, code).is_err());
-        }
-    }
 
     #[test]
     fn data_is_read_as_long_as_it_was_announced_and_no_longer() {

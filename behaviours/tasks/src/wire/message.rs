@@ -7,7 +7,6 @@ use serde_bytes::ByteBuf;
 use super::{
     bytes::{Reader, WireError, Writer},
     offers::OfferMessage,
-    outcome::HOST_ENDS,
     record::MAX_RECORD,
 };
 use crate::core::{
@@ -194,7 +193,7 @@ impl Failure {
 
     fn from_numbers(kind: u8, code: u8) -> Result<Self, WireError> {
         Ok(match (kind, code) {
-            (0, code) => Self::Host(HOST_ENDS.get(usize::from(code)).copied().ok_or(WireError::Malformed)?),
+            (0, code) => Self::Host(HostEnd::ALL.get(usize::from(code)).copied().ok_or(WireError::Malformed)?),
             (1, code) => Self::Stage(StageError::from_number(code)?),
             (2, 0) => Self::StagingTime,
             (3, 0) => Self::QueueingTime,

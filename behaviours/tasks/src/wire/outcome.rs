@@ -3,42 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::bytes::{Reader, WireError, Writer};
-use crate::core::outcome::{Ending, HostEnd, Outcome, Trap};
+use crate::core::outcome::{Ending, Outcome};
 
 /// The longest sentence that goes with an ending, in bytes.
 pub const MAX_DETAIL: usize = 1_024;
-
-const TRAPS: [Trap; 8] = [
-    Trap::Unreachable,
-    Trap::Memory,
-    Trap::Table,
-    Trap::Signature,
-    Trap::DivisionByZero,
-    Trap::IntegerOverflow,
-    Trap::Conversion,
-    Trap::Other,
-];
-pub(super) const HOST_ENDS: [HostEnd; 6] = [
-    HostEnd::StackOverflow,
-    HostEnd::Deadline,
-    HostEnd::Compile,
-    HostEnd::Killed,
-    HostEnd::NoResources,
-    HostEnd::Unstaged,
-];
 
 impl Outcome {
     /// As bytes: kind and code as they are hashed (a host's ending is kind 5), fuel, standard output, standard error, the number of
     /// files and path and bytes of each, the sentence.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let (kind, code) = match self.ending {
-            Ending::Exit(code) => (0, code),
-            Ending::Trap(trap) => (1, trap as u32),
-            Ending::OutOfFuel => (2, 0),
-            Ending::OutputLimit => (3, 0),
-            Ending::BadModule => (4, 0),
-            Ending::Host(end) => (5, end as u32),
-        };
+        let (kind, code) = self.ending.code();
         let mut out = Writer::default();
         out.u8(kind).u32(code).u64(self.fuel).bytes(&self.stdout).bytes(&self.stderr);
         out.u32(u32::try_from(self.outputs.len()).unwrap_or(u32::MAX));
@@ -57,7 +31,7 @@ impl Outcome {
         }
         let mut read = Reader(bytes);
         let (kind, code, fuel) = (read.u8()?, read.u32()?, read.u64()?);
-        let ending = ending(kind, code)?;
+        let ending = Ending::of(kind, code).ok_or(WireError::Malformed)?;
         let (stdout, stderr) = (read.bytes(max)?.to_vec(), read.bytes(max)?.to_vec());
         let mut outputs = BTreeMap::new();
         for _ in 0..read.u32()? {
@@ -73,29 +47,17 @@ impl Outcome {
     }
 }
 
-fn ending(kind: u8, code: u32) -> Result<Ending, WireError> {
-    let place = code as usize;
-    match (kind, code) {
-        (0, _) => Ok(Ending::Exit(code)),
-        (1, _) => TRAPS.get(place).copied().map(Ending::Trap).ok_or(WireError::Malformed),
-        (2, 0) => Ok(Ending::OutOfFuel),
-        (3, 0) => Ok(Ending::OutputLimit),
-        (4, 0) => Ok(Ending::BadModule),
-        (5, _) => HOST_ENDS.get(place).copied().map(Ending::Host).ok_or(WireError::Malformed),
-        _ => Err(WireError::Malformed),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::outcome::{HostEnd, Trap};
 
     #[test]
     fn each_ending_survives() {
-        let traps = TRAPS.into_iter().map(Ending::Trap);
-        let hosts = HOST_ENDS.into_iter().map(Ending::Host);
+        let traps = Trap::ALL.into_iter().map(Ending::Trap);
+        let hosts = HostEnd::ALL.into_iter().map(Ending::Host);
         let others = [Ending::Exit(3), Ending::OutOfFuel, Ending::OutputLimit, Ending::BadModule];
         for ending in others.into_iter().chain(traps).chain(hosts) {
             let outcome = Outcome::ended(ending, "é".repeat(600));

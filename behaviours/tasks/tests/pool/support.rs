@@ -32,7 +32,7 @@ pub(crate) fn play(role: &str) -> Option<ExitCode> {
             std::io::stdin().read_exact(&mut [0; 100]).ok();
             std::io::stdout().write_all(&[20; 1000]).ok();
             std::io::stdout().flush().ok();
-            std::thread::sleep(PATIENCE);
+            std::io::stdin().read_to_end(&mut Vec::new()).ok();
         }
         // One that has a run, and tells the number of its process.
         "parent" => {
@@ -40,7 +40,10 @@ pub(crate) fn play(role: &str) -> Option<ExitCode> {
             pool.pool.start(RunId(1), endless(PATIENCE)).unwrap();
             pool.next(PATIENCE);
             println!("{}", pool.processes()[0]);
-            std::thread::sleep(PATIENCE);
+            // Until it is killed.
+            loop {
+                std::thread::park();
+            }
         }
         _ => return None,
     }

@@ -15,8 +15,6 @@ use crate::core::{
 
 /// The fuel per second of a worker that did not measure its own.
 const UNKNOWN_SPEED: f64 = 1e9;
-/// Bytes per second to a worker, as long as nothing measures it.
-const BANDWIDTH: f64 = 10e6;
 /// The round trip to a worker to which there was no connection yet, in milliseconds.
 const UNKNOWN_RTT_MS: f64 = 100.0;
 
@@ -73,24 +71,27 @@ impl Coordinator {
         let (offer, known) = (listed.offer(), self.workers.get(worker)?);
         let slots = if offer.eligible { u32::from(offer.slots) } else { 0 };
         let speed = if offer.speed == 0 { UNKNOWN_SPEED } else { offer.speed as f64 };
-        let busy = self.workers.busy(worker);
+        // Its offer may not know the last of ours yet, and we do not know those of others.
+        let tasks = taken(listed).max(u32::try_from(self.workers.busy(worker)).unwrap_or(u32::MAX));
+        let queue_ms = known.queue_ms(usize::try_from(tasks).unwrap_or(usize::MAX));
         Some(Candidate {
             node: worker,
             slots,
             room: slots.saturating_mul(64),
             speed,
-            queue_ms: 0.0,
-            in_flight: u32::try_from(busy).unwrap_or(u32::MAX).max(taken(listed)),
+            queue_ms,
+            // Those whose end the queue counts are not counted again.
+            in_flight: if queue_ms > 0.0 { tasks.min(slots.saturating_sub(1)) } else { tasks },
             price: if worker == self.signer.me() { 0 } else { offer.rate() },
             joules: f64::from(offer.milliwatts) / 1e3 * 1e9 / speed,
-            reliability: self.standings.credibility(worker, now.unix) * self.standings.availability(worker, now.unix),
+            reliability: self.standings.expected(worker, now.unix) * self.standings.availability(worker, now.unix),
             rtt_ms: match known.rtt {
                 Some(rtt) => rtt.as_secs_f64() * 1e3,
                 None if worker == self.signer.me() => 0.0,
                 None => UNKNOWN_RTT_MS,
             },
-            bandwidth: BANDWIDTH,
-            cached: [].into(),
+            bandwidth: known.bandwidth(),
+            cached: known.held(),
             is_private: offer.accepts.privacy.contains(&Privacy::Mixed),
             family: offer.family.as_ref().map(|family| {
                 let hash = blake3::hash(family.as_bytes());
@@ -102,9 +103,10 @@ impl Coordinator {
 
     /// What is known of a task before it runs: that it uses all that it may.
     pub fn demand(&self, work: &Work, terms: &Terms) -> Demand {
+        let others = work.contents().into_iter().filter(|content| *content != work.module);
         Demand {
             fuel: work.limits.fuel,
-            contents: work.contents().into_iter().collect(),
+            contents: [work.module].into_iter().chain(others).collect(),
             deadline_ms: terms.deadline_ms,
             class: terms.class,
             max_price: terms.max_price,

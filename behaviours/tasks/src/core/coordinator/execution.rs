@@ -31,6 +31,8 @@ pub(super) struct Execution {
     /// When it was last heard of.
     pub(super) heard: Instant,
     pub(super) phase: Phase,
+    /// Since when its contents are under way; `None` once they are there, and after a restart.
+    pub(super) staging: Option<Instant>,
     /// Since when it is in its phase.
     pub(super) since: Instant,
     pub(super) state: State,

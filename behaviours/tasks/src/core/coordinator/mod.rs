@@ -6,8 +6,12 @@
 //! say nothing that counts (each thing that is waited for has its time).
 
 mod candidates;
+#[cfg(test)]
+mod copier_tests;
 mod decide;
 mod execution;
+#[cfg(test)]
+mod locality_tests;
 mod place;
 mod reconcile;
 mod replies;
@@ -155,6 +159,13 @@ pub enum Output {
         /// What it was worth, in micro-credits.
         value: u64,
     },
+    /// This node owes a worker so many micro-credits more: kept with the rows before it, or both are lost.
+    Owe {
+        /// Whom.
+        to: NodeId,
+        /// What the voucher is for.
+        amount: u64,
+    },
     /// Fetch the encoded outcome from this blob; then [`Coordinator::handle_fetched`].
     FetchOutput {
         /// For which task.
@@ -188,8 +199,11 @@ pub struct Coordinator {
     strategies: candidates::Strategies,
     meetings: reconcile::Meetings,
     offers: Offers,
+    /// When the first of them expires.
+    expires: Option<Instant>,
     standings: Standings,
     payer: Payer,
+    spot_checks: u64,
     memo: Memo<Arc<submit::Known>>,
     timers: Timers<TaskId>,
     snapshots: VecDeque<Snapshot>,
@@ -206,6 +220,7 @@ impl Coordinator {
             meetings: reconcile::Meetings::default(),
             workers: Workers::new(signer.me(), now),
             offers: Offers::new(network, blake3::derive_key("fog offers v1", &seed), MAX_OFFERS),
+            expires: None,
             standings: Standings::new(signer.me()),
             signer,
             rng: ChaCha20Rng::from_seed(seed),
@@ -216,6 +231,7 @@ impl Coordinator {
             open: 0,
             next_number: 0,
             payer: Payer::new(),
+            spot_checks: 0,
             memo: Memo::new(memo::MAX_COUNT, memo::MAX_BYTES),
             timers: Timers::new(),
             snapshots: VecDeque::new(),
@@ -267,7 +283,7 @@ impl Coordinator {
         &self.offers
     }
 
-    /// What others say of a worker, as the node weighed it; it replaces what it said before.
+    /// What others say of a worker's results, as the node weighed it; it replaces what it said before.
     pub fn set_prior(&mut self, worker: NodeId, prior: Prior) {
         self.standings.set_prior(worker, prior);
     }
@@ -311,12 +327,15 @@ impl Coordinator {
         while let Some(task) = self.timers.pop(now.mono) {
             self.advance(task, now);
         }
+        for worker in self.offers.expire(now.unix) {
+            self.workers.offers(worker, 0);
+        }
         self.after(now);
     }
 
     /// When [`Coordinator::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.expires].into_iter().flatten().min()
     }
 
     /// What to do next.
@@ -327,6 +346,7 @@ impl Coordinator {
     fn after(&mut self, now: Now) {
         self.place_all(now);
         self.forget_oldest();
+        self.expires = self.offers.next_expiry().map(|at| now.mono + at.since(now.unix));
     }
 
     fn push(&mut self, output: Output) {

@@ -212,6 +212,7 @@ impl Coordinator {
             renew: now.mono,
             heard: now.mono,
             phase: Phase::Staging,
+            staging: None,
             since: now.mono,
             state: State::Bidding(Resend::new(now.mono)),
             shown: None,

@@ -1,5 +1,7 @@
 //! What workers say.
 
+use std::time::Duration;
+
 use fog_base::{
     NodeId, Now,
     record::{SignedRecord, Verified},
@@ -10,6 +12,7 @@ use super::{
     execution::State,
     task::Task,
     view::{End, Failed},
+    workers::Took,
 };
 use crate::{
     core::{
@@ -123,6 +126,7 @@ impl Coordinator {
         execution.agreed_at = Some(now.unix);
         execution.bid = None;
         execution.leased = now.mono;
+        execution.staging = Some(now.mono);
         execution.heard = now.mono;
         execution.state = State::Leasing(Resend::new(now.mono));
         // Known before it is leased, so that a restart finds it again.
@@ -139,7 +143,7 @@ impl Coordinator {
         let Some(agreement) = &execution.agreement else { return };
         execution.lease_seq = execution.lease_seq.saturating_add(1).max(now.unix.0);
         execution.renew = now.mono + self.config.lease / 2;
-        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let body = LeaseBody {
             execution: execution.id,
             agreement: agreement.hash(),
@@ -178,7 +182,10 @@ impl Coordinator {
             }
             (State::Closed { .. }, _) => return Err(Reject::UnknownExecution),
             (State::Revealed, _) => return Err(Reject::Repeated),
-            (_, Refusal::UnknownExecution) => self.lose(task, at, "forgotten", true, now),
+            (_, Refusal::UnknownExecution) => {
+                self.workers.emptied(execution.worker);
+                self.lose(task, at, "forgotten", true, now);
+            }
             _ => return Err(Reject::Contradicts),
         }
         Ok(())
@@ -201,6 +208,15 @@ impl Coordinator {
                     execution.phase = *phase;
                     execution.since = now.mono;
                 }
+                match phase {
+                    Phase::Staging => {}
+                    // It tells nothing of how long that took.
+                    Phase::Frozen => execution.staging = None,
+                    Phase::Queued | Phase::Running if execution.staging.is_some() => {
+                        me.on_staged(task, at, Took::About, now);
+                    }
+                    Phase::Queued | Phase::Running => {}
+                }
                 me.tell_state(task);
                 Ok(())
             });
@@ -210,6 +226,14 @@ impl Coordinator {
             }
         }
         if unknown { Err(Reject::UnknownExecution) } else { Ok(()) }
+    }
+
+    /// A worker has all contents of an execution; `took` says what the time since the lease tells of that.
+    fn on_staged(&mut self, task: &mut Task, at: usize, took: fn(Duration) -> Took, now: Now) {
+        let (Some(content), Some(execution)) = (&task.content, task.executions.get_mut(at)) else { return };
+        let since = execution.staging.take();
+        let took = since.map_or(Took::Unknown, |since| took(now.mono.saturating_duration_since(since)));
+        self.workers.staged(execution.worker, content.work.contents().into_iter(), took);
     }
 
     fn on_commit(&mut self, task: &mut Task, at: usize, hash: [u8; 32], now: Now) -> Result<(), Reject> {
@@ -226,6 +250,9 @@ impl Coordinator {
         }
         execution.state = State::Committed(hash);
         execution.heard = now.mono;
+        // Its run is in this time too.
+        self.on_staged(task, at, Took::AtMost, now);
+        let Some(execution) = task.executions.get(at) else { return Ok(()) };
         let (worker, took) = (execution.worker, now.mono.saturating_duration_since(execution.leased));
         self.workers.succeeded(worker, took);
         self.workers.release(worker, task.id);
@@ -247,6 +274,9 @@ impl Coordinator {
                 | Failure::Stage(StageError::NoRoom)
                 | Failure::LeaseExpired
         );
+        if let Failure::Stage(_) = failure {
+            self.workers.emptied(worker);
+        }
         if let Failure::Host(_) | Failure::Stage(_) | Failure::StagingTime = failure {
             task.hosts.insert(worker, failure);
         }

@@ -213,6 +213,7 @@ impl Execution {
             renew: now.mono,
             heard: now.mono,
             phase: Phase::Staging,
+            staging: None,
             since: now.mono,
             state,
             shown: saved.shown,

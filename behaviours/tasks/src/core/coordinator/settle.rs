@@ -42,13 +42,13 @@ impl Coordinator {
         task.ended = Some(now.unix);
         let mut rows = Vec::new();
         let judged = self.verdicts(task, &end);
-        let mut says = Vec::new();
+        let (mut owes, mut says) = (Vec::new(), Vec::new());
         if task.check.is_some() && judged.iter().any(|it| it.verdict == Verdict::Failed) {
             // It may be the memory that is wrong.
             self.memo.forget(&task.work_id);
         }
         for judged in &judged {
-            self.settle(task, judged, &mut rows, &mut says, now);
+            owes.extend(self.settle(task, judged, &mut rows, &mut says, now));
         }
         // These come behind the rows.
         let before = self.outputs.len();
@@ -63,6 +63,7 @@ impl Coordinator {
             rows.extend(task.state_row());
         }
         self.push(Output::Persist(rows));
+        self.outputs.extend(owes);
         self.outputs.extend(cancels);
         self.outputs.extend(says);
         if task.check.is_none() {
@@ -88,14 +89,19 @@ impl Coordinator {
         }
     }
 
-    /// Pays one replica, or not, and tells it.
-    fn settle(&mut self, task: &mut Task, judged: &Judged, rows: &mut Vec<Row>, says: &mut Vec<Output>, now: Now) {
+    /// Pays one replica, or not, and tells it. Returns what is owed from now on.
+    fn settle(
+        &mut self,
+        task: &mut Task,
+        judged: &Judged,
+        rows: &mut Vec<Row>,
+        says: &mut Vec<Output>,
+        now: Now,
+    ) -> Option<Output> {
         let Judged { worker, verdict, .. } = *judged;
         rows.extend(self.judge(judged, now));
         let revealed = |state: &State| matches!(state, State::Revealed);
-        let Some(execution) = task.executions.iter_mut().find(|it| it.worker == worker && revealed(&it.state)) else {
-            return;
-        };
+        let execution = task.executions.iter_mut().find(|it| it.worker == worker && revealed(&it.state))?;
         let (id, rate) = (execution.id, execution.rate);
         let no_output = execution.no_output;
         let verdict = if no_output && verdict == Verdict::Good { Verdict::Failed } else { verdict };
@@ -108,16 +114,17 @@ impl Coordinator {
             // This node does not pay itself; its worker need not keep the result.
             execution.state = State::Closed { why: verdict.name(), paid: Some(0) };
             says.push(Output::Send { to: worker, message: ToWorker::Cancel(id) });
-            return;
+            return None;
         }
         let issued = self.payer.issue(worker, id, verdict, (fuel, rate), now.unix);
         let amount = issued.amount;
-        let Ok(record) = self.signer.sign(&VOUCHER, issued.number, now, &issued.voucher) else { return };
+        let record = self.signer.sign(&VOUCHER, issued.number, now, &issued.voucher).ok()?;
         rows.extend(self.account_row(worker, issued.voucher.interval));
         let resend = Resend::new(now.mono);
         execution.state = State::Paying { voucher: Box::new(record.clone()), verdict, paid: amount, resend };
         says.push(Output::Send { to: worker, message: ToWorker::Voucher(record) });
         says.push(Output::Verdict { worker, execution: id, verdict, value: amount });
+        (amount > 0).then_some(Output::Owe { to: worker, amount })
     }
 
     /// Counts a verdict for the worker's standing.

@@ -15,6 +15,7 @@ use super::{
     Coordinator, MAX_OUTPUTS, Output, Submission, TaskEvent,
     task::Task,
     view::{End, TaskState, TrustedBy},
+    workers::Took,
 };
 use crate::{
     core::{
@@ -52,6 +53,10 @@ impl Coordinator {
         let mut task = self.task_of(id, Arc::new(content), terms, now);
         task.preferred = preferred;
         self.open += 1;
+        if let (Some(content), Some(_)) = (&task.content, self.workers.get(self.signer.me())) {
+            // This node's own worker has what this node submits.
+            self.workers.staged(self.signer.me(), content.work.contents().into_iter(), Took::Unknown);
+        }
         let rows = task.submission_row().into_iter().collect();
         self.push(Output::Persist(rows));
         let remembered = match task.terms.privacy {
@@ -127,6 +132,7 @@ impl Coordinator {
         let mut task = self.task_of(id, content, terms, now);
         task.check = Some((worker, believed));
         self.open += 1;
+        self.spot_checks += 1;
         self.tasks.insert(id, task);
         self.advance(id, now);
     }

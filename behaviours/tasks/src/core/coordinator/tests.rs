@@ -27,7 +27,7 @@ fn end(world: &World, task: TaskId) -> End {
     ends[0].clone()
 }
 
-fn is_right(world: &World, task: TaskId, number: u64) -> bool {
+pub(super) fn is_right(world: &World, task: TaskId, number: u64) -> bool {
     matches!(end(world, task), End::Done { outcome: Some(outcome), .. } if *outcome == right(&work(number)))
 }
 
@@ -56,6 +56,23 @@ fn two_newcomers_that_agree_reach_the_usual_trust_and_are_both_paid_once() {
     assert!(view.replicas.iter().all(|replica| replica.state == "good" && replica.paid == Some(1)));
     assert_eq!(world.hosts.iter().map(|host| host.claims.values().sum::<u64>()).sum::<u64>(), 2);
     assert_eq!((view.placed_ms, view.total_ms), (Some(0), Some(0)));
+}
+
+#[test]
+fn who_is_ill_spoken_of_takes_another_replica_and_who_is_praised_saves_none() {
+    let asked = |workers: u64, prior: Prior| {
+        let mut world = World::new(workers, false);
+        let first = world.hosts[0].id;
+        world.coordinator.set_prior(first, prior);
+        let task = world.submit(1, Terms { replicas: 2, ..Terms::default() });
+        world.settle();
+        let view = world.coordinator.task(task).unwrap();
+        let shown = view.replicas.iter().filter(|replica| replica.result.is_some()).count();
+        (view.state == TaskState::Done).then_some(shown)
+    };
+    let (praise, blame) = (Prior { good: 1e9, bad: 0.0 }, Prior { good: 0.0, bad: 1e9 });
+    assert_eq!((asked(1, praise), asked(2, praise), asked(2, Prior::default())), (None, Some(2), Some(2)));
+    assert_eq!(asked(2, blame), None, "these two alone are not enough");
 }
 
 #[test]
@@ -370,6 +387,8 @@ fn a_restarted_coordinator_ends_what_it_began_and_pays_once() {
         let claims: u64 = world.hosts.iter().flat_map(|host| host.claims.values()).sum();
         let paid = view.replicas.iter().filter(|replica| replica.paid > Some(0)).count();
         assert_eq!((claims, paid), (view.price, 2), "killed at {killed}: {view:?}");
+        let debts: (i64, i64) = (0..3).map(|at| world.debts(at)).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        assert_eq!(debts, (view.price as i64, view.price as i64), "killed at {killed}");
     }
 }
 
@@ -398,4 +417,22 @@ fn a_stranger_cannot_speak_for_a_worker() {
     let taken = world.say_from_worker(1 - first, agreement.clone());
     assert_eq!(taken, Err(Reject::Stranger));
     assert_eq!(world.say_from_worker(first, agreement), Ok(()));
+}
+
+#[test]
+fn a_worker_whose_offer_expired_is_not_asked_and_its_offer_is_forgotten_in_its_time() {
+    use crate::core::offer::LIFETIME;
+    let mut world = World::new(1, false);
+    let over = world.now.plus(LIFETIME);
+    assert_eq!(world.coordinator.poll_timeout(), Some(over.mono));
+    world.now = over;
+    world.submit(1, one());
+    assert!(world.hosts[0].to_it.is_empty(), "a late offer matches nothing");
+    assert_eq!(world.coordinator.offers().len(), 1);
+    world.coordinator.handle_timeout(over);
+    assert!(world.coordinator.offers().is_empty() && world.coordinator.candidates(over).is_empty());
+    // It is asked as soon as it offers again.
+    world.pass(seconds(1));
+    world.meet();
+    assert!(!world.hosts[0].to_it.is_empty());
 }

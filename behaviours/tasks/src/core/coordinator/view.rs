@@ -201,6 +201,11 @@ impl Coordinator {
         self.payer.total()
     }
 
+    /// How many works whose results are known it gave to workers, since it was started.
+    pub fn spot_checks(&self) -> u64 {
+        self.spot_checks
+    }
+
     /// How many have not ended.
     pub fn open_tasks(&self) -> usize {
         self.open

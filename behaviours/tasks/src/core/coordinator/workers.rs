@@ -1,14 +1,15 @@
 //! What the coordinator knows of each worker beside its offer and its standing: whether it is there, what it does for this node, how fast
-//! it answers, and whether it is left alone for a while.
+//! it answers, which contents it has and how fast others came to it, and whether it is left alone for a while.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use fog_base::{NodeId, Now};
 
-use crate::core::ids::TaskId;
+use crate::core::{ids::TaskId, work::Content};
 
 /// The most workers of which something is known.
 const MAX_WORKERS: usize = 8_192;
@@ -25,6 +26,59 @@ const PER_SLOT: (usize, usize) = (2, 64);
 /// And never more with one worker.
 const MOST: usize = 256;
 
+/// Smaller contents are not remembered: to send one takes no time.
+const REMEMBERED: u64 = 64 * 1024;
+/// The most contents that are remembered of one worker; the one that was used longest ago is forgotten first.
+const MAX_HELD: usize = 256;
+/// Less than this says nothing of how fast bytes come to a worker.
+const MEASURED: u64 = 1024 * 1024;
+/// What one measurement counts beside those before it.
+const WEIGHT: f64 = 0.3;
+/// Bytes per second to a worker, as long as nothing was measured, and what is believed of a measurement.
+const BANDWIDTH: f64 = 10e6;
+const BANDWIDTHS: (f64, f64) = (10e3, 10e9);
+
+/// How long it took until contents were there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Took {
+    /// So long.
+    About(Duration),
+    /// So long at most.
+    AtMost(Duration),
+    /// It is not known.
+    Unknown,
+}
+
+/// Contents that a worker was staged with.
+#[derive(Debug, Clone, Default)]
+struct Held {
+    /// Last used last.
+    order: VecDeque<[u8; 32]>,
+    /// The same, ascending.
+    hashes: Arc<[[u8; 32]]>,
+}
+
+impl Held {
+    /// These are there. Returns the bytes of those of which that was not known.
+    fn add(&mut self, contents: impl Iterator<Item = Content>) -> u64 {
+        let mut new = 0u64;
+        for Content { hash, size } in contents.filter(|content| content.size >= REMEMBERED) {
+            match self.order.iter().position(|known| *known == hash) {
+                Some(at) => drop(self.order.remove(at)),
+                None => new = new.saturating_add(size),
+            }
+            self.order.push_back(hash);
+        }
+        if new > 0 {
+            let over = self.order.len().saturating_sub(MAX_HELD);
+            self.order.drain(..over);
+            let sorted: BTreeSet<_> = self.order.iter().copied().collect();
+            self.hashes = sorted.into_iter().collect();
+        }
+        new
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Worker {
     pub(super) rtt: Option<Duration>,
@@ -36,6 +90,9 @@ pub(super) struct Worker {
     pub(super) slots: usize,
     /// From lease to commit, divided by the executions that it had meanwhile: the time that one takes it.
     pace: Option<Duration>,
+    held: Held,
+    /// Bytes per second to it.
+    bandwidth: Option<f64>,
     failures: u32,
     /// Left alone until then; then one execution tries it.
     pub(super) open_until: Option<Instant>,
@@ -126,6 +183,31 @@ impl Workers {
         });
     }
 
+    /// It has these contents now.
+    pub(super) fn staged(&mut self, worker: NodeId, contents: impl Iterator<Item = Content>, took: Took) {
+        self.change(worker, |it| {
+            let bytes = it.held.add(contents);
+            if bytes < MEASURED {
+                return;
+            }
+            let (least, most) = BANDWIDTHS;
+            let rate = |took: Duration| (bytes as f64 / took.as_secs_f64().max(1e-6)).clamp(least, most);
+            match took {
+                Took::About(took) => {
+                    let rate = rate(took);
+                    it.bandwidth = Some(it.bandwidth.map_or(rate, |before| before + WEIGHT * (rate - before)));
+                }
+                Took::AtMost(took) if rate(took) > it.bandwidth() => it.bandwidth = Some(rate(took)),
+                Took::AtMost(_) | Took::Unknown => {}
+            }
+        });
+    }
+
+    /// What it was staged with is gone: it was started again, or lacks what it should have.
+    pub(super) fn emptied(&mut self, worker: NodeId) {
+        self.change(worker, |it| it.held = Held::default());
+    }
+
     /// It did not. True if it is left alone from now on.
     pub(super) fn failed(&mut self, worker: NodeId, now: Now) -> bool {
         let mut broke = false;
@@ -157,6 +239,8 @@ impl Workers {
             tasks: BTreeSet::new(),
             slots: 0,
             pace: None,
+            held: Held::default(),
+            bandwidth: None,
             failures: 0,
             open_until: None,
         });
@@ -182,6 +266,23 @@ impl Workers {
 }
 
 impl Worker {
+    /// The hashes of contents that it has, ascending.
+    pub(super) fn held(&self) -> Arc<[[u8; 32]]> {
+        Arc::clone(&self.held.hashes)
+    }
+
+    /// Bytes per second to it.
+    pub(super) fn bandwidth(&self) -> f64 {
+        self.bandwidth.unwrap_or(BANDWIDTH)
+    }
+
+    /// Milliseconds until a slot is free, where it has `tasks`: as many of them end before as there are beyond its slots less one, each
+    /// after its pace. 0 as long as no pace is known.
+    pub(super) fn queue_ms(&self, tasks: usize) -> f64 {
+        let before = (tasks + 1).saturating_sub(self.slots.max(1));
+        before as f64 * self.pace.map_or(0.0, |pace| pace.as_secs_f64() * 1e3)
+    }
+
     /// The most executions that it is given at once.
     fn most(&self) -> usize {
         if self.slots == 0 {

@@ -8,6 +8,7 @@ use super::{
     transcript_tests::{Script, idle},
     *,
 };
+use crate::core::testing::holds_often;
 
 /// A sample that is idle but for some things, each of which may be wrong, absent or hidden.
 fn signals() -> impl Strategy<Value = Signals> {
@@ -128,25 +129,6 @@ proptest! {
         }
     }
 
-    /// Only the user's comings and goings, which wait for idle time themselves, may be nearer to each other.
-    #[test]
-    fn between_an_end_of_work_and_its_next_begin_is_a_quiet_minute(steps in steps()) {
-        let mut script = Script::new(Preferences { run_if_user_active: true, ..Preferences::default() });
-        let mut last_wrong = None;
-        for (seconds, signals) in steps {
-            let before = script.policy.is_eligible();
-            script.now = script.now.plus(Duration::from_secs(seconds));
-            script.see(&signals);
-            let policy = &script.policy;
-            if !before && policy.is_eligible() && let Some(wrong) = last_wrong {
-                prop_assert!(script.now.mono.duration_since(wrong) >= Duration::from_secs(60));
-            }
-            if policy.reasons().iter().any(|reason| reason.code() != "settling") {
-                last_wrong = Some(script.now.mono);
-            }
-        }
-    }
-
     #[test]
     fn its_own_load_never_suspends_it(loads in proptest::collection::vec((0.0..4.0f64, 0.0..0.9f64, 0.0..100.0f64), 1..200)) {
         let mut script = Script::new(Preferences::default());
@@ -162,16 +144,44 @@ proptest! {
             prop_assert_eq!(script.hold(1, &signals), []);
         }
     }
+}
 
-    /// However the host's reasons come and go, tasks that were frozen are given back or go on within the longest suspension.
-    #[test]
-    fn no_task_is_frozen_for_longer_than_the_ladder_allows(steps in steps()) {
+/// Only the user's comings and goings, which wait for idle time themselves, may be nearer to each other.
+#[test]
+fn between_an_end_of_work_and_its_next_begin_is_a_quiet_minute() {
+    holds_often(steps(), 256, 20, |steps| {
+        let mut script = Script::new(Preferences { run_if_user_active: true, ..Preferences::default() });
+        let (mut last_wrong, mut began_again) = (None, false);
+        for (seconds, signals) in steps {
+            let before = script.policy.is_eligible();
+            script.now = script.now.plus(Duration::from_secs(seconds));
+            script.see(&signals);
+            let policy = &script.policy;
+            if !before
+                && policy.is_eligible()
+                && let Some(wrong) = last_wrong
+            {
+                prop_assert!(script.now.mono.duration_since(wrong) >= Duration::from_secs(60));
+                began_again = true;
+            }
+            if policy.reasons().iter().any(|reason| reason.code() != "settling") {
+                last_wrong = Some(script.now.mono);
+            }
+        }
+        Ok(began_again)
+    });
+}
+
+/// However the host's reasons come and go, tasks that were frozen are given back or go on within the longest suspension.
+#[test]
+fn no_task_is_frozen_for_longer_than_the_ladder_allows() {
+    holds_often(steps(), 256, 20, |steps| {
         let mut script = Script::new(Preferences::default());
-        let mut frozen_since = None;
+        let (mut frozen_since, mut froze) = (None, false);
         for (seconds, signals) in steps {
             for action in script.hold(seconds.min(30), &signals) {
                 match action.1 {
-                    Action::Freeze => frozen_since = Some(script.now.mono),
+                    Action::Freeze => (frozen_since, froze) = (Some(script.now.mono), true),
                     Action::Thaw | Action::Vacate => frozen_since = None,
                     Action::Kill | Action::Slots(_) => {}
                 }
@@ -180,5 +190,6 @@ proptest! {
                 prop_assert!(script.now.mono.duration_since(since) <= Duration::from_secs(630));
             }
         }
-    }
+        Ok(froze)
+    });
 }

@@ -41,7 +41,7 @@ pub struct Candidate {
     pub price: u64,
     /// What a Gfuel takes, in joules.
     pub joules: f64,
-    /// The lower bound of the probability that a task given to it ends well: 0 to 1.
+    /// The probability that a task given to it ends well: 0 to 1.
     pub reliability: f64,
     /// There and back, in milliseconds.
     pub rtt_ms: f64,

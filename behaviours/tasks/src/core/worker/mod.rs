@@ -9,6 +9,7 @@ mod execution;
 mod lease;
 mod offering;
 mod result;
+mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ use super::{
     signer::Signer,
     terms::Class,
     timers::Timers,
+    uptime::Uptime,
     work::{Content, Work},
 };
 use crate::wire::{Failure, Phase, Refusal, Source, StageError, StreamKind, ToCoordinator, ToWorker};
@@ -168,6 +170,7 @@ pub struct Worker<B = LocalAccounts> {
     timers: Timers<ExecutionId>,
     heartbeats: BTreeMap<NodeId, Instant>,
     offering: Offering,
+    uptime: Uptime,
     balances: B,
     payee: Payee,
     outputs: VecDeque<Output>,
@@ -191,6 +194,7 @@ impl<B: Balances> Worker<B> {
             timers: Timers::new(),
             heartbeats: BTreeMap::new(),
             offering: Offering::new(now),
+            uptime: Uptime::default(),
             balances,
             payee: Payee::new(),
             outputs: VecDeque::new(),
@@ -232,7 +236,7 @@ impl<B: Balances> Worker<B> {
         self.after(now);
     }
 
-    /// What this host offers from now on; free slots, queue and eligibility while frozen are filled in.
+    /// What this host offers from now on; free slots, queue, eligibility while frozen and the multiplier for uptime are filled in.
     pub fn set_capacity(&mut self, capacity: Offer, now: Now) {
         self.offering.set(capacity);
         self.after(now);
@@ -275,7 +279,7 @@ impl<B: Balances> Worker<B> {
     /// When [`Worker::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let heartbeat = self.heartbeats.values().min().copied();
-        [self.timers.next(), heartbeat, self.offering.next()].into_iter().flatten().min()
+        [self.timers.next(), heartbeat, self.offering.next(), self.uptime.next()].into_iter().flatten().min()
     }
 
     /// What to do next.
@@ -294,6 +298,21 @@ impl<B: Balances> Worker<B> {
         self.payee.total()
     }
 
+    /// What is between this node and its peers.
+    pub fn balances(&self) -> &B {
+        &self.balances
+    }
+
+    /// This node's coordinator gave `to` a voucher for `amount`. It is kept with what the coordinator keeps of that voucher, if the node
+    /// writes both sides' rows together.
+    pub fn owe(&mut self, to: NodeId, amount: u64, now: Now) {
+        if amount > 0 && to != self.signer.me() {
+            self.balances.owe(to, amount, now.unix);
+            let row = self.balance_row(to);
+            self.push(Output::Persist(vec![row]));
+        }
+    }
+
     /// Whose execution it is.
     pub fn coordinator(&self, execution: ExecutionId) -> Option<NodeId> {
         self.executions.get(&execution).map(|execution| execution.coordinator)
@@ -308,6 +327,7 @@ impl<B: Balances> Worker<B> {
     fn after(&mut self, now: Now) {
         self.start_runs(now);
         self.beat(now);
+        self.look_at_uptime(now);
         self.publish(now);
     }
 

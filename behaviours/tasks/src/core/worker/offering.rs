@@ -6,8 +6,9 @@ use fog_base::{Now, UnixMillis};
 
 use super::{Output, Worker};
 use crate::core::{
-    offer::{self, Offer},
+    offer::{self, Offer, Price},
     pay::Balances,
+    terms::PPM,
 };
 
 #[derive(Debug, Clone)]
@@ -20,15 +21,29 @@ pub(super) struct Offering {
     refresh: Option<Instant>,
     /// It changed, and waits for `earliest`.
     waits: bool,
+    /// What its uptime multiplies the price by.
+    pub(super) uptime_ppm: u32,
 }
 
 impl Offering {
     pub(super) fn new(now: Now) -> Self {
-        Self { capacity: None, published: None, seq: 0, earliest: now.mono, refresh: None, waits: false }
+        Self {
+            capacity: None,
+            published: None,
+            seq: 0,
+            earliest: now.mono,
+            refresh: None,
+            waits: false,
+            uptime_ppm: PPM,
+        }
     }
 
     pub(super) fn set(&mut self, capacity: Offer) {
         self.capacity = Some(capacity);
+    }
+
+    pub(super) fn is_eligible(&self) -> bool {
+        self.capacity.as_ref().is_some_and(|capacity| capacity.eligible)
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
@@ -51,6 +66,7 @@ impl<B: Balances> Worker<B> {
             free: capacity.slots - running,
             queued: u32::try_from(self.waiting + ahead).unwrap_or(u32::MAX),
             eligible: capacity.eligible && !self.is_frozen(),
+            price: Price { uptime_ppm: self.offering.uptime_ppm, ..capacity.price },
             ..capacity.clone()
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fog_base::{
-    NodeId, Now, codec,
+    NodeId, Now,
     record::{SignedRecord, Verified},
 };
 use serde_bytes::ByteBuf;
@@ -16,9 +16,8 @@ use crate::{
     core::{
         ids::ExecutionId,
         outcome::{Outcome, ResultHash},
-        pay::{ACKNOWLEDGED, Acknowledged, Balances, Interval, VOUCHER, Verdict, Voucher},
+        pay::{ACKNOWLEDGED, Acknowledged, Balances, VOUCHER, Verdict, Voucher},
         reject::Reject,
-        row::Row,
         timers::Resend,
     },
     wire::{
@@ -27,11 +26,6 @@ use crate::{
         record::{COMMIT, CommitBody, commitment},
     },
 };
-
-/// The prefix of the worker's only rows: coordinator ‖ interval u32, and what it promised.
-const EARNED: u8 = 17;
-/// As many vouchers beyond a gap as an account holds.
-const MAX_ACCOUNT_ROW: usize = 256 * 1024;
 
 impl<B: Balances> Worker<B> {
     pub(super) fn commit(&mut self, id: ExecutionId, result: ResultHash, outcome: Outcome, now: Now) {
@@ -145,7 +139,7 @@ impl<B: Balances> Worker<B> {
         let amount =
             self.payee.take(from, voucher.record().seq(), &body, used, now.unix).map_err(|_| Reject::BadVoucher)?;
         self.balances.earn(from, amount, now.unix);
-        let rows = self.account_row(from, body.interval).into_iter().collect();
+        let rows = self.account_row(from, body.interval).into_iter().chain([self.balance_row(from)]).collect();
         let acknowledged = Acknowledged { voucher: hash, cumulative: body.cumulative };
         let acknowledged = self.signer.sign(&ACKNOWLEDGED, voucher.record().seq(), now, &acknowledged)?;
         self.push(Output::Persist(rows));
@@ -160,27 +154,6 @@ impl<B: Balances> Worker<B> {
         }
         self.send(from, ToCoordinator::Acknowledged { execution: id, record: acknowledged });
         Ok(())
-    }
-}
-
-impl<B: Balances> Worker<B> {
-    fn account_row(&self, coordinator: NodeId, interval: Interval) -> Option<Row> {
-        let account = self.payee.account(coordinator, interval)?;
-        let name = [coordinator.0.as_slice(), &interval.0.to_be_bytes()].concat();
-        codec::encode(account, MAX_ACCOUNT_ROW).ok().map(|value| Row::put(EARNED, &name, value))
-    }
-
-    /// Takes back what [`Output::Persist`] wrote; rows of others and rows that cannot be read are passed over.
-    pub fn restore(&mut self, rows: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) {
-        for (key, value) in rows {
-            let Some((&EARNED, name)) = key.split_first() else { continue };
-            let (Some(coordinator), Some(interval)) = (name.first_chunk::<32>(), name.last_chunk::<4>()) else {
-                continue;
-            };
-            if let (36, Ok(earned)) = (name.len(), codec::decode(&value, MAX_ACCOUNT_ROW)) {
-                self.payee.restore(NodeId(*coordinator), Interval(u32::from_be_bytes(*interval)), earned);
-            }
-        }
     }
 }
 

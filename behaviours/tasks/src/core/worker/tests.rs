@@ -129,3 +129,55 @@ fn offers_come_when_something_changes_but_not_more_often_than_every_five_seconds
     assert_eq!(published(&mut worker, now.plus(Duration::from_secs(100))), 0);
     assert_eq!(published(&mut worker, now.plus(Duration::from_secs(125))), 1, "refreshed");
 }
+
+#[test]
+fn debts_outlive_a_restart_and_count_for_credit_and_those_that_are_forgiven_leave_no_row() {
+    let credit = Credit { limit: 10, forgiven_per_hour: 10 };
+    let now = start();
+    let (me, peer) = (key(1), id_of(&key(2)));
+    let fresh = |now| Worker::new(Config::default(), me.clone(), NETWORK, LocalAccounts::new(id_of(&me), credit), now);
+    let mut worker = fresh(now);
+    worker.owe(peer, 25, now);
+    worker.owe(id_of(&me), 25, now);
+    let rows: Vec<_> = std::iter::from_fn(|| worker.poll_output())
+        .filter_map(|output| if let Output::Persist(rows) = output { Some(rows) } else { None })
+        .flatten()
+        .map(|row| (row.key, row.value.unwrap()))
+        .collect();
+    assert_eq!(rows.len(), 1, "nobody owes itself");
+    let mut again = fresh(now);
+    again.restore(rows.clone(), now);
+    assert_eq!(again.balances().account(peer, now.unix).balance.amount, -25);
+    assert!(again.balances().may_spend(peer, 35, now.unix) && !again.balances().may_spend(peer, 36, now.unix));
+    let later = now.plus(Duration::from_secs(3 * 3600));
+    let mut much_later = fresh(later);
+    much_later.restore(rows.clone(), later);
+    let Some(Output::Persist(removed)) = much_later.poll_output() else { panic!() };
+    assert_eq!((removed[0].key.clone(), &removed[0].value), (rows[0].0.clone(), &None));
+}
+
+#[test]
+fn a_worker_that_was_there_for_a_month_asks_more_also_after_a_restart() {
+    let balances = || LocalAccounts::new(id_of(&key(1)), Credit::default());
+    let (mut now, mut rows) = (start(), std::collections::BTreeMap::new());
+    let fresh = |now| Worker::new(Config::default(), key(1), NETWORK, balances(), now);
+    let mut worker = fresh(now);
+    worker.set_capacity(offer(), now);
+    let idle = worker.offer().rate();
+    for tick in 0..32 * 24 * 6 {
+        worker.handle_timeout(now);
+        while let Some(output) = worker.poll_output() {
+            if let Output::Persist(kept) = output {
+                rows.extend(kept.into_iter().map(|row| (row.key, row.value.unwrap())));
+            }
+        }
+        if tick % 2_000 == 1_999 {
+            worker = fresh(now);
+            worker.restore(rows.clone(), now);
+            worker.set_capacity(offer(), now);
+        }
+        now = now.plus(Duration::from_secs(600));
+    }
+    let rate = worker.offer().rate();
+    assert!(rate > idle * 124 / 100 && rate <= idle * 125 / 100, "{idle} {rate}");
+}

@@ -136,10 +136,14 @@ fn this_machine_says_what_it_knows() {
     let mut policy = Policy::new(Preferences::default());
     host.sample(now());
     own.sample(std::process::id(), &[], now());
-    std::thread::sleep(Duration::from_millis(200));
+    let (mut signals, mut sampled) = (host.sample(now()), Duration::ZERO);
+    // How busy it is, a host says of the time between two samples, in hundredths of a second: some pass here.
     let begin = Instant::now();
-    let signals = host.sample(now());
-    let sampled = begin.elapsed();
+    while signals.cpu.is_err() && begin.elapsed() < Duration::from_secs(5) {
+        let begin = Instant::now();
+        signals = host.sample(now());
+        sampled = begin.elapsed();
+    }
     let load = own.sample(std::process::id(), &[], now());
     let begin = Instant::now();
     let input = host.input(now());

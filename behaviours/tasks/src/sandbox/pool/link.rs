@@ -202,7 +202,7 @@ impl Reader<'_> {
     fn done(&mut self, mut fields: Fields<'_>) -> io::Result<()> {
         let id = fields.u64()?;
         let (kind, code, fuel) = (fields.u8()?, fields.u32()?, fields.u64()?);
-        let ending = frame::ending_of(kind, code)?;
+        let ending = Ending::of(kind, code).ok_or_else(frame::malformed)?;
         let detail = fields.text()?;
         let given = self.current.take().filter(|current| current.id == RunId(id)).map(|current| current.outcome);
         let given = given.unwrap_or_else(|| Outcome::ended(ending, ""));

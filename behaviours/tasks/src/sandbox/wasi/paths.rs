@@ -1,9 +1,9 @@
 //! Functions that take a path. A path is relative to a directory that is open, and never leads out of it.
 
 use super::{
-    Answer, Errno, Guest, Wasi,
+    Answer, Errno, Fault, Guest, Wasi,
     descriptors::{Descriptor, Kind, known_flags, rights},
-    files::NodeId,
+    files::{NodeId, Place},
 };
 
 const CREATE: u32 = 1;
@@ -13,7 +13,7 @@ const TRUNCATE: u32 = 8;
 
 impl Wasi {
     pub(super) fn path_create_directory(&mut self, guest: &mut Guest<'_>, fd: u32, path: u32, len: u32) -> Answer {
-        let place = self.files.resolve(guest, self.descriptors.dir(fd)?, path, len)?;
+        let place = self.place(guest, fd, path, len)?;
         self.files.create(&place, true, self.clock.real())?;
         self.modified(place.dir)
     }
@@ -87,7 +87,7 @@ impl Wasi {
         if (rights | inheriting) & !dir.inheriting != 0 {
             return Err(Errno::NOTCAPABLE.into());
         }
-        let place = self.files.resolve(guest, self.descriptors.dir(fd)?, path, len)?;
+        let place = self.place(guest, fd, path, len)?;
         self.descriptors.has_room()?;
         let node = match place.node {
             Some(_) if how & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE => return Err(Errno::EXIST.into()),
@@ -142,7 +142,7 @@ impl Wasi {
     }
 
     pub(super) fn path_remove_directory(&mut self, guest: &mut Guest<'_>, fd: u32, path: u32, len: u32) -> Answer {
-        let place = self.files.resolve(guest, self.descriptors.dir(fd)?, path, len)?;
+        let place = self.place(guest, fd, path, len)?;
         self.files.remove(&place, true)?;
         self.modified(place.dir)
     }
@@ -158,8 +158,8 @@ impl Wasi {
         new: u32,
         new_len: u32,
     ) -> Answer {
-        let old = self.files.resolve(guest, self.descriptors.dir(fd)?, path, len)?;
-        let new = self.files.resolve(guest, self.descriptors.dir(new_fd)?, new, new_len)?;
+        let old = self.place(guest, fd, path, len)?;
+        let new = self.place(guest, new_fd, new, new_len)?;
         self.files.rename(guest, &old, &new)?;
         self.modified(old.dir)?;
         self.modified(new.dir)
@@ -179,13 +179,17 @@ impl Wasi {
     }
 
     pub(super) fn path_unlink_file(&mut self, guest: &mut Guest<'_>, fd: u32, path: u32, len: u32) -> Answer {
-        let place = self.files.resolve(guest, self.descriptors.dir(fd)?, path, len)?;
+        let place = self.place(guest, fd, path, len)?;
         self.files.remove(&place, false)?;
         self.modified(place.dir)
     }
 
-    fn existing(&self, guest: &mut Guest<'_>, fd: u32, path: u32, len: u32) -> Result<NodeId, super::Fault> {
-        let place = self.files.resolve(guest, self.descriptors.dir(fd)?, path, len)?;
+    fn place(&self, guest: &mut Guest<'_>, fd: u32, path: u32, len: u32) -> Result<Place, Fault> {
+        self.files.resolve(guest, self.descriptors.dir(fd)?, path, len)
+    }
+
+    fn existing(&self, guest: &mut Guest<'_>, fd: u32, path: u32, len: u32) -> Result<NodeId, Fault> {
+        let place = self.place(guest, fd, path, len)?;
         let node = place.node.ok_or(Errno::NOENT)?;
         if place.must_be_dir && !self.files.node(node)?.is_dir() {
             return Err(Errno::NOTDIR.into());

@@ -30,8 +30,7 @@ impl Wasi {
     pub(super) fn fd_read(&mut self, guest: &mut Guest<'_>, fd: u32, vectors: u32, count: u32, read: u32) -> Answer {
         let descriptor = *self.descriptors.get(fd)?;
         descriptor.may(rights::READ)?;
-        guest.check(read, 4)?;
-        let pieces = guest.pieces(vectors, count)?;
+        let pieces = pieces(guest, vectors, count, read)?;
         let copied = match descriptor.kind {
             Kind::Stdin => {
                 let stdin = Arc::clone(&self.stdin);
@@ -56,8 +55,7 @@ impl Wasi {
         read: u32,
     ) -> Answer {
         let node = self.file(fd, rights::READ)?;
-        guest.check(read, 4)?;
-        let pieces = guest.pieces(vectors, count)?;
+        let pieces = pieces(guest, vectors, count, read)?;
         let copied = scatter(guest, &pieces, self.files.read_at(node, offset)?)?;
         guest.write_u32(read, copied)
     }
@@ -65,8 +63,7 @@ impl Wasi {
     pub(super) fn fd_write(&mut self, guest: &mut Guest<'_>, fd: u32, vectors: u32, count: u32, wrote: u32) -> Answer {
         let descriptor = *self.descriptors.get(fd)?;
         descriptor.may(rights::WRITE)?;
-        guest.check(wrote, 4)?;
-        let pieces = guest.pieces(vectors, count)?;
+        let pieces = pieces(guest, vectors, count, wrote)?;
         let total = match descriptor.kind {
             Kind::Stdout => self.print(guest, Stream::Out, &pieces)?,
             Kind::Stderr => self.print(guest, Stream::Err, &pieces)?,
@@ -93,8 +90,7 @@ impl Wasi {
         wrote: u32,
     ) -> Answer {
         self.file(fd, rights::WRITE)?;
-        guest.check(wrote, 4)?;
-        let pieces = guest.pieces(vectors, count)?;
+        let pieces = pieces(guest, vectors, count, wrote)?;
         let total = self.write_pieces(guest, fd, &pieces, offset)?;
         guest.write_u32(wrote, total)
     }
@@ -180,6 +176,12 @@ impl Wasi {
         self.descriptors.get(fd)?;
         Err(Errno::NOTSOCK.into())
     }
+}
+
+/// The pieces of memory that a call moves, once it is known that their sum can be told.
+fn pieces(guest: &mut Guest<'_>, vectors: u32, count: u32, sum: u32) -> Result<Vec<Piece>, Fault> {
+    guest.check(sum, 4)?;
+    guest.pieces(vectors, count)
 }
 
 /// A list of texts, each with a zero behind it, and a pointer to each.
