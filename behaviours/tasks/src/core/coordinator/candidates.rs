@@ -115,6 +115,17 @@ impl Coordinator {
     }
 }
 
+impl Coordinator {
+    /// Whether a worker has a slot that nobody uses, by its own word and by what it does for this node.
+    pub(super) fn is_idle(&self, worker: NodeId, now: Now) -> bool {
+        self.offers.get(worker, now.unix).is_some_and(|listed| {
+            let slots = usize::from(listed.offer().slots);
+            let taken = usize::try_from(taken(listed)).unwrap_or(usize::MAX);
+            listed.offer().eligible && taken.max(self.workers.busy(worker)) < slots
+        })
+    }
+}
+
 /// Tasks that a worker has by its own word.
 fn taken(listed: &Listed) -> u32 {
     let offer = listed.offer();

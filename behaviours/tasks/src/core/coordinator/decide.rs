@@ -7,7 +7,7 @@ use fog_base::{NodeId, Now};
 
 use super::{
     Coordinator, Output,
-    execution::{Execution, State},
+    execution::{Execution, MOVED, State},
     task::Task,
     view::{End, Failed, TrustedBy},
 };
@@ -35,6 +35,10 @@ const FAILED: Duration = Duration::from_secs(30);
 const SHOWING: Duration = Duration::from_secs(20);
 /// How long fetching an output may take.
 const FETCHING: Duration = Duration::from_secs(300);
+/// A run that waits so long in its worker's queue goes to a worker that is idle.
+const MOVED_AFTER: Duration = Duration::from_secs(10);
+/// So often for one task.
+const MOVES: usize = 8;
 /// What a worker's clocks may exceed the bid's by: a tenth and this.
 const SLACK: Duration = Duration::from_secs(3);
 /// Beyond all clocks of an execution together, for standing still.
@@ -86,7 +90,7 @@ impl Coordinator {
             if execution.renew <= now.mono {
                 self.lease(task, at, now);
             }
-            return;
+            return self.move_on(task, at, now);
         }
         let Some(times) = execution.state.repeats(now.mono) else { return };
         match &execution.state {
@@ -111,6 +115,20 @@ impl Coordinator {
                 self.send(to, ToWorker::Voucher(record));
             }
             _ => {}
+        }
+    }
+
+    /// Takes a run that only waits to a worker that is idle, if there is one: it is nobody's fault, and no attempt.
+    fn move_on(&mut self, task: &mut Task, at: usize, now: Now) {
+        let Some(execution) = task.executions.get(at) else { return };
+        let waits = execution.phase == Phase::Queued && execution.since + MOVED_AFTER <= now.mono;
+        let moves = task.executions.iter().filter(|execution| execution.is_moved()).count();
+        if !waits || !task.is_open() || task.check.is_some() || moves >= MOVES {
+            return;
+        }
+        if let Some(idle) = self.idle_for(task, execution.voter.newcomer, now) {
+            self.lose(task, at, MOVED, false, now);
+            task.preferred.push_front(idle);
         }
     }
 

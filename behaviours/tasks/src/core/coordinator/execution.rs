@@ -63,7 +63,15 @@ pub(super) enum State {
     Closed { why: &'static str, paid: Option<u64> },
 }
 
+/// Why an execution was closed whose worker did not begin, while another one was idle.
+pub(super) const MOVED: &str = "moved";
+
 impl Execution {
+    /// Whether another worker was asked instead, for no fault of this one's.
+    pub(super) fn is_moved(&self) -> bool {
+        matches!(self.state, State::Closed { why: MOVED, .. })
+    }
+
     /// Whether it may still matter to its task.
     pub(super) fn is_live(&self) -> bool {
         !matches!(self.state, State::Paying { .. } | State::Closed { .. })

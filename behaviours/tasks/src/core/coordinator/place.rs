@@ -135,6 +135,13 @@ impl Coordinator {
         Some(fits.swap_remove(at))
     }
 
+    /// A worker that could begin at once.
+    pub(super) fn idle_for(&self, task: &Task, newcomers: bool, now: Now) -> Option<NodeId> {
+        let needs = &task.content.as_ref()?.needs;
+        let fits = |worker: &&NodeId| self.fit(task, needs, **worker, newcomers, now).is_some();
+        self.workers.free().iter().filter(|worker| self.is_idle(**worker, now)).take(COMPARED).find(fits).copied()
+    }
+
     /// Whether `worker` may be asked for a replica of `task`.
     fn fit(&self, task: &Task, needs: &matcher::Needs, worker: NodeId, newcomers: bool, now: Now) -> Option<Fit> {
         let listed = self.offers.get(worker, now.unix)?;
@@ -226,7 +233,8 @@ impl Coordinator {
 
     /// Whether a task had as many executions as it may have.
     pub(super) fn is_exhausted(&self, task: &Task) -> bool {
-        let leased = task.executions.iter().filter(|execution| execution.agreement.is_some()).count();
+        let counts = |execution: &&Execution| execution.agreement.is_some() && !execution.is_moved();
+        let leased = task.executions.iter().filter(counts).count();
         let voted = task.poll.replicas().iter().filter(|replica| replica.result.is_some()).count();
         let most = (self.config.attempts as usize).saturating_mul((voted + 1).min(usize::from(MAX_REPLICAS)));
         leased >= most || task.hosts.len() >= super::decide::HOSTS || task.attempt >= super::decide::MAX_BIDS

@@ -407,6 +407,47 @@ fn ended_tasks_are_forgotten_oldest_first_with_their_rows() {
     assert_eq!(world.rows.keys().filter(|key| key[0] == 1).count(), 2);
 }
 
+/// The first worker that is asked never begins; 40 s pass.
+fn with_a_full_first_worker(workers: u64) -> (World, TaskId, NodeId) {
+    let mut world = World::new(workers, false);
+    let task = world.submit(1, one());
+    let full = (0..world.hosts.len()).find(|at| !world.hosts[*at].to_it.is_empty()).unwrap();
+    for _ in 0..80 {
+        loop {
+            let mut moved = false;
+            for at in 0..world.hosts.len() {
+                moved |= world.hand_to_worker(at) | world.stage(at) | world.hand_to_coordinator(at);
+                moved |= at != full && world.run(at, right);
+            }
+            if !moved {
+                break;
+            }
+        }
+        world.pass(Duration::from_millis(500));
+    }
+    let full = world.hosts[full].id;
+    (world, task, full)
+}
+
+#[test]
+fn a_run_that_waits_while_another_worker_is_idle_goes_there() {
+    let (world, task, full) = with_a_full_first_worker(2);
+    assert!(is_right(&world, task, 1), "{:?}", world.coordinator.task(task));
+    let view = world.coordinator.task(task).unwrap();
+    let states: Vec<_> = view.replicas.iter().map(|replica| (replica.worker == full, replica.state)).collect();
+    assert_eq!(states[0], (true, "moved"));
+    assert!(states.len() == 2 && !states[1].0, "{states:?}");
+    assert!(world.verdicts.iter().all(|(worker, ..)| *worker != full), "it did no wrong");
+}
+
+#[test]
+fn a_run_waits_on_where_nobody_is_idle() {
+    let (world, task, full) = with_a_full_first_worker(1);
+    let view = world.coordinator.task(task).unwrap();
+    let states: Vec<_> = view.replicas.iter().map(|replica| (replica.worker, replica.state)).collect();
+    assert_eq!(states, [(full, "queued")]);
+}
+
 #[test]
 fn a_stranger_cannot_speak_for_a_worker() {
     let mut world = World::new(2, false);
