@@ -114,13 +114,15 @@ pub(super) fn worker(status: Option<Status>, load: Load, (earned, spent): (u64, 
             spent,
         };
     };
+    // Some are handed to task processes ahead of their turn.
+    let running = load.running.min(usize::try_from(status.slots).unwrap_or(usize::MAX));
     report::Worker {
         eligible: status.eligible,
         reasons: status.reasons,
         state: status.state.to_owned(),
         slots: status.slots,
-        running: load.running,
-        queued: load.waiting,
+        running,
+        queued: load.waiting + (load.running - running),
         speed,
         cpu: status.cpu.map(|cpu| report::Cpu {
             others_pct: cpu.others_pct,
