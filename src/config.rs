@@ -109,6 +109,7 @@ keys! {
     REORDER "faults.reorder" "a fraction from 0 to 1"
     RESULTS "faults.results" "right, wrong, colluding or copy"
     RECORD "faults.record" "true or false"
+    CIRCUITS "faults.circuits" "a fraction from 0 to 1"
 }
 
 /// The name of the file that is looked for in the data directory.
@@ -201,6 +202,8 @@ pub struct Faults {
     pub reorder: f64,
     /// Whether what circuits bring is written to a file in the data directory: to show in a test what this node can see.
     pub record: bool,
+    /// The fraction of others' circuits that this relay drops.
+    pub circuits: f64,
     /// What this worker says that tasks gave.
     pub results: Results,
 }
@@ -560,6 +563,7 @@ fn faults(layers: &Layers) -> Result<Faults, ConfigError> {
         reorder: number(layers, key::REORDER, 0.0..=1.0, 0.0)?,
         results: layers.parse(key::RESULTS, |text| by_name(&Results::ALL, text))?.unwrap_or_default(),
         record: layers.parse(key::RECORD, |text| text.parse().ok())?.unwrap_or(false),
+        circuits: number(layers, key::CIRCUITS, 0.0..=1.0, 0.0)?,
     })
 }
 

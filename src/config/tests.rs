@@ -154,11 +154,13 @@ fn a_data_dir_key_in_a_file_that_was_found_yields_to_the_variable_that_led_to_it
 
 #[test]
 fn faults_are_refused_in_lan_mode_alone() {
-    let config =
-        with_file("[faults]\nloss = 0.1\ndelay_ms = 20\nreorder = 0.5\nrecord = true\nresults = \"colluding\"")
-            .unwrap();
+    let config = with_file(
+        "[faults]\nloss = 0.1\ndelay_ms = 20\nreorder = 0.5\nrecord = true\ncircuits = 0.25\nresults = \"colluding\"",
+    )
+    .unwrap();
     let results = Results::Colluding;
-    let expected = Faults { loss: 0.1, delay: Duration::from_millis(20), reorder: 0.5, record: true, results };
+    let expected =
+        Faults { loss: 0.1, delay: Duration::from_millis(20), reorder: 0.5, record: true, circuits: 0.25, results };
     assert_eq!(config.faults, expected);
     assert!(config.check_faults(&Network::lan()).is_err());
     let own = Network { id: fog_base::NetworkId([1; 32]), ..Network::lan() };

@@ -1,6 +1,8 @@
 //! What happens to this node, as evidence about its peers: the one place where experience becomes what fog-reputation
 //! weighs, and where its verdicts become actions. Its README says what each piece of evidence is worth.
 
+use std::collections::HashSet;
+
 use fog_base::{NodeId, Now};
 use fog_reputation::{Kind, Observation, Outcome, Summary};
 use libp2p::PeerId;
@@ -25,6 +27,9 @@ const LINK: f64 = 1.0;
 /// What two signatures in one round weigh: the most that one observation may, which disconnects.
 const SIGNED_TWICE: f64 = 8.0;
 
+/// Evidence of availability without which a relay's circuits are not judged.
+const ENOUGH: f64 = 4.0;
+
 /// Lines in the list of all peers: more is no list for a person, and takes the event loop's time.
 const MAX_LINES: usize = 1_000;
 
@@ -34,7 +39,7 @@ pub(super) enum Evidence {
     /// How a peer behaved.
     Observation(Observation),
     /// What became of something that went over these relays.
-    Path { hops: Vec<NodeId>, outcome: Outcome },
+    Path { hops: Vec<NodeId>, outcome: Outcome, weight: f64 },
     /// It signed two descriptors with one sequence number, which the directory has kept.
     Equivocation(NodeId),
 }
@@ -72,7 +77,13 @@ fn link(peer: NodeId, outcome: Outcome, now: Now) -> Action {
 /// A mix loop ended: it returned, or it was lost. Its path goes nowhere but into this node's own evidence.
 pub(super) fn handle_loop(hops: &[NodeId], returned: bool) -> Action {
     let outcome = if returned { Outcome::Good } else { Outcome::Bad };
-    learn(Evidence::Path { hops: hops.to_vec(), outcome })
+    learn(Evidence::Path { hops: hops.to_vec(), outcome, weight: 1.0 })
+}
+
+/// What became of circuits. No path is told to anybody: all of this stays in this node's own evidence.
+pub(super) fn of_circuit(experience: fog_circuits::Experience) -> Evidence {
+    let outcome = if experience.is_good { Outcome::Good } else { Outcome::Bad };
+    Evidence::Path { hops: experience.relays, outcome, weight: experience.weight }
 }
 
 /// A seat signed two sets in one round of certifying: what is worst, and proved.
@@ -163,8 +174,8 @@ impl EventLoop {
         let behaviour = self.swarm.behaviour_mut();
         let outcome = match evidence {
             Evidence::Observation(observation) => behaviour.reputation.handle_observation(observation),
-            Evidence::Path { hops, outcome } => {
-                behaviour.reputation.handle_path(&hops, outcome);
+            Evidence::Path { hops, outcome, weight } => {
+                behaviour.reputation.handle_path(&hops, outcome, weight);
                 Ok(())
             }
             Evidence::Equivocation(relay) => match behaviour.directory.relays().evidence(relay) {
@@ -219,6 +230,18 @@ impl EventLoop {
             return Err(Failure::usage("that is this node itself", "name another node"));
         }
         Ok(peer)
+    }
+
+    /// The relays that circuits pass over where there are others: those that surely are less available than the floor, on enough evidence. At most a
+    /// quarter of all, the worst of them: whoever makes others fail must not decide which relays are left.
+    pub(super) fn failing_relays(&self, relays: &[NodeId]) -> HashSet<NodeId> {
+        let (reputation, now) = (self.swarm.behaviour().reputation.reputation(), clock::now().unix);
+        let summaries = relays.iter().map(|relay| (*relay, reputation.summary(*relay, Kind::Availability, now)));
+        let is_bad =
+            |(relay, summary): &(NodeId, Summary)| summary.evidence >= ENOUGH && reputation.is_unreliable(*relay, now);
+        let mut bad: Vec<_> = summaries.filter(is_bad).collect();
+        bad.sort_by(|(_, a), (_, b)| a.posterior.upper().total_cmp(&b.posterior.upper()));
+        bad.into_iter().take(relays.len() / 4).map(|(relay, _)| relay).collect()
     }
 
     /// What ranks a relay: the lower bound of its availability. `None` if nothing is known of it.

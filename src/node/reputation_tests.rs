@@ -97,7 +97,7 @@ fn availability(n: u8, outcome: Outcome) -> Evidence {
 fn feed(reputation: &mut Reputation, evidence: Evidence) {
     match evidence {
         Evidence::Observation(observation) => reputation.handle_observation(observation, start()).unwrap(),
-        Evidence::Path { hops, outcome } => reputation.handle_path(&hops, outcome, start()),
+        Evidence::Path { hops, outcome, weight } => reputation.handle_path(&hops, outcome, weight, start()),
         Evidence::Equivocation(_) => panic!("the directory has the records"),
     }
 }

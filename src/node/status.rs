@@ -122,6 +122,7 @@ impl EventLoop {
         warnings.extend(engine.trouble);
         warnings.extend(self.serving_warning());
         warnings.extend(self.chat_warning());
+        warnings.extend(self.short_paths_warning());
         if self.config.faults.any() {
             warnings.push("`[faults]` is set: this node harms its own links, or records what comes, for a test".into());
         }
@@ -261,6 +262,9 @@ impl EventLoop {
         let desk = &self.circuits.desk;
         let counts = desk.circuits.counts();
         metrics.gauge("circuits_own", "Circuits that this node built", counts.own as f64);
+        let [failing, silent] = self.circuits.book.passed_over();
+        let passed = vec![("experience".into(), failing as f64), ("no answer".into(), silent as f64)];
+        metrics.gauges("circuits_passed_over", "Relays that circuits pass over where there are others", "why", passed);
         metrics.gauge("circuits_relayed", "Circuits of others through this node", counts.relayed as f64);
         let services = desk.services.counts();
         let (descriptors, points, waiting) = services.held;

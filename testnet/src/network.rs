@@ -412,10 +412,10 @@ fn arguments(data_dir: &Path, network: &Path, plan: &NodePlan, port: Option<u16>
 /// What of a plan has no flag.
 fn settings(plan: &NodePlan) -> String {
     let mut text = format!("[worker]\n{}", plan.worker.as_deref().unwrap_or(crate::plan::SHARED_HOST));
-    if let Some(Faults { loss, delay_ms, reorder, record, results }) = &plan.faults {
+    if let Some(Faults { loss, delay_ms, reorder, record, results, circuits }) = &plan.faults {
         text += "\n# Faults for a test: this node harms its own links, or lies.\n";
         text += &format!("[faults]\nloss = {loss:?}\ndelay_ms = {delay_ms}\nreorder = {reorder:?}\n");
-        text += &format!("record = {record}\nresults = {results:?}\n");
+        text += &format!("record = {record}\ncircuits = {circuits:?}\nresults = {results:?}\n");
     }
     let Exits { policy, private } = &plan.exits;
     if policy.is_some() || *private {

@@ -20,11 +20,13 @@ pub struct Faults {
     pub results: String,
     /// Whether the node records what circuits bring.
     pub record: bool,
+    /// The fraction of others' circuits that this relay drops.
+    pub circuits: f64,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { loss: 0.0, delay_ms: 0, reorder: 0.0, results: "right".into(), record: false }
+        Self { loss: 0.0, delay_ms: 0, reorder: 0.0, results: "right".into(), record: false, circuits: 0.0 }
     }
 }
 

@@ -135,3 +135,58 @@ fn a_relay_that_loses_packets_loses_its_seat() {
     ok(fell);
     assert!(lowest_honest > 0.7, "an honest relay fell to {lowest_honest}");
 }
+
+/// What a client knows of a relay that answers no circuit it has from its own circuits alone; and it builds its circuits over others.
+#[test]
+fn a_relay_that_drops_circuits_loses_standing_and_is_chosen_no_more() {
+    let _alone = one_network_at_a_time();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let mut plan = Plan::new(fog(), scratch.path().join("net"), 9);
+    plan.nodes.push(NodePlan::client().with_cover("none"));
+    plan.epoch_seconds = 60;
+    plan.mean_delay_ms = 20;
+    // It is no directory: nobody has to ask it of all relays.
+    plan.nodes[4].roles = Some("mix,guard".into());
+    plan.nodes[4].faults = Some(Faults { circuits: 1.0, ..Faults::default() });
+    let testnet = ok(Testnet::up(&plan, &mut |line| eprintln!("{line}")));
+    let id = |index: usize| ok(testnet.nodes[index].client()).peer_id().to_owned();
+    let (faulty, honest): (_, Vec<_>) = (id(4), [0, 1, 2, 3, 5, 6, 7, 8].map(id).into());
+    let web = fog_testnet::services::serve_web().expect("a web server");
+    let address = ok(ok(testnet.nodes[0].client()).service_add(web, "web"));
+    let client = &testnet.nodes[9];
+    let look_up = || drop(run_in(&client.data_dir, &["--json", "service", "lookup", &address]));
+
+    let passed_over = || metric(&client.data_dir, r#"fog_circuits_passed_over{why="experience"}"#);
+    ok(until("the faulty relay to be known", 6 * PATIENCE, || {
+        look_up();
+        let lines = reputation(client);
+        let of_faulty = mean(&lines, &faulty).ok_or_else(|| format!("{lines:?}"))?;
+        let means: Option<Vec<_>> = honest.iter().map(|id| mean(&lines, id)).collect();
+        let is_lowest = means.as_ref().is_some_and(|means| means.iter().all(|mean| *mean > of_faulty));
+        let told = format!("{of_faulty:.3}, others {means:.3?}, {} passed over", passed_over());
+        if is_lowest && passed_over() >= 1.0 { Ok(eprintln!("known: {told}")) } else { Err(told) }
+    }));
+
+    // From now on its evidence does not grow, as nothing is asked of it, and that of the others does.
+    let evidence = |of: &str| {
+        let lines = reputation(client);
+        let line = lines.iter().find(|line| line["peer_id"] == of && line["kind"] == "availability");
+        line.and_then(|line| line["evidence"].as_f64()).unwrap_or(0.0)
+    };
+    let of_honest = || honest.iter().map(|id| evidence(id)).sum::<f64>();
+    let before = (evidence(&faulty), of_honest());
+    ok(until("circuits over other relays", 6 * PATIENCE, || {
+        look_up();
+        let now = of_honest();
+        (now > before.1 + 40.0).then_some(()).ok_or_else(|| format!("{now} after {}", before.1))
+    }));
+    let after = evidence(&faulty);
+    eprintln!(
+        "evidence about it {:.1}, then {after:.1}; about the others {:.1}, then {:.1}",
+        before.0,
+        before.1,
+        of_honest()
+    );
+    // What was under way when it was found out may have been told since; and a guard is tried again after ten minutes.
+    assert!(after < before.0 + 3.0, "{after} after {}", before.0);
+}

@@ -25,6 +25,8 @@ const GUEST: usize = RELAYS + 1;
 const STREAMS: usize = 500;
 /// Relays that are killed, one after another.
 const KILLED: usize = 4;
+/// So soon it is reachable again, each time (issue 6): what the protocol's timers add up to, not what a machine is fast at.
+const AGAIN: Duration = Duration::from_secs(15);
 const EPOCHS: u32 = 2;
 
 struct World {
@@ -158,17 +160,25 @@ fn a_service_carries_much_and_is_there_again_after_restarts_kills_and_epochs() {
     ok(world.net.nodes[HOST].start());
     world.again("the service was stopped and started", began);
 
-    let mut killed = BTreeSet::new();
+    let (mut killed, mut took) = (BTreeSet::new(), Vec::new());
     for _ in 0..KILLED {
         let relays = world.relays_of_the_service();
         let relay = *relays.iter().find(|relay| !killed.contains(*relay)).unwrap_or_else(|| panic!("{relays:?}"));
         killed.insert(relay);
         world.net.nodes[relay].kill();
-        world.again(&format!("relay {relay} was killed"), Instant::now());
+        took.push(world.again(&format!("relay {relay} was killed"), Instant::now()));
     }
     for relay in killed {
         ok(world.net.nodes[relay].start());
     }
+    took.sort();
+    eprintln!(
+        "after {} relays were killed: median {:.1} s, longest {:.1} s",
+        took.len(),
+        took[took.len() / 2].as_secs_f64(),
+        took[took.len() - 1].as_secs_f64()
+    );
+    assert!(took.iter().all(|took| *took <= AGAIN), "{took:.1?}");
 
     // While epochs pass, the page never stays away for long.
     let epoch = |world: &World| ok(world.net.first()).status().map(|status| status.epoch.number).expect("a status");

@@ -118,8 +118,9 @@ impl Behaviour {
     }
 
     fn open_link(&mut self, peer_id: PeerId, event: End) {
-        // Without a connection the end is dropped, and the engine hears of it.
-        if let Some(connection) = self.connections.get(&peer_id).and_then(|all| all.first()) {
+        // Without a connection the end is dropped, and the engine hears of it. Of several the newest is the one that surely works: the peer may have
+        // started again.
+        if let Some(connection) = self.connections.get(&peer_id).and_then(|all| all.last()) {
             let handler = NotifyHandler::One(*connection);
             self.actions.push_back(ToSwarm::NotifyHandler { peer_id, handler, event });
         }

@@ -9,7 +9,7 @@ use crate::{
     core::{
         crypto::handshake::BINDING_LEN,
         node::record::Record,
-        types::{CircuitId, CloseReason, Purpose, Side},
+        types::{CircuitId, CloseReason, Experience, Purpose, Side},
     },
     runtime::{
         flow::{Flow, Stream},
@@ -72,6 +72,9 @@ pub enum Event {
     },
     /// Bytes came; only if the configuration asks.
     Recorded(Record),
+    /// What became of this node's own circuits: once in a minute or so, together and in no order. For its own opinion of relays; whoever told it to
+    /// others would tell which relays it uses.
+    Experience(Vec<Experience>),
     /// The threads have ended, which they never do by themselves: the node must stop.
     Stopped,
 }

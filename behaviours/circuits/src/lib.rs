@@ -32,7 +32,10 @@ pub use crate::{
         node::{Config as CoreConfig, Core, Counts, record::Record},
         path::{Hop, NoPath, PathSource},
         policy::{BadPolicy, ExitPolicy},
-        types::{CircuitId, CircuitInfo, CloseReason, End, FirstStream, Isolation, Open, Purpose, Side, VirtualRole},
+        types::{
+            CircuitId, CircuitInfo, CloseReason, End, Experience, FirstStream, Isolation, Open, Purpose, Side,
+            VirtualRole,
+        },
     },
     wire::{EndReason, Target},
 };

@@ -127,9 +127,9 @@ impl Behaviour {
         self.reputation.handle_observation(observation, clock())
     }
 
-    /// Takes the fate of something that went over these relays.
-    pub fn handle_path(&mut self, hops: &[NodeId], outcome: Outcome) {
-        self.reputation.handle_path(hops, outcome, clock());
+    /// Takes the fate of something that went over these relays, with the most that it says of each.
+    pub fn handle_path(&mut self, hops: &[NodeId], outcome: Outcome, weight: f64) {
+        self.reputation.handle_path(hops, outcome, weight, clock());
     }
 
     /// Takes a receipt that this node signed as client.

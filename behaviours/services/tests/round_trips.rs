@@ -7,22 +7,28 @@ mod net;
 
 use net::{Answered, Net};
 
-/// To the end of a circuit of three relays and back, in links; and from client to service and back, through introduction and rendezvous point.
-const R: u32 = 6;
-const E: u32 = 12;
+/// To the end of a circuit of four relays and back, in links; to a client's rendezvous point, of three.
+const R: u32 = 8;
+const MEETING: u32 = 6;
+/// From client to service through the introduction point and back through the rendezvous point; both ways through the latter.
+const E: u32 = 8 + 7;
+const STREAM: u32 = 14;
 
 #[test]
 fn a_cold_first_byte_takes_four_round_trips_and_one_end_to_end() {
     let mut net = Net::new(1);
     assert_eq!(net.ask(b"GET /", true, true), Answered { links: 4 * R + E, body: b"served GET /".to_vec() });
     // The descriptor is known, the circuits are new.
-    assert_eq!(net.ask(b"GET /2", true, false), Answered { links: 3 * R + E, body: b"served GET /2".to_vec() });
+    assert_eq!(
+        net.ask(b"GET /2", true, false),
+        Answered { links: 2 * MEETING + R + E, body: b"served GET /2".to_vec() }
+    );
 }
 
 #[test]
 fn without_the_stream_in_the_introduction_it_takes_one_end_to_end_more() {
     let mut net = Net::new(2);
-    assert_eq!(net.ask(b"GET /", false, true), Answered { links: 4 * R + 2 * E, body: b"served GET /".to_vec() });
+    assert_eq!(net.ask(b"GET /", false, true), Answered { links: 4 * R + E + STREAM, body: b"served GET /".to_vec() });
 }
 
 #[test]

@@ -64,7 +64,12 @@ impl World {
         for (at, node) in net.nodes.iter_mut().enumerate() {
             let config = Config { calendar: calendar(), us: node.hop.relay.id, hops: 3, seed: [at as u8; 32] };
             let of_node = Services::start(config, node.circuits.clone(), Arc::new(Disk));
-            of_node.set_network(Network { relays: relays.clone(), rings: rings.to_vec(), is_relay: true });
+            of_node.set_network(Network {
+                relays: relays.clone(),
+                rings: rings.to_vec(),
+                is_relay: true,
+                has_long_paths: false,
+            });
             let (_, never) = tokio::sync::mpsc::channel(1);
             let mut events = std::mem::replace(&mut node.events, never);
             let (told, circuits) = (of_node.clone(), node.circuits.clone());

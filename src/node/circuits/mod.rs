@@ -5,7 +5,7 @@ mod paths;
 mod record;
 pub mod report;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use fog_base::{Network, relay::Role};
@@ -24,7 +24,9 @@ use super::{
 use crate::{config::Config, keys::Keys};
 
 /// Circuits built ahead of need.
-const SPARES: usize = 4;
+const SPARES: usize = 2;
+/// Those for services: relays before the end, and how many there are. Of the first kind is a client's rendezvous, of the second all else.
+const SERVICE_SPARES: [(usize, usize); 2] = [(HOPS - 1, 2), (HOPS, 4)];
 
 /// What the event loop holds of circuits and services.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(super) struct CircuitState {
     pub(super) book: Book,
     /// What services know of the network.
     told: fog_services::runtime::Network,
+    /// When it was last asked which relays fail.
+    judged: Option<Instant>,
     exit: exit::Exit,
     recorder: Option<record::Recorder>,
 }
@@ -41,7 +45,7 @@ impl CircuitState {
     pub(super) fn new(config: &Config, desk: Arc<Desk>, book: Book) -> anyhow::Result<Self> {
         let recorder = config.faults.record.then(|| record::Recorder::open(&config.data_dir)).transpose();
         let recorder = recorder.context("the record of circuits cannot be written")?;
-        Ok(Self { desk, book, told: Default::default(), exit: exit::Exit::new(policy(config)), recorder })
+        Ok(Self { desk, book, told: Default::default(), judged: None, exit: exit::Exit::new(policy(config)), recorder })
     }
 }
 
@@ -78,6 +82,8 @@ pub(super) fn start(
         exit: policy(config),
         hops: HOPS,
         spares: SPARES,
+        service_spares: SERVICE_SPARES.to_vec(),
+        drops_circuits: config.faults.circuits,
         is_recorded: config.faults.record,
         ..CoreConfig::default()
     };
@@ -100,6 +106,9 @@ impl EventLoop {
                 exit::connect(&self.circuits.exit, (host, port), request);
             }
             Event::Blame { peer, reason } => self.blame(&peer, reason.name()),
+            Event::Experience(all) => {
+                all.into_iter().map(super::reputation::of_circuit).for_each(|evidence| self.learn(evidence));
+            }
             Event::Recorded(record) => self.circuits.recorder.iter_mut().for_each(|recorder| recorder.add(&record)),
             Event::Stopped => {
                 tracing::error!("the threads of circuits have ended: the node stops");

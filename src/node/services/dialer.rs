@@ -17,8 +17,8 @@ use crate::{
 
 /// How long a stream may take to be open.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How long the other end of an open connection may take to answer; its server has ten seconds.
-const ANSWER: Duration = Duration::from_secs(15);
+/// How long the other end of an open connection may take to answer: its server is on its own host. Then the connection is taken for dead.
+const ANSWER: Duration = Duration::from_secs(8);
 
 impl Dialer for Desk {
     type Stream = Stream;

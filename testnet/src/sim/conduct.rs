@@ -150,7 +150,7 @@ impl World {
 
     fn learn(&mut self, path: [usize; 1 + MIXES], outcome: Outcome, at: Duration) {
         let hops: Vec<_> = path.iter().skip(1).map(|hop| self.peers[*hop].id).collect();
-        self.peers[path[0]].reputation.handle_path(&hops, outcome, self.begin.plus(at));
+        self.peers[path[0]].reputation.handle_path(&hops, outcome, 1.0, self.begin.plus(at));
     }
 
     /// Of the peers `about`, in how many of the honest peers' eyes they are unreliable.

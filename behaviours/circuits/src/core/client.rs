@@ -44,6 +44,8 @@ impl Stage {
 #[derive(Debug)]
 pub(super) struct ClientCircuit {
     pub(super) purpose: Purpose,
+    /// Its second relay is a guard of the second layer.
+    pub(super) is_of_service: bool,
     pub(super) isolation: Isolation,
     /// Where it is to end; a spare one ends anywhere.
     pub(super) end: Option<End>,
@@ -71,6 +73,8 @@ pub(super) struct ClientCircuit {
     /// When it was first used.
     pub(super) used: Option<Instant>,
     pub(super) last_used: Instant,
+    /// When it first said something that nothing came after.
+    pub(super) asked: Option<Instant>,
     /// When it must be built, or the next path is tried.
     pub(super) deadline: Option<Instant>,
     /// When this build began, and with how many hops.
@@ -95,6 +99,7 @@ impl ClientCircuit {
     pub(super) fn new(purpose: Purpose, end: Option<End>, isolation: Isolation, hops: usize, now: Instant) -> Self {
         Self {
             purpose,
+            is_of_service: purpose.is_of_service(),
             isolation,
             end,
             hops,
@@ -114,6 +119,7 @@ impl ClientCircuit {
             created: now,
             used: None,
             last_used: now,
+            asked: None,
             deadline: None,
             started: (now, 0),
             bytes: (0, 0),
@@ -123,6 +129,11 @@ impl ClientCircuit {
 
     pub(super) fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open)
+    }
+
+    /// Its relays, as far as the one that is asked now.
+    pub(super) fn reached(&self) -> Vec<NodeId> {
+        self.path.iter().take(self.layers.len() + 1).map(|hop| hop.relay.id).collect()
     }
 
     pub(super) fn guard(&self) -> Option<NodeId> {
@@ -151,6 +162,7 @@ impl ClientCircuit {
         body.iter_mut().skip(TAG_LEN).zip(payload.iter()).for_each(|(to, from)| *to = *from);
         let tag = self.seal(body);
         if is_counted {
+            self.asked.get_or_insert(now);
             self.edge.handle_sent(tag, now);
         }
         self.bytes.0 += PAYLOAD_LEN as u64;

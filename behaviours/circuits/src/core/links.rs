@@ -10,6 +10,7 @@ use fog_base::{NodeId, TokenBucket};
 
 use super::{
     cell::{Cell, Command, HopId},
+    numbers::ByNumber,
     types::{CircuitId, LinkId},
 };
 
@@ -53,7 +54,7 @@ pub(super) enum Turn {
 
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    links: HashMap<LinkId, Link>,
+    links: ByNumber<LinkId, Link>,
     by_peer: HashMap<NodeId, Vec<LinkId>>,
     /// Links that have something to send.
     ready: BTreeSet<LinkId>,

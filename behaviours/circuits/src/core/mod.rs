@@ -7,10 +7,12 @@ pub mod crypto;
 pub mod edge;
 mod links;
 pub mod node;
+pub(crate) mod numbers;
 pub mod path;
 pub mod policy;
 mod relay;
 mod stream;
+mod suspects;
 pub mod timeouts;
 pub mod types;
 

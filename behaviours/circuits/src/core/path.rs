@@ -32,6 +32,15 @@ pub trait PathSource: fmt::Debug + Send {
     /// The first `hops` relays of a circuit, a guard first; none of them related to `end`.
     fn stem(&mut self, hops: usize, end: Option<&Hop>, now: Now) -> Result<Vec<Hop>, NoPath>;
 
+    /// As [`PathSource::stem`], for a circuit of a service or to one: the second relay is a guard of the second layer. A source that has none gives
+    /// other stems.
+    fn service_stem(&mut self, hops: usize, end: Option<&Hop>, now: Now) -> Result<Vec<Hop>, NoPath> {
+        self.stem(hops, end, now)
+    }
+
+    /// These relays did not answer a moment ago: they are passed over where there are others, but for guards.
+    fn set_suspects(&mut self, _: Vec<NodeId>) {}
+
     /// The relay after `stem` at which a circuit to `end` ends, if there is one that is not related to any of `stem`.
     fn end(&mut self, stem: &[NodeId], end: &End, now: Now) -> Result<Hop, NoPath>;
 

@@ -55,6 +55,11 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// Whether it is about a service: then its second relay is a guard of the second layer.
+    pub fn is_of_service(self) -> bool {
+        !matches!(self, Self::Spare | Self::General)
+    }
+
     /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -273,6 +278,19 @@ pub enum Output {
     Blame(NodeId, DropReason),
     /// Bytes came; only if the configuration asks.
     Recorded(super::node::record::Record),
+    /// What became of circuits of this node's own since the last time: for its own opinion of relays, and nobody else's.
+    Experience(Vec<Experience>),
+}
+
+/// What became of circuits over these relays.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experience {
+    /// The relays that had a part in it.
+    pub relays: Vec<NodeId>,
+    /// Whether they did what they took on.
+    pub is_good: bool,
+    /// How much it says; 1 is a circuit that was built, or that ended before its time.
+    pub weight: f64,
 }
 
 /// A circuit as `fog circuits` lists it.

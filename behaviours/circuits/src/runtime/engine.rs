@@ -2,7 +2,7 @@
 //! the protocol.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
         Arc,
         mpsc::{SyncSender, TrySendError},
@@ -22,6 +22,7 @@ use crate::{
         cell::CELL_LEN,
         edge::LOW_WATER,
         node::Core,
+        numbers::ByNumber,
         types::{CircuitId, FIRST_STREAM, Job, LinkId, Output, StreamRef},
     },
     event::{Event, Inbound},
@@ -48,9 +49,9 @@ pub(crate) struct Engine {
     core: Core,
     jobs: SyncSender<Job>,
     /// Links, and whether the core knows of them.
-    pipes: HashMap<LinkId, (Arc<Pipe>, bool)>,
+    pipes: ByNumber<LinkId, (Arc<Pipe>, bool)>,
     streams: BTreeMap<StreamRef, Open>,
-    flows: HashMap<u64, StreamRef>,
+    flows: ByNumber<u64, StreamRef>,
     bytes: Vec<u8>,
 }
 
@@ -60,9 +61,9 @@ impl Engine {
             hub,
             core,
             jobs,
-            pipes: HashMap::new(),
+            pipes: ByNumber::default(),
             streams: BTreeMap::new(),
-            flows: HashMap::new(),
+            flows: ByNumber::default(),
             bytes: Vec::new(),
         }
     }
@@ -304,9 +305,10 @@ impl Engine {
             cell.append(&mut self.bytes);
         }
         if !self.bytes.is_empty() {
-            pipe.send(&self.bytes);
+            pipe.send(&mut self.bytes);
+            return true;
         }
-        !self.bytes.is_empty()
+        false
     }
 
     fn handle_output(&mut self, output: Output, now: Now) {
@@ -344,6 +346,7 @@ impl Engine {
                 Event::Inbound { circuit: stream.circuit, target, request }
             }
             Output::Recorded(record) => Event::Recorded(record),
+            Output::Experience(all) => Event::Experience(all),
             Output::Blame(node, reason) => match peer_id(node) {
                 Some(peer) => Event::Blame { peer, reason },
                 None => return,

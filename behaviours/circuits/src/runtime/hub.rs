@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -122,6 +122,8 @@ struct Outbox {
 pub(crate) struct Hub {
     inbox: Mutex<Inbox>,
     wake: Condvar,
+    /// Whether the engine waits to be woken; changed with the inbox locked.
+    is_waiting: AtomicBool,
     outbox: Mutex<Outbox>,
     counts: Mutex<Counts>,
     is_stopped: AtomicBool,
@@ -133,14 +135,14 @@ impl Hub {
     /// If too many wait, it is not done, and the circuit or the stream that it is about ends: nobody waits for what never comes.
     pub(crate) fn command(&self, command: Command) {
         let mut inbox = lock(&self.inbox);
-        self.wake.notify_one();
         if let Command::Close(circuit) = command {
             // What was asked for before is done before; what is asked for later is of no use.
             inbox.closing.insert(circuit);
-            return;
+            return self.wake(inbox);
         }
         if inbox.commands.len() < MAX_COMMANDS {
-            return inbox.commands.push_back(command);
+            inbox.commands.push_back(command);
+            return self.wake(inbox);
         }
         self.drops.count(DropReason::QueueFull);
         match command {
@@ -177,20 +179,32 @@ impl Hub {
     }
 
     pub(crate) fn answer(&self, answer: Answer) {
-        lock(&self.inbox).answers.push(answer);
-        self.wake.notify_one();
+        let mut inbox = lock(&self.inbox);
+        inbox.answers.push(answer);
+        self.wake(inbox);
     }
 
     /// Lists a link that has something; whoever calls holds that it is listed once.
     pub(crate) fn pipe_is_ready(&self, pipe: Arc<Pipe>) {
-        lock(&self.inbox).pipes.push(pipe);
-        self.wake.notify_one();
+        let mut inbox = lock(&self.inbox);
+        inbox.pipes.push(pipe);
+        self.wake(inbox);
     }
 
     /// As [`Hub::pipe_is_ready`], for a stream.
     pub(crate) fn flow_is_ready(&self, flow: Arc<Flow>) {
-        lock(&self.inbox).flows.push(flow);
-        self.wake.notify_one();
+        let mut inbox = lock(&self.inbox);
+        inbox.flows.push(flow);
+        self.wake(inbox);
+    }
+
+    /// Wakes the engine if it waits: to wake who does not costs a call of the system too.
+    fn wake(&self, inbox: MutexGuard<'_, Inbox>) {
+        let is_waiting = self.is_waiting.swap(false, Ordering::Relaxed);
+        drop(inbox);
+        if is_waiting {
+            self.wake.notify_one();
+        }
     }
 
     /// What came, when something did, or at `until`.
@@ -198,15 +212,17 @@ impl Hub {
         let mut inbox = lock(&self.inbox);
         let time = until.saturating_duration_since(now).min(Duration::from_secs(60));
         if inbox.is_empty() && !time.is_zero() && !self.is_stopped() {
+            self.is_waiting.store(true, Ordering::Relaxed);
             (inbox, _) = self.wake.wait_timeout(inbox, time).unwrap_or_else(PoisonError::into_inner);
+            self.is_waiting.store(false, Ordering::Relaxed);
         }
         std::mem::take(&mut inbox)
     }
 
     pub(crate) fn stop(&self) {
-        let _inbox = lock(&self.inbox);
+        let inbox = lock(&self.inbox);
         self.is_stopped.store(true, Ordering::Release);
-        self.wake.notify_one();
+        self.wake(inbox);
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

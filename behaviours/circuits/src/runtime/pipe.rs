@@ -89,10 +89,14 @@ impl Pipe {
     }
 
     /// Adds bytes to what is written.
-    pub(crate) fn send(&self, bytes: &[u8]) {
+    pub(crate) fn send(&self, bytes: &mut Vec<u8>) {
         let mut state = lock(&self.state);
         if state.over.is_none() {
-            state.unwritten.extend_from_slice(bytes);
+            if state.unwritten.is_empty() {
+                std::mem::swap(&mut state.unwritten, bytes);
+            } else {
+                state.unwritten.extend_from_slice(bytes);
+            }
             state.waker.take().into_iter().for_each(Waker::wake);
         }
     }

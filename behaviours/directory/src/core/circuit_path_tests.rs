@@ -18,20 +18,20 @@ const OWN: u16 = 0;
 
 /// A relay of a test: what matters for circuits.
 #[derive(Debug, Clone)]
-struct Relay {
-    ip: String,
-    family: Option<u8>,
-    roles: Roles,
-    has_key: bool,
-    weight: u64,
-    policy: Option<String>,
+pub(in crate::core) struct Relay {
+    pub(in crate::core) ip: String,
+    pub(in crate::core) family: Option<u8>,
+    pub(in crate::core) roles: Roles,
+    pub(in crate::core) has_key: bool,
+    pub(in crate::core) weight: u64,
+    pub(in crate::core) policy: Option<String>,
 }
 
 fn roles(roles: &[Role]) -> Roles {
     roles.iter().fold(Roles::NONE, |all, role| all.with(*role))
 }
 
-fn plain(allowed: &[Role]) -> Relay {
+pub(in crate::core) fn plain(allowed: &[Role]) -> Relay {
     let (ip, roles) = ("192.168.0.1".to_owned(), roles(allowed));
     Relay { ip, family: None, roles, has_key: true, weight: 1, policy: None }
 }
@@ -50,28 +50,28 @@ fn descriptors(relays: &[Relay]) -> Vec<Arc<Descriptor>> {
     (0..).zip(relays).map(describe).collect()
 }
 
-fn snapshot(relays: &[Relay]) -> Snapshot {
+pub(in crate::core) fn snapshot(relays: &[Relay]) -> Snapshot {
     let mut descriptors = descriptors(relays);
     descriptors.sort_by_key(|descriptor| descriptor.relay());
     let seats = Seats::new((0..).zip(relays).map(|(n, relay)| (node(n), (relay.weight, None))));
     Snapshot::certified(EPOCH, ([0; 32], true), &descriptors, &seats)
 }
 
-fn config() -> Config {
+pub(in crate::core) fn config() -> Config {
     let takes_port = |policy: &str, port: u16| policy.split(' ').any(|open| open.parse() == Ok(port));
     Config { own: node(OWN), guards: guards::Config::default(), takes_port }
 }
 
-fn paths(snapshot: &Snapshot, seed: u8) -> CircuitPaths {
-    CircuitPaths::new(config(), None, snapshot, [seed; 32], start()).unwrap()
+pub(in crate::core) fn paths(snapshot: &Snapshot, seed: u8) -> CircuitPaths {
+    CircuitPaths::new(config(), Kept::default(), snapshot, [seed; 32], start()).unwrap()
 }
 
 /// `count` unrelated relays on one LAN that are guards and mixes, this node first.
-fn lan(count: usize) -> Vec<Relay> {
+pub(in crate::core) fn lan(count: usize) -> Vec<Relay> {
     vec![plain(&[Role::Guard, Role::Mix]); count]
 }
 
-fn ids(hops: &[CircuitHop]) -> Vec<NodeId> {
+pub(in crate::core) fn ids(hops: &[CircuitHop]) -> Vec<NodeId> {
     hops.iter().map(|hop| hop.id).collect()
 }
 
@@ -217,7 +217,9 @@ fn two_nodes_with_one_snapshot_draw_from_one_distribution() {
     assert_eq!(guards(&one), guards(&other));
     let draws = |relays: &Relays| {
         let (mut rng, start) = (StdRng::from_seed([4; 32]), relays.find(node(5)).unwrap());
-        let middles = |_| relays.middles(&[start], 2, &mut rng).unwrap().iter().map(|relay| relay.hop.id).collect();
+        let none = HashSet::new();
+        let middles =
+            |_| relays.middles(&[start], 2, &none, &mut rng).unwrap().iter().map(|relay| relay.hop.id).collect();
         (0..100).map(middles).collect::<Vec<Vec<_>>>()
     };
     assert_eq!(draws(&one), draws(&other));
@@ -237,15 +239,22 @@ fn a_guard_that_fails_is_replaced_tried_again_and_kept_over_a_restart() {
     let later = now.plus(Duration::from_secs(600));
     assert_eq!(node.stem(3, None, later).unwrap()[0].id, first, "a primary guard is tried again after ten minutes");
 
-    let Some(guards::Output::Persist(kept)) = node.poll_output() else { panic!("guards were sampled and confirmed") };
+    let Some(Output::Guards(kept)) = node.poll_output() else { panic!("guards were sampled and confirmed") };
+    let Some(Output::SecondLayer(second)) = node.poll_output() else { panic!("those of the second layer were drawn") };
     assert_eq!(node.poll_output(), None);
-    let mut restarted = CircuitPaths::new(config(), Some(&kept), &snapshot, [99; 32], later).unwrap();
+    let both = Kept { guards: Some(&kept), second: Some(&second) };
+    let mut restarted = CircuitPaths::new(config(), both, &snapshot, [99; 32], later).unwrap();
+    assert!(restarted.second_layer().lifetimes().eq(node.second_layer().lifetimes()));
+    assert_eq!(restarted.poll_output(), None, "nothing changed");
     assert_eq!(restarted.guards().primary(), node.guards().primary());
     let confirmed: BTreeSet<_> = restarted.guards().confirmed().collect();
     assert_eq!(confirmed, BTreeSet::from([first, second]));
     let again = restarted.stem(3, None, later).unwrap()[0].id;
     assert!(confirmed.contains(&again));
-    assert!(CircuitPaths::new(config(), Some(&kept[1..]), &snapshot, [99; 32], later).is_err());
+    for damaged in [Kept { guards: Some(&kept[1..]), second: None }, Kept { guards: None, second: Some(&second[1..]) }]
+    {
+        assert!(CircuitPaths::new(config(), damaged, &snapshot, [99; 32], later).is_err());
+    }
 }
 
 #[test]
@@ -260,7 +269,7 @@ fn after_the_network_was_down_better_guards_come_first_again() {
     assert_eq!(node.stem(2, None, now).unwrap()[0].id, primary[0]);
 }
 
-fn any_relay() -> impl Strategy<Value = Relay> {
+pub(in crate::core) fn any_relay() -> impl Strategy<Value = Relay> {
     let ip = (0u8..4, any::<bool>()).prop_map(
         |(net, is_global)| {
             if is_global { format!("8.{net}.7.7") } else { "10.1.1.1".into() }
@@ -301,6 +310,10 @@ fn may(snapshot: &Snapshot, relay: NodeId, role: Role) -> bool {
         let facts = relay.descriptor.facts();
         facts.roles.has(role) && facts.circuit_key.is_some() && relay.weight > 0 && relay.hop.id != node(OWN)
     })
+}
+
+pub(in crate::core) fn related(snapshot: &Snapshot, one: NodeId, other: NodeId) -> bool {
+    !all_fit(snapshot, &[one], other)
 }
 
 fn all_fit(snapshot: &Snapshot, chosen: &[NodeId], relay: NodeId) -> bool {

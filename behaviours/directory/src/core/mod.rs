@@ -11,6 +11,7 @@ pub mod descriptor;
 pub mod exchange;
 pub mod guards;
 pub mod kad_record;
+pub mod layer2;
 pub mod lookup;
 pub mod loops;
 pub mod lottery;

@@ -88,7 +88,7 @@ fn ten_epochs_of_loops(seed: u64, lost: (f64, f64)) -> Loops {
                 rng.random_range(0.0..1.0) >= lost
             });
             let outcome = if arrives { Outcome::Good } else { Outcome::Bad };
-            reputation.handle_path(&[path, vec![me]].concat(), outcome, now);
+            reputation.handle_path(&[path, vec![me]].concat(), outcome, 1.0, now);
         }
         let now = after(begin, f64::from(epoch) + 1.0).unix;
         let unreliable = |relay: &&NodeId| reputation.is_unreliable(**relay, now);

@@ -147,14 +147,16 @@ impl Reputation {
         self.counted(outcome)
     }
 
-    /// Takes the fate of something that went over several relays: blame for a failure is shared out (see [`blame`]).
-    pub fn handle_path(&mut self, hops: &[NodeId], outcome: Outcome, now: Now) {
+    /// Takes the fate of something that went over several relays, with the most that it says of each: blame for a failure is shared out (see
+    /// [`blame`]).
+    pub fn handle_path(&mut self, hops: &[NodeId], outcome: Outcome, weight: f64, now: Now) {
         let me = self.reporter.node();
         let hops: Vec<_> = hops.iter().copied().filter(|hop| *hop != me).collect();
         let works = |hop: &NodeId| self.own(*hop, Kind::Availability, now.unix).posterior().mean();
         let works: Vec<_> = hops.iter().map(works).collect();
         for (peer, share) in hops.into_iter().zip(blame::shares(&works, outcome)) {
-            for (outcome, weight) in [(Outcome::Good, share.good), (Outcome::Bad, share.bad)] {
+            for (outcome, share) in [(Outcome::Good, share.good), (Outcome::Bad, share.bad)] {
+                let weight = share * weight;
                 if weight > 0.0 {
                     let kind = Kind::Availability;
                     self.observe(Observation { peer, kind, outcome, weight, at: now.unix }, now.unix);

@@ -264,7 +264,7 @@ fn a_failed_path_blames_the_hop_that_fails_often() {
         }
     }
     let before = [1, 2, 3].map(|n| reputation.own(node(n), Kind::Availability, now.unix).bad());
-    reputation.handle_path(&[node(1), node(2), node(3), me()], Outcome::Bad, now);
+    reputation.handle_path(&[node(1), node(2), node(3), me()], Outcome::Bad, 1.0, now);
     let [a, b, c] = [(1, 0), (2, 1), (3, 2)]
         .map(|(n, i): (u32, usize)| reputation.own(node(n), Kind::Availability, now.unix).bad() - before[i]);
     assert!(b > 0.8 && a < 0.15 && c < 0.15, "{a} {b} {c}");

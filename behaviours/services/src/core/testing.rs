@@ -38,6 +38,8 @@ pub(crate) fn relay_id(n: u8) -> NodeId {
 pub(crate) enum Fault {
     /// Circuits to it fail.
     Refuses,
+    /// Circuits to it neither open nor fail.
+    Hangs,
     /// It takes messages and does nothing.
     Silent,
     /// It says that it stored, and denies it.
@@ -409,6 +411,9 @@ impl World {
         let id = self.next_link;
         self.links.insert(id, Link { end, local, relay });
         self.by_local.insert((end, local), id);
+        if self.faults.get(&relay) == Some(&Fault::Hangs) {
+            return;
+        }
         // 64 circuits in the making, 400 ms each: 160 a second.
         let slow = self.flooded && end == End::Service;
         self.after(Duration::from_millis(if slow { 400 } else { 0 }), Event::Opened(id));

@@ -115,6 +115,37 @@ fn relays_that_end_are_replaced_and_the_service_is_reachable_within_15_seconds()
     }
 }
 
+/// How long a connection takes.
+fn time(world: &mut World) -> Duration {
+    let started = world.now;
+    let id = world.client.connect(Connect::to(address(), hello()), world.now);
+    assert!(world.run_until(MINUTE, |world| world.ended.contains_key(&id)));
+    assert!(world.ended[&id].is_ok(), "{:?}", world.ended[&id]);
+    world.now.mono - started.mono
+}
+
+#[test]
+fn points_and_relays_that_hang_cost_seconds_and_are_tried_last_by_the_next_connection() {
+    let (mut slowest, mut beside) = (Duration::ZERO, 0);
+    for seed in 50..70 {
+        let mut world = served(16, seed);
+        let answered = world.accepted.len();
+        let points: Vec<_> = world.status().points.into_iter().map(|(relay, _)| relay).collect();
+        // Circuits to two of the three points, and to a third of all others, hang.
+        let spared = points[seed as usize % 3];
+        let others: Vec<_> = world.relays.keys().copied().filter(|relay| !points.contains(relay)).collect();
+        let hang = points.iter().filter(|relay| **relay != spared).chain(others.iter().step_by(3)).copied();
+        hang.for_each(|relay| _ = world.faults.insert(relay, Fault::Hangs));
+        let (first, second) = (time(&mut world), time(&mut world));
+        assert_eq!(world.accepted.len(), answered + 2, "the service was introduced to once by each");
+        slowest = slowest.max(first).max(second);
+        beside += usize::from(second < Duration::from_secs(2));
+    }
+    // Without another one beside them a rendezvous and each of two points would be 10 s.
+    assert!(slowest < Duration::from_secs(15), "{slowest:?}");
+    assert!(beside >= 12, "{beside} of 20 second connections met nothing that hangs");
+}
+
 /// The relays of the points, and the keys on disk.
 fn points(world: &World) -> (Vec<fog_base::NodeId>, Vec<Vec<u8>>) {
     let keys = world.disk.keys().filter(|key| key[0] == b'p').cloned().collect();

@@ -61,6 +61,8 @@ pub struct Network {
     pub rings: Vec<Ring>,
     /// Whether this node is one of the relays.
     pub is_relay: bool,
+    /// Whether there are relays enough for circuits with one more behind the second layer.
+    pub has_long_paths: bool,
 }
 
 /// Where services' rows are kept.
@@ -75,7 +77,7 @@ pub struct Config {
     pub calendar: Calendar,
     /// This node.
     pub us: NodeId,
-    /// Relays of a circuit, the last one included.
+    /// Relays of a client's circuit to a rendezvous point, that one included; all others have one more where the network has relays enough.
     pub hops: usize,
     /// 32 random bytes.
     pub seed: [u8; 32],

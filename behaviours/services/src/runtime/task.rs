@@ -52,6 +52,7 @@ pub(super) struct Task<K> {
     client: Client,
     hosts: BTreeMap<u64, Host>,
     hops: BTreeMap<NodeId, Hop>,
+    has_long_paths: bool,
     view: View,
     table: Table,
     sessions: Sessions,
@@ -95,6 +96,7 @@ impl<K: Keep> Task<K> {
             keep,
             hosts: BTreeMap::new(),
             hops: BTreeMap::new(),
+            has_long_paths: true,
             view: View::default(),
             table: Table::default(),
             sessions: Sessions::default(),
@@ -206,6 +208,7 @@ impl<K: Keep> Task<K> {
 
     fn set_network(&mut self, network: Network, now: Now) {
         self.view = network.view(self.config.us);
+        self.has_long_paths = network.has_long_paths;
         self.client.set_view(self.view.clone());
         self.hosts.values_mut().for_each(|host| host.service.set_view(self.view.clone(), now));
         self.hops = network.relays.into_iter().map(|hop| (hop.relay.id, hop)).collect();
@@ -287,7 +290,7 @@ impl<K: Keep> Task<K> {
                     host.serve(&target, request);
                 }
             }
-            Event::Blame { .. } | Event::Recorded(_) | Event::Stopped => {}
+            Event::Blame { .. } | Event::Recorded(_) | Event::Experience(_) | Event::Stopped => {}
         }
     }
 
@@ -369,7 +372,10 @@ impl<K: Keep> Task<K> {
             return self.early.push((owner, circuit, *relay, (wanted, isolation)));
         }
         let Some(hop) = self.hops.get(relay).cloned() else { return self.unbuilt.push_back((owner, circuit)) };
-        let open = Open { purpose: purpose(wanted), end: End::Relay(hop), isolation, hops: self.config.hops };
+        // A client's rendezvous point sees nothing but the relay before it, and meets a new one each time.
+        let is_longer = self.has_long_paths && wanted != Purpose::Rendezvous;
+        let hops = self.config.hops + usize::from(is_longer);
+        let open = Open { purpose: purpose(wanted), end: End::Relay(hop), isolation, hops };
         let id = self.circuits.open(open);
         self.table.insert(owner, circuit, id);
     }

@@ -39,6 +39,8 @@ const NODES: u8 = 24;
 const CLIENT: usize = 0;
 const SERVICE: usize = 1;
 const PORT: u16 = 80;
+/// Of a circuit to a rendezvous point; others have one more.
+const RELAYS: usize = 3;
 const NETWORK: NetworkId = NetworkId([3; 32]);
 
 fn calendar() -> Calendar {
@@ -138,7 +140,8 @@ impl Net {
         let ring = Ring::new(NETWORK, period, &[seed; 32], ids.iter().copied());
         let nodes = (0..usize::from(NODES)).map(|at| {
             let spares = if at == CLIENT || at == SERVICE { 10 } else { 0 };
-            let config = CoreConfig { spares, ..CoreConfig::default() };
+            let service_spares = vec![(RELAYS - 1, spares), (RELAYS, spares)];
+            let config = CoreConfig { spares: 0, service_spares, ..CoreConfig::default() };
             let (paths, drops) = (Box::new(Turns { own: at, next: at }), Arc::<DropCounters>::default());
             let mut core = Core::new(config, secret(at), paths, drops, [at as u8 ^ seed; 32], now);
             core.hold_after(vec![command::RENDEZVOUS1, command::RENDEZVOUS2]);
@@ -345,7 +348,8 @@ impl Net {
         node.own.insert(own, circuit);
         node.names.insert(circuit, own);
         let end = End::Relay(hop(usize::from(relay.0[0]) - 1));
-        node.core.open_as(circuit, Open { purpose, end, isolation: Isolation::default(), hops: 3 }, self.now);
+        let hops = if wanted == Wanted::Rendezvous { RELAYS } else { RELAYS + 1 };
+        node.core.open_as(circuit, Open { purpose, end, isolation: Isolation::default(), hops }, self.now);
     }
 
     fn send(&mut self, at: usize, own: Circuit, message: &Message) {

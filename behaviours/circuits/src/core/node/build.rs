@@ -5,7 +5,7 @@ use std::time::Instant;
 use fog_base::{DropReason, NodeId, Now};
 use rand::RngExt;
 
-use super::{Circuit, Core, MAX_HOPS, cells};
+use super::{Circuit, Core, MAX_HOPS, cells, experience};
 use crate::{
     core::{
         VERSION,
@@ -21,6 +21,9 @@ use crate::{
     },
     wire::{Extend, Frame, Frames},
 };
+
+/// What an attempt that failed at a given end takes of the attempts: there are two of them.
+const END_FAILED: u32 = 3;
 
 impl Core {
     /// Builds a circuit, or takes a spare one further. Ends in [`Output::Opened`] or [`Output::Closed`].
@@ -79,7 +82,12 @@ impl Core {
         let end = circuit.end.as_ref().map(|end| self.paths.end(&[], end, now)).transpose();
         let path = end.and_then(|end| {
             let hops = circuit.hops - usize::from(end.is_some());
-            let mut path = self.paths.stem(hops, end.as_ref(), now)?;
+            self.paths.set_suspects(self.suspects.list(now.mono));
+            let mut path = if circuit.is_of_service {
+                self.paths.service_stem(hops, end.as_ref(), now)?
+            } else {
+                self.paths.stem(hops, end.as_ref(), now)?
+            };
             path.extend(end);
             Ok(path)
         });
@@ -190,6 +198,11 @@ impl Core {
         let (started, from) = circuit.started;
         let time = now.mono.saturating_duration_since(started);
         self.timeouts.handle_built(steps(from, circuit.path.len()), time);
+        let relays: Vec<_> = circuit.path.iter().map(|hop| hop.relay.id).collect();
+        self.suspects.handle_built(&relays);
+        relays.first().into_iter().for_each(|guard| self.experiences.handle_built(guard));
+        self.experiences.add(relays, true, 1.0);
+        let Some(Circuit::Client(circuit)) = self.circuits.get(&id) else { return };
         let guard = circuit.guard().filter(|_| from == 0 && circuit.path.len() > 1);
         if let Some(guard) = guard
             && !self.paths.handle_built(guard, now)
@@ -212,10 +225,31 @@ impl Core {
             // Cells were held for a hop that was not added.
             Stage::Open if circuit.held.is_some() => return self.violate(id, now),
             Stage::Open => return,
-            Stage::Building(_) => self.timeouts.handle_timeout(),
+            Stage::Building(_) => {
+                // The slowest fifth is late by design.
+                let weight = if self.timeouts.is_generous() { experience::ENDED } else { experience::SLOW };
+                self.timeouts.handle_timeout();
+                self.note_unanswered(id, weight, now);
+            }
             Stage::Connecting => {}
         }
         self.retry(id, CloseReason::Unbuilt, now);
+    }
+
+    /// The relay that is asked now did not answer, or somebody before it ended the circuit.
+    pub(super) fn note_unanswered(&mut self, id: CircuitId, weight: f64, now: Now) {
+        if let Some(Circuit::Client(circuit)) = self.circuits.get(&id)
+            && matches!(circuit.stage, Stage::Building(_))
+        {
+            let reached = circuit.reached();
+            self.suspects.handle_failed(&reached, now.mono);
+            if let [guard, _] = reached.as_slice()
+                && self.experiences.is_stuck(*guard)
+            {
+                self.paths.handle_failed(*guard, now);
+            }
+            self.experiences.add(reached, false, weight);
+        }
     }
 
     /// Tries another path, as often as may be. What was to be sent waits for it.
@@ -232,7 +266,10 @@ impl Core {
         }
         // The turn that it may have had on the old link finds nothing.
         circuit.is_listed = false;
-        let Some(attempts) = circuit.attempts.checked_sub(1) else {
+        // Where the end is given and does not answer, other ways to it help little: whoever wants it may want another one.
+        let is_end = circuit.layers.len() + 1 == circuit.path.len() && matches!(circuit.end, Some(End::Relay(_)));
+        let cost = if is_end && circuit.path.len() > 1 { END_FAILED } else { 1 };
+        let Some(attempts) = circuit.attempts.checked_sub(cost) else {
             let reason = if matches!(reason, CloseReason::NoPath(_)) { reason } else { CloseReason::Unbuilt };
             return self.remove(id, reason, now);
         };
@@ -299,7 +336,10 @@ impl Core {
 
     /// Takes a spare circuit, which gets this number, to where `open` is to end; false if there is none that can be.
     fn take_spare(&mut self, id: CircuitId, open: &Open, now: Now) -> bool {
-        let is_fit = |circuit: &ClientCircuit| circuit.purpose == Purpose::Spare && circuit.hops + 1 == open.hops;
+        let is_fit = |circuit: &ClientCircuit| {
+            let is_kind = circuit.is_of_service == open.purpose.is_of_service();
+            circuit.purpose == Purpose::Spare && is_kind && circuit.hops + 1 == open.hops
+        };
         let spares = self.circuits.iter().filter_map(|(id, circuit)| match circuit {
             Circuit::Client(circuit) if is_fit(circuit) && circuit.is_open() => Some(*id),
             _ => None,

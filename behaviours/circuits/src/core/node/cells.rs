@@ -181,6 +181,7 @@ impl Core {
         self.record_payload(id, body);
         if let Some(Circuit::Client(circuit)) = self.circuits.get_mut(&id) {
             circuit.last_used = now.mono;
+            circuit.asked = None;
             if !circuit.is_open() {
                 return self.handle_building(id, payload, now);
             }

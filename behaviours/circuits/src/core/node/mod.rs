@@ -5,6 +5,7 @@
 
 mod build;
 mod cells;
+mod experience;
 pub(crate) mod record;
 mod relaying;
 mod spare;
@@ -23,15 +24,18 @@ use std::{
 use fog_base::{DropCounters, DropReason, NodeId, Now, TokenBucket};
 use rand::{SeedableRng, rngs::StdRng};
 
+use self::experience::Experiences;
 use super::{
     cell::{CELL_LEN, Cell},
     client::ClientCircuit,
     crypto::handshake::RelaySecret,
     edge::Edge,
     links::{Links, MAX_PER_PEER, Turn, Way},
+    numbers::ByNumber,
     path::PathSource,
     policy::ExitPolicy,
     relay::{Next, RelayCircuit},
+    suspects::Suspects,
     timeouts::Timeouts,
     types::{CircuitId, CircuitInfo, CloseReason, LinkId, Output, Side},
 };
@@ -56,6 +60,8 @@ pub struct Config {
     pub hops: usize,
     /// Circuits that are built ahead of need; 0 for none.
     pub spares: usize,
+    /// Those that are built ahead for services: how many relays they have before the one where they are to end, and how many there are.
+    pub service_spares: Vec<(usize, usize)>,
     /// Circuits of others at a time.
     pub max_circuits: usize,
     /// Circuits that one peer may have here: relays have many.
@@ -78,6 +84,8 @@ pub struct Config {
     pub connect: Duration,
     /// Whether everything that comes is told, for tests: [`Output::Recorded`].
     pub is_recorded: bool,
+    /// For tests: this fraction of others' circuits is not answered.
+    pub drops_circuits: f64,
 }
 
 impl Default for Config {
@@ -87,6 +95,7 @@ impl Default for Config {
             exit: ExitPolicy::default(),
             hops: 3,
             spares: 2,
+            service_spares: Vec::new(),
             max_circuits: 8192,
             max_circuits_per_peer: 4096,
             max_half_open: 512,
@@ -98,6 +107,7 @@ impl Default for Config {
             attempts: 4,
             connect: Duration::from_secs(10),
             is_recorded: false,
+            drops_circuits: 0.0,
         }
     }
 }
@@ -134,7 +144,7 @@ pub struct Core {
     paths: Box<dyn PathSource>,
     rng: StdRng,
     links: Links,
-    circuits: HashMap<CircuitId, Circuit>,
+    circuits: ByNumber<CircuitId, Circuit>,
     /// Who waits for a link to whom.
     connecting: HashMap<NodeId, (Instant, Vec<CircuitId>)>,
     outputs: VecDeque<Output>,
@@ -145,7 +155,10 @@ pub struct Core {
     timeouts: Timeouts,
     drops: Arc<DropCounters>,
     payload: Vec<u8>,
-    no_spares_until: Option<Instant>,
+    /// Until when none of a kind is tried.
+    no_spares_until: HashMap<spare::Kind, Instant>,
+    suspects: Suspects,
+    experiences: Experiences,
     /// Messages after which a circuit is joined, or gets a virtual hop.
     hold_after: Vec<u8>,
 }
@@ -167,7 +180,7 @@ impl Core {
             paths,
             rng: StdRng::from_seed(seed),
             links: Links::default(),
-            circuits: HashMap::new(),
+            circuits: ByNumber::default(),
             connecting: HashMap::new(),
             outputs: VecDeque::new(),
             timers: BTreeSet::new(),
@@ -177,7 +190,9 @@ impl Core {
             timeouts: Timeouts::default(),
             drops,
             payload: Vec::new(),
-            no_spares_until: None,
+            no_spares_until: HashMap::new(),
+            suspects: Suspects::default(),
+            experiences: Experiences::new(now.mono),
             hold_after: Vec::new(),
         }
     }
@@ -355,6 +370,7 @@ impl Core {
         let (attachments, is_told, side, joined) = match circuit {
             Circuit::Client(circuit) => {
                 self.counts.own -= 1;
+                self.experiences.add_end(&circuit, &reason, now.mono);
                 ([circuit.link, None], true, Side::Client, None)
             }
             Circuit::Relay(circuit) => {
@@ -386,7 +402,13 @@ impl Core {
     /// One of the links of a circuit is gone, or what came from there ended it.
     fn handle_lost(&mut self, id: CircuitId, reason: CloseReason, now: Now) {
         match self.circuits.get(&id) {
-            Some(Circuit::Client(circuit)) if !circuit.is_open() => self.retry(id, reason, now),
+            Some(Circuit::Client(circuit)) if !circuit.is_open() => {
+                // Of a link that broke the connection tells.
+                if reason != CloseReason::Link {
+                    self.note_unanswered(id, experience::ENDED, now);
+                }
+                self.retry(id, reason, now);
+            }
             Some(_) => self.remove(id, reason, now),
             None => {}
         }

@@ -24,6 +24,9 @@ const RECONNECT: Duration = Duration::from_secs(30);
 impl Core {
     pub(super) fn handle_create(&mut self, at: Attachment, cell: &Cell, now: Now) {
         let Some(request) = cells::sized(cell.body()) else { return self.handle_garbage(at.0) };
+        if self.config.drops_circuits > 0.0 && self.rng.random_bool(self.config.drops_circuits.min(1.0)) {
+            return;
+        }
         if let Err(reason) = self.may_create(at.0, now) {
             return self.refuse(at, reason);
         }

@@ -2,6 +2,8 @@
 //!
 //! Budgets are numbers that only fall, so that no retry can be forgotten.
 
+mod beside;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -13,12 +15,13 @@ use super::{
     Connect, Failure, Output,
     cache::Cache,
     fetch::{Fetch, Fetched},
+    recent::Recent,
     shell::Shell,
 };
 use crate::{
     core::{
         blinding::{BlindedKey, Fog, Subcredential},
-        circuit::{Circuit, Purpose},
+        circuit::Circuit,
         descriptor::{Contents, Descriptor, IntroductionPoint},
         handshake::{Initiator, SessionKeys},
         introduction::Request,
@@ -73,6 +76,7 @@ pub(super) struct World<'a> {
     pub(super) calendar: &'a Calendar,
     pub(super) view: &'a View,
     pub(super) cache: &'a mut Cache,
+    pub(super) recent: &'a mut Recent,
     pub(super) shell: &'a mut Shell,
     pub(super) now: Now,
 }
@@ -107,6 +111,8 @@ struct Rendezvous {
     relay: NodeId,
     cookie: [u8; COOKIE],
     ready: bool,
+    /// When another one is asked beside it.
+    beside_at: Option<Instant>,
     deadline: Instant,
 }
 
@@ -125,7 +131,16 @@ struct Introducing {
     circuit: Circuit,
     point: IntroductionPoint,
     attempt: Attempt,
+    /// When another one is tried beside it.
+    beside_at: Option<Instant>,
     deadline: Instant,
+}
+
+impl Introducing {
+    /// Its circuit is not there yet.
+    fn is_opening(&self) -> bool {
+        matches!(self.attempt, Attempt::Prepares { opened: false })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +158,8 @@ pub(super) struct Connection {
     known: Option<Known>,
     rendezvous: Option<Rendezvous>,
     introducing: Option<Introducing>,
+    /// Those beside them, while they do not come about.
+    beside: (Option<Rendezvous>, Option<Introducing>),
     proof: Proof,
     effort: u32,
     /// How often each point failed.
@@ -163,6 +180,7 @@ impl Connection {
             known: None,
             rendezvous: None,
             introducing: None,
+            beside: (None, None),
             proof: Proof::NotNeeded,
             effort: 0,
             failures: BTreeMap::new(),
@@ -211,16 +229,22 @@ impl Connection {
 
     /// Draws a rendezvous point; false if there is no relay.
     fn meet(&mut self, world: &mut World<'_>) -> bool {
-        let Some(relay) = world.shell.random.pick(&world.view.relays).copied() else { return false };
-        let circuit = world.shell.open(relay, Purpose::Rendezvous);
-        let (cookie, deadline) = (world.shell.random.bytes(), world.now.mono + STEP);
-        self.rendezvous = Some(Rendezvous { circuit, relay, cookie, ready: false, deadline });
-        true
+        self.rendezvous = self.draw_rendezvous(world);
+        self.rendezvous.is_some()
     }
 
-    /// Another rendezvous point, within the budget.
+    /// The one beside it, or another rendezvous point, within the budget.
     fn meet_again(&mut self, world: &mut World<'_>) -> Progress {
-        self.rendezvous.take().into_iter().for_each(|old| world.shell.close(old.circuit));
+        if let Some(old) = self.rendezvous.take() {
+            world.shell.close(old.circuit);
+            if !old.ready {
+                world.recent.add(old.relay.0, world.now.mono);
+            }
+        }
+        self.rendezvous = self.beside.0.take();
+        if self.rendezvous.is_some() {
+            return Progress::Pending;
+        }
         self.rendezvous_left = self.rendezvous_left.saturating_sub(1);
         if self.rendezvous_left > 0 && self.meet(world) {
             Progress::Pending
@@ -247,17 +271,13 @@ impl Connection {
         self.introduce(world)
     }
 
-    /// The next point: the one that failed least, among equals at random.
+    /// The next point.
     fn introduce(&mut self, world: &mut World<'_>) -> Progress {
         let Some(known) = &self.known else { return Progress::Pending };
         let Some(left) = self.introductions_left.checked_sub(1) else { return Progress::Failed(self.spent()) };
         let epoch = world.epoch();
-        let wanted = |point: &&IntroductionPoint| self.connect.through.is_none_or(|key| key == point.auth_key);
-        let mut points: Vec<_> = known.contents.points.iter().filter(wanted).collect();
-        world.shell.random.shuffle(&mut points);
-        let failures = |point: &IntroductionPoint| self.failures.get(&point.auth_key).copied().unwrap_or(0);
-        let best = points.into_iter().filter(|point| failures(point) < 2).min_by_key(|point| failures(point)).cloned();
-        let Some(point) = best else {
+        let Some(point) = self.choose(|point| self.connect.through.is_none_or(|key| key == point.auth_key), world)
+        else {
             // All of them failed: perhaps the service has others by now.
             return if self.connect.through.is_some() { Progress::Failed(self.spent()) } else { self.look_up(world) };
         };
@@ -269,9 +289,7 @@ impl Connection {
             let (connection, key, effort) = (world.shell.connection, known.key, self.effort);
             world.shell.outputs.push_back(Output::Solve { connection, key, seed: offer.seed, effort, nonce });
         }
-        let circuit = world.shell.open(point.relay, Purpose::Introduce);
-        let attempt = Attempt::Prepares { opened: false };
-        self.introducing = Some(Introducing { circuit, point, attempt, deadline: world.now.mono + STEP });
+        self.introducing = Some(self.approach(point, world));
         self.stage(Stage::Circuits, world);
         Progress::Pending
     }
@@ -311,13 +329,13 @@ impl Connection {
         Progress::Pending
     }
 
-    /// The current point failed, this badly.
+    /// The current point failed, this badly. The one beside it comes next, if there is one.
     fn point_failed(&mut self, badly: u32, world: &mut World<'_>) -> Progress {
         if let Some(introducing) = self.introducing.take() {
-            world.shell.close(introducing.circuit);
-            *self.failures.entry(introducing.point.auth_key).or_default() += badly;
+            self.note_failed(&introducing, badly, world);
         }
-        self.introduce(world)
+        self.introducing = self.beside.1.take();
+        if self.introducing.is_some() { Progress::Pending } else { self.introduce(world) }
     }
 
     /// The service was told, or may have been, and did not come.
@@ -332,31 +350,43 @@ impl Connection {
         }
     }
 
+    fn meeting(&self, circuit: Circuit) -> Option<&Rendezvous> {
+        self.rendezvous.iter().chain(&self.beside.0).find(|meeting| meeting.circuit == circuit)
+    }
+
+    fn is_at_point(&self, circuit: Circuit) -> bool {
+        self.introducing.iter().chain(&self.beside.1).any(|introducing| introducing.circuit == circuit)
+    }
+
     pub(super) fn has(&self, circuit: Circuit) -> bool {
         self.fetch.as_ref().is_some_and(|fetch| fetch.has(circuit))
-            || self.rendezvous.as_ref().is_some_and(|meeting| meeting.circuit == circuit)
-            || self.introducing.as_ref().is_some_and(|introducing| introducing.circuit == circuit)
+            || self.meeting(circuit).is_some()
+            || self.is_at_point(circuit)
     }
 
     pub(super) fn opened(&mut self, circuit: Circuit, world: &mut World<'_>) -> Progress {
         if let Some(fetch) = self.fetch.as_ref().filter(|fetch| fetch.has(circuit)) {
             fetch.opened(circuit, world.shell);
         }
-        if let Some(meeting) = self.rendezvous.as_ref().filter(|meeting| meeting.circuit == circuit) {
+        if let Some(meeting) = self.meeting(circuit) {
             world.shell.send(circuit, Message::EstablishRendezvous(meeting.cookie));
         }
-        if let Some(introducing) = self.introducing.as_mut().filter(|introducing| introducing.circuit == circuit) {
-            introducing.attempt = Attempt::Prepares { opened: true };
-            return self.send_if_ready(world);
-        }
-        Progress::Pending
+        if self.is_at_point(circuit) { self.is_approached(circuit, world) } else { Progress::Pending }
     }
 
     pub(super) fn closed(&mut self, circuit: Circuit, world: &mut World<'_>) -> Progress {
         if self.fetch.as_ref().is_some_and(|fetch| fetch.has(circuit)) {
             return self.fetched(circuit, None, world);
         }
-        if self.rendezvous.as_ref().is_some_and(|meeting| meeting.circuit == circuit) {
+        if let Some(beside) = self.beside.0.take_if(|beside| beside.circuit == circuit) {
+            world.recent.add(beside.relay.0, world.now.mono);
+            return Progress::Pending;
+        }
+        if let Some(beside) = self.beside.1.take_if(|beside| beside.circuit == circuit) {
+            self.note_failed(&beside, 1, world);
+            return Progress::Pending;
+        }
+        if self.meeting(circuit).is_some() {
             // Whoever was told of it comes to a place where nobody waits.
             let told = self.introducing.as_ref().is_some_and(|i| !matches!(i.attempt, Attempt::Prepares { .. }));
             return if told { self.not_met(world) } else { self.meet_again(world) };
@@ -376,19 +406,17 @@ impl Connection {
         world: &mut World<'_>,
     ) -> (Progress, Result<(), Reject>) {
         let is_fetch = self.fetch.as_ref().is_some_and(|fetch| fetch.has(circuit));
-        let is_meeting = self.rendezvous.as_ref().is_some_and(|meeting| meeting.circuit == circuit);
+        let is_meeting = self.meeting(circuit).is_some();
         let progress = match message {
             Message::FetchAnswer(found) if is_fetch => {
                 world.shell.close(circuit);
                 self.fetched(circuit, found.as_deref(), world)
             }
-            Message::RendezvousEstablished(done) if is_meeting => match (&mut self.rendezvous, done) {
-                (Some(meeting), true) => {
-                    meeting.ready = true;
-                    self.send_if_ready(world)
-                }
-                _ => self.meet_again(world),
-            },
+            Message::RendezvousEstablished(true) if is_meeting => self.is_met(circuit, world),
+            Message::RendezvousEstablished(false) if is_meeting => {
+                world.shell.close(circuit);
+                self.closed(circuit, world)
+            }
             Message::Rendezvous2(reply) if is_meeting => return self.met(&reply, circuit, world),
             Message::IntroduceAck(status) if !is_fetch && !is_meeting => self.acknowledged(status, world),
             _ => {
@@ -470,6 +498,7 @@ impl Connection {
                 return progress;
             }
         }
+        self.step_beside(world);
         if self.rendezvous.as_ref().is_some_and(|meeting| !meeting.ready && meeting.deadline <= now) {
             return self.meet_again(world);
         }
@@ -491,7 +520,7 @@ impl Connection {
         let fetch = self.fetch.as_ref().and_then(Fetch::next_timeout);
         let meeting = self.rendezvous.as_ref().filter(|meeting| !meeting.ready).map(|meeting| meeting.deadline);
         let introducing = self.introducing.as_ref().map(|introducing| introducing.deadline);
-        [fetch, meeting, introducing].into_iter().flatten().fold(self.deadline, Instant::min)
+        [fetch, meeting, introducing, self.beside_at()].into_iter().flatten().fold(self.deadline, Instant::min)
     }
 
     fn stage(&mut self, stage: Stage, world: &mut World<'_>) {
@@ -514,6 +543,8 @@ impl Connection {
 
     fn close_rest(self, shell: &mut Shell) {
         self.fetch.into_iter().for_each(|fetch| fetch.close(shell));
-        self.introducing.into_iter().for_each(|introducing| shell.close(introducing.circuit));
+        let (meeting, point) = self.beside;
+        meeting.into_iter().for_each(|meeting| shell.close(meeting.circuit));
+        self.introducing.into_iter().chain(point).for_each(|introducing| shell.close(introducing.circuit));
     }
 }

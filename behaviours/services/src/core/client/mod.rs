@@ -4,6 +4,7 @@ mod cache;
 mod connection;
 mod failure;
 mod fetch;
+mod recent;
 mod shell;
 
 use std::{collections::BTreeMap, time::Instant};
@@ -26,6 +27,7 @@ use crate::wire::Message;
 
 use cache::Cache;
 use connection::{Connection, Progress, World};
+use recent::Recent;
 use shell::Shell;
 
 pub use connection::{INTRODUCTIONS, Stage};
@@ -127,6 +129,7 @@ pub struct Client {
     calendar: Calendar,
     view: View,
     cache: Cache,
+    recent: Recent,
     shell: Shell,
     connections: BTreeMap<ConnectionId, Connection>,
     next: u64,
@@ -140,6 +143,7 @@ impl Client {
             calendar,
             view: View::default(),
             cache: Cache::default(),
+            recent: Recent::default(),
             connections: BTreeMap::new(),
             next: 0,
         }
@@ -239,8 +243,8 @@ impl Client {
     fn with(&mut self, id: ConnectionId, now: Now, step: impl FnOnce(&mut Connection, &mut World<'_>) -> Progress) {
         let Some(mut connection) = self.connections.remove(&id) else { return };
         self.shell.connection = id;
-        let Self { calendar, view, cache, shell, .. } = self;
-        let mut world = World { calendar, view, cache, shell, now };
+        let Self { calendar, view, cache, recent, shell, .. } = self;
+        let mut world = World { calendar, view, cache, recent, shell, now };
         let progress = step(&mut connection, &mut world);
         let last = match progress {
             Progress::Pending => {

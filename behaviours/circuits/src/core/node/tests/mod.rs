@@ -3,6 +3,7 @@
 mod hostile;
 mod limits;
 mod meeting;
+mod recovery;
 mod usual;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -18,20 +19,37 @@ use crate::{
     wire::{EndReason, StreamId, Target},
 };
 
-/// Relays in a fixed order; those that failed as guards come last.
+/// Relays in a fixed order; those that failed as guards come last, and then those that are suspected.
 #[derive(Debug, Clone)]
 struct Ordered {
     relays: Vec<Hop>,
     own: NodeId,
     failed: Vec<NodeId>,
+    suspects: Vec<NodeId>,
+    /// Stands second on circuits of services.
+    second: Option<NodeId>,
 }
 
 impl PathSource for Ordered {
     fn stem(&mut self, hops: usize, end: Option<&Hop>, _: Now) -> Result<Vec<Hop>, NoPath> {
         let mut usable: Vec<_> =
             self.relays.iter().filter(|hop| Some(*hop) != end && hop.relay.id != self.own).cloned().collect();
-        usable.sort_by_key(|hop| self.failed.contains(&hop.relay.id));
+        usable.sort_by_key(|hop| (self.failed.contains(&hop.relay.id), self.suspects.contains(&hop.relay.id)));
         if usable.len() < hops { Err(NoPath::TooFewRelays) } else { Ok(usable[..hops].to_vec()) }
+    }
+
+    fn service_stem(&mut self, hops: usize, end: Option<&Hop>, now: Now) -> Result<Vec<Hop>, NoPath> {
+        let mut stem = self.stem(hops, end, now)?;
+        if let Some(second) = self.second.filter(|_| hops > 1) {
+            stem.retain(|hop| hop.relay.id != second);
+            stem.insert(1, self.relays.iter().find(|hop| hop.relay.id == second).cloned().ok_or(NoPath::TooFewRelays)?);
+            stem.truncate(hops);
+        }
+        Ok(stem)
+    }
+
+    fn set_suspects(&mut self, relays: Vec<NodeId>) {
+        self.suspects = relays;
     }
 
     fn end(&mut self, stem: &[NodeId], end: &End, _: Now) -> Result<Hop, NoPath> {
@@ -102,10 +120,15 @@ impl World {
     }
 
     fn with(count: usize, config: impl Fn(usize) -> Config) -> Self {
+        Self::with_second(count, config, None)
+    }
+
+    fn with_second(count: usize, config: impl Fn(usize) -> Config, second: Option<usize>) -> Self {
         let now = Now { mono: Instant::now(), unix: UnixMillis(1_790_000_000_000) };
         let relays: Vec<_> = (0..count).map(hop).collect();
         let node = |at| {
-            let paths = Ordered { relays: relays.clone(), own: id(at), failed: vec![] };
+            let (relays, second) = (relays.clone(), second.map(id));
+            let paths = Ordered { relays, own: id(at), failed: vec![], suspects: vec![], second };
             let drops = Arc::new(DropCounters::default());
             let core = Core::new(config(at), secret(at), Box::new(paths), Arc::clone(&drops), [at as u8; 32], now);
             Node { core, drops, outputs: vec![], got: HashMap::new(), reads: true, is_up: true }
