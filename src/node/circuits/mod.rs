@@ -10,7 +10,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use fog_base::{Network, relay::Role};
 use fog_circuits::{CoreConfig, Event, ExitPolicy, Target};
+use fog_services::runtime::MixOrder;
 use libp2p::PeerId;
+use tokio::sync::mpsc;
 
 pub(super) use self::paths::Book;
 use super::{
@@ -18,7 +20,7 @@ use super::{
     clock,
     event_loop::EventLoop,
     reputation::Offence,
-    services::{Desk, HOPS},
+    services::{Desk, HOPS, mixed::Exchanges},
     transport,
 };
 use crate::{config::Config, keys::Keys};
@@ -31,6 +33,7 @@ const SPARES: usize = 4;
 pub(super) struct CircuitState {
     pub(super) desk: Arc<Desk>,
     pub(super) book: Book,
+    pub(super) exchanges: Exchanges,
     /// What services know of the network.
     told: fog_services::runtime::Network,
     exit: exit::Exit,
@@ -38,10 +41,23 @@ pub(super) struct CircuitState {
 }
 
 impl CircuitState {
-    pub(super) fn new(config: &Config, desk: Arc<Desk>, book: Book) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        config: &Config,
+        desk: Arc<Desk>,
+        book: Book,
+        orders: mpsc::Receiver<MixOrder>,
+    ) -> anyhow::Result<Self> {
         let recorder = config.faults.record.then(|| record::Recorder::open(&config.data_dir)).transpose();
         let recorder = recorder.context("the record of circuits cannot be written")?;
-        Ok(Self { desk, book, told: Default::default(), exit: exit::Exit::new(policy(config)), recorder })
+        let (exchanges, exit) = (Exchanges::new(orders), exit::Exit::new(policy(config)));
+        Ok(Self { desk, book, exchanges, told: Default::default(), exit, recorder })
+    }
+}
+
+impl CircuitState {
+    /// Something came through the mixnet for services: a test may want to see it.
+    pub(super) fn record_mixed(&mut self, bytes: &[u8]) {
+        self.recorder.iter_mut().for_each(|recorder| recorder.add_mixed(bytes));
     }
 }
 

@@ -31,7 +31,8 @@ fn service() -> (BlindedSecret, Subcredential) {
 fn contents(points: u8) -> Contents {
     let points = (0..points).map(|n| PointKeys::from_seed(&[n; 32], NodeId([n; 32])).public().clone());
     let puzzle = Some(PuzzleOffer { seed: [3; 32], effort: 40, last_epoch: Epoch(99) });
-    Contents { single_hop: false, points: points.collect(), puzzle }
+    let mixed = Some(MixedOffer { request: 64, answer: 256 });
+    Contents { single_hop: false, points: points.collect(), puzzle, mixed }
 }
 
 fn seal(contents: &Contents, clients: Option<&[ClientKey]>, seed: u8) -> Result<Vec<u8>, DescriptorError> {
