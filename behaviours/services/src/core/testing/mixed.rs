@@ -110,11 +110,10 @@ impl Mixed {
             match output {
                 relay::Output::Answer { block, piece } => self.piece(&block, piece),
                 relay::Output::Pass { service, exchange, messages } => {
+                    self.world.relays.get_mut(&at).unwrap().handle_passed(exchange, !self.points_lie);
                     for message in messages {
                         self.pass(at, service, message);
                     }
-                    let took_it = !self.points_lie;
-                    self.world.relays.get_mut(&at).unwrap().handle_passed(exchange, took_it);
                 }
                 _ => {}
             }
@@ -162,9 +161,9 @@ impl Mixed {
         (*relay, body[..32].try_into().unwrap())
     }
 
-    /// The service's circuit to the point at this relay.
-    pub(crate) fn established_at(&self, relay: NodeId) -> Circuit {
-        let is_it = |id: &&u64| self.world.links[id].relay == relay && self.world.links[id].end == End::Service;
-        Circuit(*self.world.links.keys().filter(is_it).max().unwrap())
+    /// The service's circuits to this relay, that of the point among them.
+    pub(crate) fn circuits_to(&self, relay: NodeId) -> Vec<Circuit> {
+        let links = self.world.links.iter().filter(|(_, link)| link.relay == relay && link.end == End::Service);
+        links.map(|(id, _)| Circuit(*id)).collect()
     }
 }
