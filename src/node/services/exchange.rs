@@ -13,11 +13,14 @@ use fog_services::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{sleep, timeout, timeout_at},
 };
 
 use super::{Desk, dialer::unreached};
-use crate::proxy::{self, Ask, Progress, Refusal, Stage, Target};
+use crate::{
+    node::clock,
+    proxy::{self, Ask, Progress, Refusal, Stage, Target},
+};
 
 /// For the descriptor.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -106,7 +109,7 @@ fn status(failure: Failure) -> u16 {
 
 /// Reads a request to its end.
 async fn listen(stream: &mut DuplexStream, mut bytes: Vec<u8>) -> Said {
-    let until = Instant::now() + ASKING;
+    let until = clock::now().mono + ASKING;
     let mut buffer = vec![0; 16 * 1024];
     let (half_closed, outcome) = loop {
         if bytes.len() > MAX_REQUEST {
@@ -115,10 +118,10 @@ async fn listen(stream: &mut DuplexStream, mut bytes: Vec<u8>) -> Said {
         let framing = http::request(&bytes);
         let wait = match framing {
             Framing::Whole => break (false, Ok(())),
-            Framing::Other => until.min(Instant::now() + IDLE),
+            Framing::Other => until.min(clock::now().mono + IDLE),
             Framing::More | Framing::UntilEnd => until,
         };
-        match timeout_at(wait, stream.read(&mut buffer)).await {
+        match timeout_at(wait.into(), stream.read(&mut buffer)).await {
             Ok(Ok(0) | Err(_)) => break (true, Ok(())),
             Ok(Ok(n)) => bytes.extend_from_slice(buffer.get(..n).unwrap_or_default()),
             Err(_) if framing == Framing::Other => break (false, Ok(())),

@@ -1,15 +1,19 @@
 //! A service's side of an exchange through the mixnet: its server is asked, and the answer goes back to the introduction point.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use fog_circuits::{CircuitId, Circuits};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::OwnedSemaphorePermit,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{sleep, timeout, timeout_at},
 };
 
+use super::clock;
 use crate::{
     core::{
         mixed::{
@@ -62,7 +66,7 @@ pub(super) async fn serve(
 
 /// All that the server answers.
 async fn ask(server: SocketAddr, request: &[u8], half_closed: bool) -> Result<Vec<u8>, NotServed> {
-    let until = Instant::now() + ANSWER;
+    let until = clock().mono + ANSWER;
     let connected = timeout(CONNECT, TcpStream::connect(server)).await.map_err(|_| NotServed::TimedOut)?;
     let mut socket = connected.map_err(|_| NotServed::Unreachable)?;
     let (mut reader, mut writer) = socket.split();
@@ -101,10 +105,10 @@ async fn answer(
         let framing = if is_http { http::answer(request, &answer) } else { Framing::Other };
         let wait = match framing {
             Framing::Whole => return Ok(answer),
-            Framing::Other if !answer.is_empty() => until.min(Instant::now() + IDLE),
+            Framing::Other if !answer.is_empty() => until.min(clock().mono + IDLE),
             Framing::Other | Framing::More | Framing::UntilEnd => until,
         };
-        match timeout_at(wait, reader.read(&mut buffer)).await {
+        match timeout_at(wait.into(), reader.read(&mut buffer)).await {
             Ok(Ok(0)) => return Ok(answer),
             Ok(Ok(n)) => answer.extend_from_slice(buffer.get(..n).unwrap_or_default()),
             Ok(Err(_)) if answer.is_empty() => return Err(NotServed::Unreachable),
