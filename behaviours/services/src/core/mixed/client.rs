@@ -319,7 +319,9 @@ impl Asker {
     }
 
     fn forget(&mut self, job: &Job) {
-        job.messages.iter().for_each(|message| drop(self.by_message.remove(message)));
+        for message in &job.messages {
+            self.by_message.remove(message);
+        }
     }
 
     fn send(&mut self, id: JobId, job: &mut Job, to: NodeId, (ask, blocks): (&Ask, usize)) -> MessageId {
