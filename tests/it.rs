@@ -23,6 +23,7 @@ mod it {
     mod lan;
     mod lookups;
     mod mix;
+    mod mixed;
     mod node;
     mod recorder;
     mod reputation;

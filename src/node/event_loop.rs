@@ -75,6 +75,7 @@ impl EventLoop {
                 Some(command) = self.commands.recv() => self.on_command(command),
                 Some(stored) = self.stored.recv() => self.on_stored(stored),
                 Some(want) = self.wants.queue.recv() => self.on_want(want),
+                Some(order) = self.circuits.exchanges.orders.recv() => self.on_mix_order(order),
                 _ = tick.tick() => self.on_tick(),
                 () = sleep_until(next_epoch) => {
                     self.on_epoch();

@@ -205,6 +205,7 @@ mod tests {
             message: MessageId([n; 16]),
             from: None,
             is_chat: false,
+            blocks: None,
             body: body.to_vec(),
             created: NOW.as_secs(),
         }

@@ -196,11 +196,14 @@ impl EventLoop {
         let now = clock::now();
         match event {
             fog_mix::Event::Deliver(delivery) if delivery.is_chat => self.on_chat_delivery(delivery),
+            fog_mix::Event::Deliver(delivery) if delivery.blocks.is_some() => self.on_services_delivery(delivery),
             fog_mix::Event::Deliver(delivery) => self.store_message(delivery),
+            fog_mix::Event::Answer(message, bytes) => self.on_services_answer(message, bytes),
             fog_mix::Event::Persist(token, writes) => self.store_entries(token, writes),
-            fog_mix::Event::Sent(news) if self.on_chat_mixed(&news) => {}
+            fog_mix::Event::Sent(news) if self.on_chat_mixed(&news) || self.on_services_sent(&news) => {}
             fog_mix::Event::Sent(news) => self.mixnet.traffic.handle_sent(news, now.mono),
-            fog_mix::Event::SendRefused(message, _) if self.on_chat_unmixable(message) => {}
+            fog_mix::Event::SendRefused(message, _)
+                if self.on_chat_unmixable(message) || self.on_services_unsent(message) => {}
             fog_mix::Event::SendRefused(message, why) => self.mixnet.traffic.handle_send_refused(&message, &why),
             fog_mix::Event::Pong(ping, rtt) => self.mixnet.traffic.handle_pong(ping, rtt),
             fog_mix::Event::PingRefused(ping, why) => self.mixnet.traffic.handle_ping_refused(ping, &why),

@@ -118,7 +118,9 @@ pub fn start(
     let council = council(&config, &keys, &network, &store)?;
     let book = circuits::Book::new(&keys, &*store)?;
     let onion = circuits::start(&config, &keys, &network, &book)?;
-    let desk = services::Desk::start(&keys, &network, onion.circuits(), (&store, &writer), circuits::asked(&config))?;
+    let (orders, order_queue) = mpsc::channel(services::mixed::ORDERS);
+    let ways = (onion.circuits(), orders);
+    let desk = services::Desk::start(&keys, &network, ways, (&store, &writer), circuits::asked(&config))?;
     let (compute, streams, arrived) = fog_tasks::Behaviour::new(&network_id);
     let (tasks, wants) = tasks::start(&config, &keys, &network, (&store, &writer), (streams, arrived), &shutdown)?;
     let gossip_copies = Copies::default();
@@ -144,7 +146,7 @@ pub fn start(
         snapshots: Default::default(),
         loops: None,
         mixnet,
-        circuits: CircuitState::new(&config, Arc::clone(&desk), book)?,
+        circuits: CircuitState::new(&config, Arc::clone(&desk), book, order_queue)?,
         chat: chat_state,
         tasks,
         wants,

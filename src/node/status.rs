@@ -272,6 +272,18 @@ impl EventLoop {
         metrics.gauge("service_descriptors", "Descriptors kept for others", descriptors as f64);
         metrics.gauge("service_points", "Services of others that are introduced here", points as f64);
         metrics.gauge("service_waiting", "Clients of others that wait here for a service", waiting as f64);
+        let exchanges = services.exchanges as f64;
+        metrics.gauge(
+            "service_exchanges",
+            "Requests of others to services through the mixnet, and their answers",
+            exchanges,
+        );
+        metrics.counter(
+            "service_mixed_asked",
+            "Requests of this node to services through the mixnet",
+            services.mixed_asked,
+        );
+        metrics.counter("service_mixed_served", "Requests to its own services through it", services.mixed_served);
         let refused: Vec<_> = services.rejects.into_iter().map(|(reason, n)| (reason.to_owned(), n)).collect();
         metrics.counters("service_refused", "Messages about services that were refused", "reason", refused);
         let (begun, refused, broken) = desk.requests.counts();

@@ -82,6 +82,7 @@ pub(super) fn answer(status: u16, why: &str) -> Vec<u8> {
         400 => "Bad Request",
         403 => "Forbidden",
         405 => "Method Not Allowed",
+        413 => "Content Too Large",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         503 => "Service Unavailable",

@@ -77,8 +77,12 @@ pub(crate) enum Refusal {
     TimedOut,
     #[error("no circuit can be built: too few relays are known, or none of them is an exit to there")]
     NoCircuit,
-    #[error("the privacy level `mixed` is not available for this")]
+    #[error(
+        "the privacy level `mixed` is for services (`….fog`) only: there is no way through the mixnet to other hosts"
+    )]
     NotMixed,
+    #[error("this service does not take the privacy level `mixed`")]
+    NotTaken,
     #[error("too much is asked for at once")]
     Busy,
 }
@@ -94,7 +98,7 @@ impl Refusal {
             Self::ClientKeyWrong => Code::ClientKeyWrong,
             Self::BadAddress => Code::BadAddress,
             Self::IntroductionTimedOut => Code::IntroductionTimedOut,
-            Self::NotAllowed | Self::NotMixed => Code::NotAllowed,
+            Self::NotAllowed | Self::NotMixed | Self::NotTaken => Code::NotAllowed,
             Self::Unreachable => Code::HostUnreachable,
             Self::Refused => Code::Refused,
             Self::TimedOut => Code::TimedOut,
@@ -105,7 +109,7 @@ impl Refusal {
 
     fn status(self) -> u16 {
         match self {
-            Self::NotAllowed | Self::NotMixed | Self::ClientKeyMissing | Self::ClientKeyWrong => 403,
+            Self::NotAllowed | Self::NotMixed | Self::NotTaken | Self::ClientKeyMissing | Self::ClientKeyWrong => 403,
             Self::TimedOut | Self::IntroductionTimedOut => 504,
             Self::NoCircuit | Self::Busy => 503,
             Self::BadAddress => 400,
@@ -270,6 +274,11 @@ async fn over_http(socket: &mut TcpStream) -> io::Result<Option<(Manner, Request
             http::Head::Refuse(bytes) => return end(socket, &bytes).await.map(|()| None),
         }
     }
+}
+
+/// An answer of HTTP that says in a line why there is no other.
+pub(crate) fn http_answer(status: u16, why: &str) -> Vec<u8> {
+    http::answer(status, why)
 }
 
 /// Says the last word.

@@ -87,23 +87,41 @@ fn answer(mut socket: TcpStream) -> io::Result<()> {
 
 /// A stream to `host` through the proxy at `socks`; an error names the reply code.
 pub fn connect(socks: &str, host: &str, port: u16) -> io::Result<TcpStream> {
+    open(socks, (&[5, 1, 0], 2), host, port)
+}
+
+/// A stream that is to be carried by the mixnet.
+pub fn connect_mixed(socks: &str, host: &str, port: u16) -> io::Result<TcpStream> {
+    open(socks, (b"\x05\x01\x02\x01\x05mixed\x01x", 4), host, port)
+}
+
+/// A greeting, so many bytes of answer to it, and a request.
+fn open(socks: &str, (greeting, greeted): (&[u8], usize), host: &str, port: u16) -> io::Result<TcpStream> {
     let mut socket = TcpStream::connect(socks)?;
     socket.set_read_timeout(Some(QUIET))?;
     socket.set_nodelay(true)?;
     let length = u8::try_from(host.len()).map_err(io::Error::other)?;
-    let request = [&[5, 1, 0, 5, 1, 0, 3, length], host.as_bytes(), &port.to_be_bytes()].concat();
+    let request = [greeting, &[5, 1, 0, 3, length], host.as_bytes(), &port.to_be_bytes()].concat();
     socket.write_all(&request)?;
-    let mut answer = [0; 12];
+    let mut answer = vec![0; greeted + 10];
     socket.read_exact(&mut answer)?;
-    match answer[3] {
-        0 => Ok(socket),
-        code => Err(io::Error::other(format!("SOCKS reply {code:#04x}"))),
+    match answer.get(greeted + 1) {
+        Some(0) => Ok(socket),
+        code => Err(io::Error::other(format!("SOCKS reply {:#04x}", code.copied().unwrap_or(1)))),
     }
 }
 
 /// Fetches a page, or sends `body`, through the proxy; the body of the answer.
 pub fn fetch(socks: &str, host: &str, path: &str, body: Option<&[u8]>) -> io::Result<Vec<u8>> {
-    let mut socket = connect(socks, host, 80)?;
+    ask(connect(socks, host, 80)?, host, path, body)
+}
+
+/// The same through the mixnet.
+pub fn fetch_mixed(socks: &str, host: &str, path: &str, body: Option<&[u8]>) -> io::Result<Vec<u8>> {
+    ask(connect_mixed(socks, host, 80)?, host, path, body)
+}
+
+fn ask(mut socket: TcpStream, host: &str, path: &str, body: Option<&[u8]>) -> io::Result<Vec<u8>> {
     let method = if body.is_some() { "POST" } else { "GET" };
     let sent = body.unwrap_or_default();
     let length = sent.len();

@@ -126,6 +126,9 @@ fn nobody_between_sees_both_ends() {
     ok(until("a page of the service", PATIENCE * 2, || {
         services::fetch(&proxy, &address, "/1000", None).map_err(|error| error.to_string())
     }));
+    ok(until("a page through the mixnet", PATIENCE * 2, || {
+        services::fetch_mixed(&proxy, &address, "/1000", None).map_err(|error| error.to_string())
+    }));
     ok(until("a stream through the exit", PATIENCE * 2, || {
         services::connect(&proxy, TARGET, web.port()).map_err(|error| error.to_string())
     }));
@@ -168,4 +171,14 @@ fn nobody_between_sees_both_ends() {
         })
     };
     assert!((0..CLIENT).any(is_joined), "no rendezvous was recorded");
+    // From nobody, as far as the relay knows.
+    let nobody = "0".repeat(64);
+    let from_mixnet = |node: &usize| {
+        let text = fs::read_to_string(net.nodes[*node].data_dir.join("circuits.record")).expect("a record");
+        text.lines().any(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| line["from"] == nobody.as_str()))
+    };
+    assert!(
+        (0..CLIENT).filter(from_mixnet).count() >= 2,
+        "a directory and an introduction point were asked through the mixnet"
+    );
 }

@@ -1,12 +1,14 @@
 //! The libp2p behaviour: connections on one side, the engine's requests and events on the other. No rules of the protocol.
 
+mod calls;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, mpsc::TrySendError},
     task::{Context, Poll},
 };
 
-use fog_base::{MessageId, NetworkId, relay::PathSelector};
+use fog_base::NetworkId;
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
@@ -18,10 +20,7 @@ use libp2p::{
 };
 
 use crate::{
-    core::{
-        VERSIONS,
-        endpoint::{Output, Ping, Send},
-    },
+    core::{VERSIONS, endpoint::Output},
     event::Event,
     handler::{Handler, Report, Shared},
     ids::{node_id, peer_id},
@@ -82,38 +81,6 @@ impl Behaviour {
         })
     }
 
-    /// Starts to send a message; [`Event::Sent`] and [`Event::SendRefused`] tell of it.
-    pub fn send(&mut self, send: Send) {
-        self.request(Request::Send(send));
-    }
-
-    /// Starts a ping; [`Event::Pong`] or [`Event::PingRefused`] ends it.
-    pub fn ping(&mut self, ping: Ping) {
-        self.request(Request::Ping(ping));
-    }
-
-    /// A delivered message is stored, or could not be.
-    pub fn accepted(&mut self, message: MessageId, stored: bool) {
-        self.request(Request::Accepted(message, stored));
-    }
-
-    /// What [`Event::Persist`] asked for is written, or could not be.
-    pub fn persisted(&mut self, token: u64, ok: bool) {
-        self.request(Request::Persisted(token, ok));
-    }
-
-    /// Paths are drawn from `paths` from now on.
-    pub fn set_paths(&mut self, paths: Arc<dyn PathSelector + std::marker::Send + Sync>) {
-        self.relays.paths = Arc::clone(&paths);
-        self.request(Request::SetPaths(paths));
-    }
-
-    /// From now on so many loops a second, through the relays that the fewest have gone through in the epoch: what a seat owes the
-    /// others ([`crate::core::loops::measuring_rate`]). `None` for the loops that the configuration says.
-    pub fn set_loops(&mut self, per_second: Option<f64>) {
-        self.request(Request::SetLoops(per_second));
-    }
-
     /// Counters, and how the engine stands.
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.runtime.stats)
@@ -172,6 +139,7 @@ impl Behaviour {
             engine::Event::Endpoint(Output::Send { .. }) => return,
             engine::Event::Endpoint(Output::Deliver(delivery)) => Event::Deliver(delivery),
             engine::Event::Endpoint(Output::Sent(news)) => Event::Sent(news),
+            engine::Event::Endpoint(Output::Answer { message, data }) => Event::Answer(message, data),
             engine::Event::Endpoint(Output::Pong { ping, rtt }) => Event::Pong(ping, rtt),
             engine::Event::Endpoint(Output::Loop(end)) => Event::Loop(end),
             engine::Event::Endpoint(Output::Mailboxes(relays)) => Event::Mailboxes(relays),

@@ -17,6 +17,8 @@ pub enum Event {
     Deliver(Delivery),
     /// News of a message that was sent.
     Sent(SentNews),
+    /// An answer to a message of [`Kind::Services`](crate::core::endpoint::Kind).
+    Answer(MessageId, Vec<u8>),
     /// A message is not sent.
     SendRefused(MessageId, SendError),
     /// The ping with this number is not sent.

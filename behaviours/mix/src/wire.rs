@@ -14,6 +14,10 @@ pub const SLOT_CONTENT: usize = BODY_LEN - SURB_LEN - SEAL_OVERHEAD;
 const FRAGMENT_HEADER: usize = 1 + 16 + 8 + 4 + 2 + 2 + SURB_LEN;
 /// The largest message of an application.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
+/// What an answer by a reply block holds.
+pub const ANSWER_LEN: usize = BODY_LEN - 1;
+/// Reply blocks that a message may bring with it.
+pub const MAX_BLOCKS: usize = 160;
 /// The largest message with its envelope.
 pub const MAX_ENVELOPE: usize = MAX_MESSAGE + 1 + 32 + 64;
 
@@ -24,9 +28,11 @@ const CONTENT_FRAGMENT: u8 = 3;
 const REPLY_ACK: u8 = 1;
 const REPLY_PONG: u8 = 2;
 const REPLY_STORED: u8 = 3;
+const REPLY_ANSWER: u8 = 4;
 const ENVELOPE_ANONYMOUS: u8 = 0;
 const ENVELOPE_SIGNED: u8 = 1;
 const ENVELOPE_CHAT: u8 = 2;
+const ENVELOPE_SERVICES: u8 = 3;
 
 /// Not a value of the expected type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -239,6 +245,8 @@ pub enum ReplyBody {
     Pong,
     /// A mailbox has stored a packet.
     Stored,
+    /// What somebody answers to whoever gave it the block: [`ANSWER_LEN`] bytes, zeros at the end if it were fewer.
+    Answer(Vec<u8>),
 }
 
 impl ReplyBody {
@@ -257,6 +265,10 @@ impl ReplyBody {
             }
             Self::Pong => w.put(&[REPLY_PONG])?,
             Self::Stored => w.put(&[REPLY_STORED])?,
+            Self::Answer(data) => {
+                w.put(&[REPLY_ANSWER])?;
+                w.put(data)?;
+            }
         }
         Ok(body)
     }
@@ -279,6 +291,7 @@ impl ReplyBody {
             }
             REPLY_PONG => Ok(Self::Pong),
             REPLY_STORED => Ok(Self::Stored),
+            REPLY_ANSWER => Ok(Self::Answer(r.0.to_vec())),
             _ => Err(Malformed),
         }
     }
@@ -306,6 +319,13 @@ pub enum Envelope<'a> {
         /// Chat's own bytes.
         body: &'a [u8],
     },
+    /// For the services of the recipient's node, from nobody in particular, with the blocks by which it can be answered.
+    Services {
+        /// The blocks.
+        blocks: Vec<[u8; SURB_LEN]>,
+        /// The services' own bytes.
+        body: &'a [u8],
+    },
 }
 
 impl<'a> Envelope<'a> {
@@ -314,6 +334,10 @@ impl<'a> Envelope<'a> {
         match self {
             Self::Anonymous { body } => [&[ENVELOPE_ANONYMOUS], *body].concat(),
             Self::Chat { body } => [&[ENVELOPE_CHAT], *body].concat(),
+            Self::Services { blocks, body } => {
+                let count = u16::try_from(blocks.len()).unwrap_or(u16::MAX).to_be_bytes();
+                [&[ENVELOPE_SERVICES], count.as_slice(), &blocks.concat(), *body].concat()
+            }
             Self::Signed { sender, signature, body } => {
                 [&[ENVELOPE_SIGNED], sender.0.as_slice(), signature.as_slice(), *body].concat()
             }
@@ -326,6 +350,14 @@ impl<'a> Envelope<'a> {
         match r.byte()? {
             ENVELOPE_ANONYMOUS => Ok(Self::Anonymous { body: r.0 }),
             ENVELOPE_CHAT => Ok(Self::Chat { body: r.0 }),
+            ENVELOPE_SERVICES => {
+                let count = usize::from(u16::from_be_bytes(*r.array()?));
+                if count > MAX_BLOCKS {
+                    return Err(Malformed);
+                }
+                let blocks = (0..count).map(|_| r.array().copied()).collect::<Result<_, _>>()?;
+                Ok(Self::Services { blocks, body: r.0 })
+            }
             ENVELOPE_SIGNED => {
                 let sender = NodeId(*r.array()?);
                 let signature = r.array()?;
@@ -401,9 +433,24 @@ mod tests {
         fragments.set(843);
         let ack =
             ReplyBody::Ack { message: MessageId([1; 16]), incarnation: [2; 8], accepted: true, count: 844, fragments };
-        for reply in [ack, ReplyBody::Pong, ReplyBody::Stored] {
+        for reply in [ack, ReplyBody::Pong, ReplyBody::Stored, ReplyBody::Answer(vec![7; ANSWER_LEN])] {
             assert_eq!(ReplyBody::read(&reply.to_body().unwrap()), Ok(reply));
         }
+    }
+
+    #[test]
+    fn a_message_for_services_brings_its_blocks_and_no_more_than_it_may() {
+        for count in [0, 1, MAX_BLOCKS] {
+            let envelope = Envelope::Services { blocks: vec![[5; SURB_LEN]; count], body: b"asked" };
+            let bytes = envelope.to_bytes();
+            assert_eq!(Envelope::read(&bytes), Ok(envelope));
+            if count > 0 {
+                assert_eq!(Envelope::read(&bytes[..count * SURB_LEN + 2]), Err(Malformed), "cut off");
+            }
+        }
+        let many = Envelope::Services { blocks: vec![[5; SURB_LEN]; MAX_BLOCKS + 1], body: b"" };
+        assert_eq!(Envelope::read(&many.to_bytes()), Err(Malformed));
+        assert_eq!(ReplyBody::Answer(vec![0; ANSWER_LEN + 1]).to_body(), Err(Malformed));
     }
 
     #[test]

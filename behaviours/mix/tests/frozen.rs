@@ -202,6 +202,7 @@ fn a_frozen_message_is_delivered_and_acknowledged_by_its_reply_block() {
         message: MessageId([6; 16]),
         from: Some(id(5)),
         is_chat: false,
+        blocks: None,
         body: b"version one".to_vec(),
         created: CREATED,
     };

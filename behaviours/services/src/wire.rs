@@ -1,5 +1,7 @@
 //! Every message between two parties, to bytes and back (README, "Messages"). Lengths are exact; nothing else is judged here.
 
+pub mod mixed;
+
 use fog_base::NetworkId;
 
 use crate::core::{
@@ -29,6 +31,8 @@ pub mod command {
     pub const RENDEZVOUS_ESTABLISHED: u8 = 70;
     pub const RENDEZVOUS1: u8 = 71;
     pub const RENDEZVOUS2: u8 = 72;
+    pub const MIXED_REQUEST: u8 = 73;
+    pub const MIXED_ANSWER: u8 = 74;
     pub const STORE: u8 = 80;
     pub const STORE_ANSWER: u8 = 81;
     pub const FETCH: u8 = 82;
@@ -56,6 +60,10 @@ pub enum Message {
     Rendezvous1([u8; COOKIE], Reply),
     /// Rendezvous point to client.
     Rendezvous2(Reply),
+    /// Introduction point to service: a part of a request that came through the mixnet.
+    MixedRequest(mixed::Part),
+    /// Service to introduction point: a part of the answer.
+    MixedAnswer(mixed::Part),
     /// Service to directory: a descriptor.
     Store(Vec<u8>),
     /// What became of it.
@@ -186,6 +194,8 @@ impl Message {
                 (command::RENDEZVOUS1, [cookie.as_slice(), y, proof].concat())
             }
             Self::Rendezvous2(Reply { y, proof }) => (command::RENDEZVOUS2, [y.as_slice(), proof].concat()),
+            Self::MixedRequest(part) => (command::MIXED_REQUEST, part.encode()),
+            Self::MixedAnswer(part) => (command::MIXED_ANSWER, part.encode()),
             Self::Store(descriptor) => (command::STORE, descriptor.clone()),
             Self::StoreAnswer(answer) => (command::STORE_ANSWER, answer.encode()),
             Self::Fetch(key) => (command::FETCH, key.to_vec()),
@@ -212,6 +222,8 @@ impl Message {
             command::RENDEZVOUS_ESTABLISHED => Self::RendezvousEstablished(done(reader.u8()?)?),
             command::RENDEZVOUS1 => Self::Rendezvous1(reader.array()?, Reply::read(&mut reader)?),
             command::RENDEZVOUS2 => Self::Rendezvous2(Reply::read(&mut reader)?),
+            command::MIXED_REQUEST => Self::MixedRequest(mixed::Part::read(&mut reader)?),
+            command::MIXED_ANSWER => Self::MixedAnswer(mixed::Part::read(&mut reader)?),
             command::STORE => Self::Store(descriptor(&mut reader)?),
             command::STORE_ANSWER => Self::StoreAnswer(StoreAnswer::read(&mut reader)?),
             command::FETCH => Self::Fetch(reader.array()?),

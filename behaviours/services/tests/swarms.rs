@@ -63,7 +63,9 @@ impl World {
         let mut services = Vec::new();
         for (at, node) in net.nodes.iter_mut().enumerate() {
             let config = Config { calendar: calendar(), us: node.hop.relay.id, hops: 3, seed: [at as u8; 32] };
-            let of_node = Services::start(config, node.circuits.clone(), Arc::new(Disk));
+            // There is no mixnet here.
+            let (orders, _never) = tokio::sync::mpsc::channel(1);
+            let of_node = Services::start(config, node.circuits.clone(), Arc::new(Disk), orders);
             of_node.set_network(Network {
                 relays: relays.clone(),
                 rings: rings.to_vec(),

@@ -10,7 +10,9 @@ use std::{sync::Arc, time::Instant};
 use anyhow::Context as _;
 use fog_base::{Network, relay::Role};
 use fog_circuits::{CoreConfig, Event, ExitPolicy, Target};
+use fog_services::runtime::MixOrder;
 use libp2p::PeerId;
+use tokio::sync::mpsc;
 
 pub(super) use self::paths::Book;
 use super::{
@@ -18,7 +20,7 @@ use super::{
     clock,
     event_loop::EventLoop,
     reputation::Offence,
-    services::{Desk, HOPS},
+    services::{Desk, HOPS, mixed::Exchanges},
     transport,
 };
 use crate::{config::Config, keys::Keys};
@@ -33,6 +35,7 @@ const SERVICE_SPARES: [(usize, usize); 2] = [(HOPS - 1, 2), (HOPS, 4)];
 pub(super) struct CircuitState {
     pub(super) desk: Arc<Desk>,
     pub(super) book: Book,
+    pub(super) exchanges: Exchanges,
     /// What services know of the network.
     told: fog_services::runtime::Network,
     /// When it was last asked which relays fail.
@@ -42,10 +45,21 @@ pub(super) struct CircuitState {
 }
 
 impl CircuitState {
-    pub(super) fn new(config: &Config, desk: Arc<Desk>, book: Book) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        config: &Config,
+        desk: Arc<Desk>,
+        book: Book,
+        orders: mpsc::Receiver<MixOrder>,
+    ) -> anyhow::Result<Self> {
         let recorder = config.faults.record.then(|| record::Recorder::open(&config.data_dir)).transpose();
         let recorder = recorder.context("the record of circuits cannot be written")?;
-        Ok(Self { desk, book, told: Default::default(), judged: None, exit: exit::Exit::new(policy(config)), recorder })
+        let (exchanges, exit) = (Exchanges::new(orders), exit::Exit::new(policy(config)));
+        Ok(Self { desk, book, exchanges, told: Default::default(), judged: None, exit, recorder })
+    }
+
+    /// Something came through the mixnet for services: a test may want to see it.
+    pub(super) fn record_mixed(&mut self, bytes: &[u8]) {
+        self.recorder.iter_mut().for_each(|recorder| recorder.add_mixed(bytes));
     }
 }
 

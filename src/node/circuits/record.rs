@@ -1,4 +1,4 @@
-//! A record of what circuits bring to this node, for tests of what each party can see: a line of JSON for each cell. Only if
+//! A record of what circuits, and for services the mixnet, bring to this node, for tests of what each party can see: a line of JSON for each cell. Only if
 //! `[faults] record` asks for it, which no network of others allows.
 
 use std::{
@@ -32,6 +32,22 @@ impl Recorder {
             "is_opened": record.is_opened,
             "bytes": HEXLOWER.encode(&record.bytes),
         });
+        self.write(&line);
+    }
+
+    /// Adds what came through the mixnet for services. From whom nobody knows.
+    pub(super) fn add_mixed(&mut self, bytes: &[u8]) {
+        let line = json!({
+            "circuit": null,
+            "joined": null,
+            "from": HEXLOWER.encode(&[0; 32]),
+            "is_opened": true,
+            "bytes": HEXLOWER.encode(bytes),
+        });
+        self.write(&line);
+    }
+
+    fn write(&mut self, line: &serde_json::Value) {
         if let Err(error) = self.0.write_all(format!("{line}\n").as_bytes()) {
             tracing::error!(%error, "the record of circuits has a gap");
         }

@@ -7,7 +7,8 @@ use fog_services::{
     Address, Failure as Unreached,
     runtime::{self, Wanted},
 };
-use tokio::sync::watch;
+use tokio::{io::DuplexStream, sync::watch};
+use tokio_util::either::Either;
 
 use super::Desk;
 use crate::{
@@ -21,11 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const ANSWER: Duration = Duration::from_secs(8);
 
 impl Dialer for Desk {
-    type Stream = Stream;
+    type Stream = Either<Stream, DuplexStream>;
 
-    async fn open(&self, ask: Ask, progress: Progress) -> Result<Stream, Refusal> {
+    async fn open(&self, ask: Ask, progress: Progress) -> Result<Self::Stream, Refusal> {
         if ask.privacy == Privacy::Mixed {
-            return Err(Refusal::NotMixed);
+            return self.open_mixed(ask, &progress).await.map(Either::Right);
         }
         let isolation = Isolation(ask.isolation);
         let opening = async {
@@ -41,7 +42,7 @@ impl Dialer for Desk {
             stream.connected().await.map_err(|ended| refusal(ended.0))?;
             Ok(stream)
         };
-        tokio::time::timeout(PATIENCE, opening).await.unwrap_or(Err(Refusal::TimedOut))
+        tokio::time::timeout(PATIENCE, opening).await.unwrap_or(Err(Refusal::TimedOut)).map(Either::Left)
     }
 }
 
@@ -114,7 +115,7 @@ fn shown(stage: runtime::Stage) -> Stage {
     }
 }
 
-fn unreached(failure: Unreached) -> Refusal {
+pub(super) fn unreached(failure: Unreached) -> Refusal {
     match failure {
         Unreached::NotReady => Refusal::NoCircuit,
         Unreached::NotFound => Refusal::NoDescriptor,

@@ -2,6 +2,8 @@
 //! tell and what is known of the network.
 
 mod dialer;
+mod exchange;
+pub(super) mod mixed;
 mod registry;
 pub mod report;
 
@@ -21,9 +23,12 @@ use fog_services::{
         period::Calendar,
         service::{LastProbe, Status},
     },
-    runtime::{self, Hosted, Services},
+    runtime::{self, Hosted, MixOrder, Services},
 };
-use tokio::{net::TcpListener, sync::Mutex};
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex, mpsc},
+};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -81,14 +86,14 @@ impl Desk {
     pub(super) fn start(
         keys: &Keys,
         network: &Network,
-        circuits: Circuits,
+        (circuits, orders): (Circuits, mpsc::Sender<MixOrder>),
         (store, writer): (&Arc<dyn Store>, &Writer),
         asked: ExitPolicy,
     ) -> anyhow::Result<Arc<Self>> {
         let calendar = Calendar { network: network.id, schedule: network.schedule() };
         let config = runtime::Config { calendar, us: keys.node_id(), hops: HOPS, seed: super::chat::random() };
         let rows = Arc::new(Rows::new(Arc::clone(store), writer.clone()));
-        let services = Services::start(config, circuits.clone(), rows);
+        let services = Services::start(config, circuits.clone(), rows, orders);
         let registry = Registry::open(Arc::clone(store), writer.clone())?;
         let desk = Arc::new(Self {
             services,

@@ -36,20 +36,25 @@ pub(super) fn service(stage: &Stage) -> Result<Check, Error> {
     let began = Instant::now();
     let file = fetch(&format!("/{FILE}"));
     let seconds = began.elapsed().as_secs_f64();
+    let began = Instant::now();
+    let through_mixnet = services::fetch_mixed(socks, &address, "/20000", None).map_err(|error| error.to_string());
+    let mixed = began.elapsed();
     let wrong = services::connect(socks, &format!("{}.fog", "a".repeat(56)), 80).err().map(|error| error.to_string());
     let pages_hold = first.as_deref() == Ok(b"a page") && second.as_deref() == Ok(b"a page");
     let file_holds = file.as_deref() == Ok(services::page(FILE).as_slice());
+    let mixed_holds = through_mixnet.as_deref() == Ok(services::page(20_000).as_slice());
     let refusal_holds = wrong.as_deref().is_some_and(|error| error.contains("0xf6"));
-    let detail =
-        "a web server reached by its name through circuits; 10 MiB compared; a wrong name refused with its code";
-    let check = if pages_hold && file_holds && refusal_holds {
+    let detail = "a web server reached by its name through circuits, and through the mixnet; 10 MiB compared; a wrong name refused with its code";
+    let check = if pages_hold && file_holds && mixed_holds && refusal_holds {
         Check::held("service", detail)
     } else {
-        Check::failed("service", format!("{first:?}, {second:?}, file {file_holds}, wrong name: {wrong:?}"))
+        let wrong = format!("{first:?}, {second:?}, file {file_holds}, mixed {mixed_holds}, wrong name: {wrong:?}");
+        Check::failed("service", wrong)
     };
     Ok(check
         .with("reachable s", round(reachable))
         .with("cold ms", cold.as_millis() as u64)
         .with("warm ms", warm.as_millis() as u64)
+        .with("mixed ms", mixed.as_millis() as u64)
         .with("mb per s", (FILE as f64 / 1e6 / seconds * 10.0).round() / 10.0))
 }

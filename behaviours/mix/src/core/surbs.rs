@@ -23,6 +23,8 @@ pub enum Purpose {
     Stored(MessageId, u16),
     /// A pong.
     Pong(u64),
+    /// An answer to a message that brought it.
+    Answer(MessageId),
 }
 
 /// A reply block that may come back.

@@ -70,6 +70,8 @@ pub enum Input {
 pub enum Request {
     /// Send a message.
     Send(Send),
+    /// Answer by a reply block of somebody else's.
+    Answer(Box<[u8; SURB_LEN]>, Vec<u8>),
     /// Ping.
     Ping(Ping),
     /// The application has stored a message, or could not.
@@ -369,6 +371,7 @@ impl Engine {
                     self.emit(Event::PingRefused(id, why));
                 }
             }
+            Request::Answer(block, data) => endpoint.answer(&block, data, now),
             Request::Accepted(message, stored) => endpoint.accepted(message, stored, now),
             Request::Persisted(token, ok) => self.persisted(token, ok, now),
             Request::SetPaths(paths) => {

@@ -145,6 +145,9 @@ pub(crate) struct Node {
     pub(crate) mailbox: Mailbox,
     pub(crate) drops: Arc<DropCounters>,
     pub(crate) inbox: Vec<(MessageId, Option<NodeId>, Vec<u8>)>,
+    /// Reply blocks that came with messages for services.
+    pub(crate) blocks: Vec<[u8; SURB_LEN]>,
+    pub(crate) answers: Vec<(MessageId, Vec<u8>)>,
     pub(crate) stores: bool,
     pub(crate) online: bool,
     /// Its clock is ahead of the true one by this many milliseconds.
@@ -234,6 +237,8 @@ impl Net {
                 mailbox,
                 drops,
                 inbox: Vec::new(),
+                blocks: Vec::new(),
+                answers: Vec::new(),
                 stores: true,
                 online: true,
                 skew: 0,
@@ -306,10 +311,14 @@ impl Net {
     }
 
     pub(crate) fn send(&mut self, from: u8, to: u8, body: Vec<u8>, anonymous: bool) -> Result<MessageId, SendError> {
+        let kind = if anonymous { Kind::Anonymous } else { Kind::Signed };
+        self.send_as(kind, from, to, body)
+    }
+
+    pub(crate) fn send_as(&mut self, kind: Kind, from: u8, to: u8, body: Vec<u8>) -> Result<MessageId, SendError> {
         let (to, now) = (self.address(to), self.clock(id(from)));
         let timeout = Duration::from_secs(3000);
         let id = MessageId(self.rng.random());
-        let kind = if anonymous { Kind::Anonymous } else { Kind::Signed };
         self.node(from).endpoint.send(Send { id, to, body, hops: None, kind, timeout }, now).map(|()| id)
     }
 
@@ -433,8 +442,10 @@ impl Net {
                     self.left.push((at, now.mono));
                     self.link(at, first, packet);
                 }
-                Output::Deliver(Delivery { message, from, body, .. }) => {
+                Output::Answer { message, data } => self.nodes.get_mut(&at).unwrap().answers.push((message, data)),
+                Output::Deliver(Delivery { message, from, body, blocks, .. }) => {
                     let node = self.nodes.get_mut(&at).unwrap();
+                    node.blocks.extend(blocks.into_iter().flatten());
                     if node.stores {
                         node.inbox.push((message, from, body));
                     }

@@ -21,7 +21,7 @@ use super::{
     kdf::{self, Once},
     random::Random,
 };
-use crate::wire::{EstablishIntro, Introduction, Reply};
+use crate::wire::{EstablishIntro, Introduction, Reply, mixed::SealedRequest};
 
 /// Bytes of an ML-KEM-768 encapsulation key.
 pub const KEM_KEY: usize = 1184;
@@ -32,6 +32,7 @@ const POINT: &[u8] = b"fog services introduction point keys v1";
 const T0: &str = "fog services introduction v1";
 const T1: &str = "fog services rendezvous v1";
 const INTRODUCTION: &[u8] = b"fog services introduction key v1";
+const MIXED: &[u8] = b"fog services mixed key v1";
 const RENDEZVOUS: &[u8] = b"fog services rendezvous keys v1";
 
 /// Why a handshake fails.
@@ -119,18 +120,39 @@ impl PointKeys {
         subcredentials: &[Subcredential],
         introduction: &Introduction,
     ) -> Result<Opened, HandshakeError> {
-        let client = PublicKey::from(introduction.x);
+        let Introduction { x, ciphertext, sealed, .. } = introduction;
+        self.open_under((network, INTRODUCTION), subcredentials, (x, ciphertext, sealed))
+    }
+
+    /// Opens a request that came through the mixnet.
+    pub fn open_request(
+        &self,
+        network: &NetworkId,
+        subcredentials: &[Subcredential],
+        request: &SealedRequest,
+    ) -> Result<Opened, HandshakeError> {
+        let SealedRequest { x, ciphertext, sealed, .. } = request;
+        self.open_under((network, MIXED), subcredentials, (x, ciphertext, sealed))
+    }
+
+    fn open_under(
+        &self,
+        (network, label): (&NetworkId, &[u8]),
+        subcredentials: &[Subcredential],
+        (x, ciphertext, sealed): (&[u8; 32], &[u8; KEM_CIPHERTEXT], &[u8]),
+    ) -> Result<Opened, HandshakeError> {
+        let client = PublicKey::from(*x);
         let k1 = self.x25519.diffie_hellman(&client);
         if !k1.was_contributory() {
             return Err(HandshakeError::BadKey);
         }
-        let mut k2 = self.kem.decapsulate(&Ciphertext::<MlKem768>::from(introduction.ciphertext));
+        let mut k2 = self.kem.decapsulate(&Ciphertext::<MlKem768>::from(*ciphertext));
         let secrets = secrets(k2.as_slice(), k1.as_bytes());
         k2.as_mut_slice().zeroize();
         for (which, subcredential) in subcredentials.iter().enumerate() {
-            let t0 = t0(network, subcredential, &self.public, &introduction.x, &introduction.ciphertext);
-            if let Some(plaintext) = introduction_key(&t0, &secrets).open(&[], &introduction.sealed) {
-                let responder = Responder { client, secrets, t0, sealed: introduction.sealed };
+            let t0 = t0(network, subcredential, &self.public, x, ciphertext);
+            if let Some(plaintext) = request_key(&t0, &secrets, label).open(&[], sealed) {
+                let responder = Responder { client, secrets, t0, sealed: sealed.into() };
                 return Ok(Opened { plaintext, which, responder });
             }
         }
@@ -141,7 +163,7 @@ impl PointKeys {
 /// An introduction that was opened.
 #[derive(Debug)]
 pub struct Opened {
-    /// The request, 704 bytes.
+    /// The request: 704 bytes of an introduction.
     pub plaintext: Zeroizing<Vec<u8>>,
     /// Under which of the subcredentials it opened.
     pub which: usize,
@@ -154,7 +176,7 @@ pub struct Responder {
     client: PublicKey,
     secrets: Zeroizing<[u8; 64]>,
     t0: [u8; 32],
-    sealed: [u8; SEALED],
+    sealed: Box<[u8]>,
 }
 
 impl std::fmt::Debug for Responder {
@@ -182,7 +204,7 @@ pub struct Initiator {
     secret: StaticSecret,
     secrets: Zeroizing<[u8; 64]>,
     t0: [u8; 32],
-    sealed: [u8; SEALED],
+    sealed: Box<[u8]>,
 }
 
 impl std::fmt::Debug for Initiator {
@@ -200,6 +222,30 @@ impl Initiator {
         request: &[u8; PLAINTEXT],
         random: &mut Random,
     ) -> Result<(Self, Box<Introduction>), HandshakeError> {
+        let (initiator, request) = Self::begin((network, INTRODUCTION), subcredential, point, request, random)?;
+        let SealedRequest { auth_key, x, ciphertext, sealed } = request;
+        let sealed: [u8; SEALED] = sealed.try_into().map_err(|_| HandshakeError::BadKey)?;
+        Ok((initiator, Box::new(Introduction { auth_key, x, ciphertext, sealed })))
+    }
+
+    /// The request that goes to `point` through the mixnet.
+    pub fn start_request(
+        network: &NetworkId,
+        subcredential: &Subcredential,
+        point: &IntroductionPoint,
+        request: &[u8],
+        random: &mut Random,
+    ) -> Result<(Self, SealedRequest), HandshakeError> {
+        Self::begin((network, MIXED), subcredential, point, request, random)
+    }
+
+    fn begin(
+        (network, label): (&NetworkId, &[u8]),
+        subcredential: &Subcredential,
+        point: &IntroductionPoint,
+        request: &[u8],
+        random: &mut Random,
+    ) -> Result<(Self, SealedRequest), HandshakeError> {
         let key: Key<EncapsulationKey<MlKem768>> = (*point.kem).into();
         let kem = EncapsulationKey::<MlKem768>::new(&key).map_err(|_| HandshakeError::BadKey)?;
         let secret = StaticSecret::from(random.bytes::<32>());
@@ -215,10 +261,9 @@ impl Initiator {
         k2.as_mut_slice().zeroize();
         let ciphertext: [u8; KEM_CIPHERTEXT] = ciphertext.into();
         let t0 = t0(network, subcredential, point, &x, &ciphertext);
-        let sealed = introduction_key(&t0, &secrets).seal(&[], request);
-        let sealed: [u8; SEALED] = sealed.try_into().map_err(|_| HandshakeError::BadKey)?;
-        let introduction = Introduction { auth_key: point.auth_key, x, ciphertext, sealed };
-        Ok((Self { secret, secrets, t0, sealed }, Box::new(introduction)))
+        let sealed = request_key(&t0, &secrets, label).seal(&[], request);
+        let initiator = Self { secret, secrets, t0, sealed: sealed.clone().into() };
+        Ok((initiator, SealedRequest { auth_key: point.auth_key, x, ciphertext, sealed }))
     }
 
     /// The keys, if the answer came from the service.
@@ -250,17 +295,11 @@ fn t0(
     kdf::hash(T0, &[&network.0, auth_key, &subcredential.0, x25519, kem.as_slice(), x, ciphertext])
 }
 
-fn introduction_key(t0: &[u8; 32], secrets: &[u8; 64]) -> Once {
-    Once::derive(t0, &[secrets], &[INTRODUCTION])
+fn request_key(t0: &[u8; 32], secrets: &[u8; 64], label: &[u8]) -> Once {
+    Once::derive(t0, &[secrets], &[label])
 }
 
-fn finish(
-    t0: &[u8; 32],
-    sealed: &[u8; SEALED],
-    y: &[u8; 32],
-    secrets: &[u8; 64],
-    k3: &[u8; 32],
-) -> ([u8; 32], SessionKeys) {
+fn finish(t0: &[u8; 32], sealed: &[u8], y: &[u8; 32], secrets: &[u8; 64], k3: &[u8; 32]) -> ([u8; 32], SessionKeys) {
     let transcript = kdf::hash(T1, &[t0, sealed, y]);
     let okm = kdf::hkdf::<96>(&transcript, &[secrets, k3], &[RENDEZVOUS]);
     let (mut proof, mut seed) = ([0; 32], Zeroizing::new([0; 64]));

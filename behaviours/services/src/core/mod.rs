@@ -9,6 +9,7 @@ pub mod descriptor;
 pub mod handshake;
 pub mod introduction;
 pub mod kdf;
+pub mod mixed;
 pub mod period;
 pub mod pow;
 pub mod random;

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use sha2::{Digest, Sha256};
 
-use crate::wire::Introduction;
+use super::handshake::KEM_CIPHERTEXT;
 
 /// Rows of one log: what a point may receive at most before it is replaced, and what comes while it is.
 pub const CAPACITY: usize = 40_000;
@@ -19,9 +19,9 @@ pub const CAPACITY: usize = 40_000;
 /// What is kept of an introduction: 16 bytes of SHA-256(X ‖ ciphertext).
 pub type Tag = [u8; 16];
 
-/// The tag of an introduction.
-pub fn tag(introduction: &Introduction) -> Tag {
-    let hash = Sha256::new().chain_update(introduction.x).chain_update(introduction.ciphertext).finalize();
+/// The tag of an introduction, or of a request through the mixnet.
+pub fn tag(x: &[u8; 32], ciphertext: &[u8; KEM_CIPHERTEXT]) -> Tag {
+    let hash = Sha256::new().chain_update(x).chain_update(ciphertext).finalize();
     let mut tag = [0; 16];
     tag.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
     tag

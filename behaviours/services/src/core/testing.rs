@@ -1,5 +1,7 @@
 //! A world in memory: relays, services and clients, circuits between them that take time, and relays that misbehave.
 
+pub(crate) mod mixed;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -110,6 +112,7 @@ pub(crate) struct World {
     flooded: bool,
     is_out: bool,
     pub(crate) accepted: Vec<Met>,
+    exchanges: Vec<service::Exchange>,
     pub(crate) ended: BTreeMap<ConnectionId, Result<SessionKeys, Failure>>,
     pub(crate) found: Vec<ConnectionId>,
     probes: BTreeSet<ConnectionId>,
@@ -143,6 +146,7 @@ impl World {
             flooded: false,
             is_out: false,
             accepted: Vec::new(),
+            exchanges: Vec::new(),
             ended: BTreeMap::new(),
             found: Vec::new(),
             probes: BTreeSet::new(),
@@ -373,7 +377,7 @@ impl World {
                     self.pass_on(relay, service.0, command, body);
                     self.relays.get_mut(&relay).unwrap().handle_offered(client, true);
                 }
-                relay::Output::Join(..) => {}
+                relay::Output::Join(..) | relay::Output::Pass { .. } | relay::Output::Answer { .. } => {}
                 relay::Output::Close(circuit) => self.later(Event::EndClosed(circuit.0)),
             }
         }
@@ -454,6 +458,7 @@ impl World {
             service::Output::Close(circuit) => self.shut(End::Service, circuit),
             service::Output::Persist(rows) => rows.into_iter().for_each(|row| self.write(row)),
             service::Output::Accept { keys, stream, .. } => self.accepted.push(Met { keys, stream }),
+            service::Output::Exchange(exchange) => self.exchanges.push(*exchange),
             service::Output::Probe(address, through) => {
                 let connect = Connect { fresh: true, through: Some(through), ..Connect::to(address, None) };
                 let id = self.client.connect(connect, self.now);

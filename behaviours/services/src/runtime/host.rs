@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use fog_circuits::{EndReason, Inbound, Target};
+use fog_circuits::{CircuitId, Circuits, EndReason, Inbound, Target};
 use tokio::{
     io::copy_bidirectional_with_sizes,
     net::TcpStream,
@@ -10,9 +10,10 @@ use tokio::{
     time::{error::Elapsed, timeout},
 };
 
+use super::exchange;
 use crate::core::{
     descriptor::ClientSecret,
-    service::{Output, Row, Service},
+    service::{Exchange, Output, Row, Service},
 };
 
 /// Streams of one service at a time: each has a connection to its server.
@@ -76,6 +77,13 @@ impl Host {
     /// The rows are on the disk.
     pub(super) fn handle_written(&mut self) {
         self.is_writing = false;
+    }
+
+    /// A request came through the mixnet, and this circuit.
+    pub(super) fn exchange(&self, exchange: Exchange, way: (Circuits, CircuitId)) {
+        let server = (exchange.port == self.port).then_some(self.target);
+        let permit = Arc::clone(&self.room).try_acquire_owned().ok();
+        tokio::spawn(exchange::serve(exchange, server, permit, way));
     }
 
     /// The other end of a rendezvous begins a stream.

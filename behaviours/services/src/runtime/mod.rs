@@ -5,7 +5,9 @@
 //! store ([`Keep`]); programs ask it for streams ([`Services::connect`]).
 
 mod circuits;
+mod exchange;
 mod host;
+mod mixed;
 mod relay;
 mod sessions;
 mod task;
@@ -25,12 +27,14 @@ use fog_base::{Epoch, NodeId, Now, UnixMillis};
 use fog_circuits::{Circuits, Event, Hop, Isolation, Side, Stream};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::mixed::{MixEvent, MixOrder};
 pub use crate::core::client::Stage;
 use crate::core::{
     address::Address,
     blinding::Identity,
     client::Failure,
     descriptor::{ClientKey, ClientSecret},
+    mixed::{Asking, Failure as NotAnswered},
     period::Calendar,
     ring::Ring,
     service::{Row, Status},
@@ -148,6 +152,12 @@ pub struct Counts {
     pub held: (usize, usize, usize),
     /// Connections to services that are open.
     pub sessions: usize,
+    /// Exchanges through the mixnet that this node keeps as a relay.
+    pub exchanges: usize,
+    /// Requests that this node made through the mixnet.
+    pub mixed_asked: u64,
+    /// Requests through the mixnet that its own services were asked.
+    pub mixed_served: u64,
 }
 
 #[derive(Debug)]
@@ -168,6 +178,8 @@ enum Command {
 pub struct Services {
     commands: mpsc::Sender<Command>,
     relay: relay::Desk,
+    mixed: mixed::Desk,
+    us: NodeId,
     /// Messages that wait.
     waiting: Arc<AtomicUsize>,
     /// Messages that found no room, in either queue.
@@ -176,16 +188,36 @@ pub struct Services {
 }
 
 impl Services {
-    /// Starts the tasks, within a tokio runtime.
-    pub fn start<K: Keep>(config: Config, circuits: Circuits, keep: Arc<K>) -> Self {
+    /// Starts the tasks, within a tokio runtime. What is asked of the mixnet goes to `orders`.
+    pub fn start<K: Keep>(config: Config, circuits: Circuits, keep: Arc<K>, orders: mpsc::Sender<MixOrder>) -> Self {
         let (commands, queue) = mpsc::channel(QUEUE);
         let (waiting, counts) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Counts>>::default());
         // What follows these closely is for the hop, or the circuit, that is joined because of them.
         circuits.hold_after(&[command::RENDEZVOUS1, command::RENDEZVOUS2]);
-        let relay = relay::Desk::start(&config, circuits.clone());
+        let relay = relay::Desk::start(&config, circuits.clone(), orders.clone());
+        let mixed = mixed::Desk::start(&config, orders);
+        let us = config.us;
         let task = Task::new(config, circuits, keep, Arc::clone(&counts));
         tokio::spawn(task.run(queue, Arc::clone(&waiting)));
-        Self { commands, relay, waiting, crowded: Arc::default(), counts }
+        Self { commands, relay, mixed, us, waiting, crowded: Arc::default(), counts }
+    }
+
+    /// What the mixnet tells.
+    pub fn handle_mix(&self, event: MixEvent) {
+        match event {
+            MixEvent::Asked { body, blocks } => {
+                let is_taken = self.relay.asked(body, blocks);
+                self.crowded.fetch_add(u64::from(!is_taken), Ordering::Relaxed);
+            }
+            MixEvent::Sent(message, sent) => self.mixed.sent(message, sent),
+            MixEvent::Answer(message, bytes) => self.mixed.answer(message, bytes),
+        }
+    }
+
+    /// A request and its answer through the mixnet; without a request, whether the service is there and takes such. Dropping the future
+    /// gives up.
+    pub async fn ask_mixed(&self, asking: Asking) -> Result<Vec<u8>, NotAnswered> {
+        self.mixed.ask(asking).await
     }
 
     /// An event of circuits, in order. False if it is a message and too many wait: its circuit is to be closed. That a circuit is there, or gone, is
@@ -217,6 +249,7 @@ impl Services {
     /// The network changed, or an epoch began.
     pub fn set_network(&self, network: Network) {
         self.relay.set_network(network.is_relay, network.rings.clone());
+        self.mixed.set_view(network.view(self.us));
         self.send(Command::Network(network));
     }
 
@@ -262,13 +295,22 @@ impl Services {
         let own = self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let relay = self.relay.told();
         let crowded = (Reject::Full.name(), self.crowded.load(Ordering::Relaxed));
+        let (mixed, mixed_asked) = self.mixed.told();
         let mut rejects: BTreeMap<_, u64> = own.rejects.into_iter().collect();
-        relay.rejects.iter().chain([crowded]).for_each(|(reason, n)| *rejects.entry(reason).or_default() += n);
+        relay
+            .rejects
+            .iter()
+            .chain(mixed.iter())
+            .chain([crowded])
+            .for_each(|(reason, n)| *rejects.entry(reason).or_default() += n);
         let held = relay.held;
         Counts {
             rejects: rejects.into_iter().collect(),
             held: (held.descriptors, held.points, held.waiting),
             sessions: own.sessions,
+            exchanges: held.exchanges,
+            mixed_asked,
+            mixed_served: own.mixed_served,
         }
     }
 

@@ -13,12 +13,12 @@ use fog_circuits::{CircuitId, Circuits, Event};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 
-use super::{Config, MAX_MESSAGES, QUEUE, TICK, clock};
+use super::{Config, MAX_MESSAGES, MixOrder, QUEUE, TICK, clock};
 use crate::{
     core::{
         circuit::Circuit,
         reject::Rejects,
-        relay::{Held, Output, Relay},
+        relay::{Block, Held, Output, Relay},
         ring::Ring,
     },
     wire::Message,
@@ -31,6 +31,16 @@ const MAX_OFFERS: usize = 1024;
 enum Input {
     Event(Event),
     Network { is_relay: bool, rings: Vec<Ring> },
+    Asked { body: Vec<u8>, blocks: Vec<Block> },
+}
+
+/// What a circuit took, or did not.
+#[derive(Debug)]
+enum Offered {
+    /// The introduction of this client.
+    Introduction(Circuit, bool),
+    /// All parts of this request.
+    Request(u64, bool),
 }
 
 /// What the task tells of itself.
@@ -50,13 +60,14 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn start(config: &Config, circuits: Circuits) -> Self {
+    pub(super) fn start(config: &Config, circuits: Circuits, orders: mpsc::Sender<MixOrder>) -> Self {
         let (inputs, queue) = mpsc::channel(QUEUE);
         let (waiting, told) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Told>>::default());
         let task = Task {
             calendar: config.calendar,
             us: config.us,
             circuits,
+            orders,
             relay: None,
             offers: FuturesUnordered::new(),
             told: Arc::clone(&told),
@@ -80,6 +91,19 @@ impl Desk {
         is_taken
     }
 
+    /// A message for services, through the mixnet. False if too many wait.
+    pub(super) fn asked(&self, body: Vec<u8>, blocks: Vec<Block>) -> bool {
+        if self.waiting.load(Ordering::Relaxed) >= MAX_MESSAGES {
+            return false;
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let is_taken = self.inputs.try_send(Input::Asked { body, blocks }).is_ok();
+        if !is_taken {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        is_taken
+    }
+
     pub(super) fn set_network(&self, is_relay: bool, rings: Vec<Ring>) {
         // The task ends with the node: then nobody needs it.
         let _ended = self.inputs.try_send(Input::Network { is_relay, rings });
@@ -94,9 +118,9 @@ struct Task {
     calendar: crate::core::period::Calendar,
     us: fog_base::NodeId,
     circuits: Circuits,
+    orders: mpsc::Sender<MixOrder>,
     relay: Option<Relay>,
-    /// The client of each introduction that was offered, and whether it was taken.
-    offers: FuturesUnordered<BoxFuture<'static, (Circuit, bool)>>,
+    offers: FuturesUnordered<BoxFuture<'static, Offered>>,
     told: Arc<Mutex<Told>>,
     /// When it tells and looks who waits too long, however much comes until then.
     tick: Instant,
@@ -110,18 +134,18 @@ impl Task {
             tokio::select! {
                 input = queue.recv() => match input {
                     Some(input) => {
-                        if matches!(input, Input::Event(Event::Message { .. })) {
+                        if matches!(input, Input::Event(Event::Message { .. }) | Input::Asked { .. }) {
                             waiting.fetch_sub(1, Ordering::Relaxed);
                         }
                         self.handle(input);
                     }
                     None => return,
                 },
-                Some((client, is_taken)) = self.offers.next(), if !self.offers.is_empty() => {
-                    if let Some(relay) = &mut self.relay {
-                        relay.handle_offered(client, is_taken);
-                    }
-                }
+                Some(offered) = self.offers.next(), if !self.offers.is_empty() => match (&mut self.relay, offered) {
+                    (Some(relay), Offered::Introduction(client, is_taken)) => relay.handle_offered(client, is_taken),
+                    (Some(relay), Offered::Request(exchange, is_taken)) => relay.handle_passed(exchange, is_taken),
+                    (None, _) => {}
+                },
                 () = tokio::time::sleep_until(due.into()) => self.handle_timeout(),
             }
         }
@@ -138,6 +162,13 @@ impl Task {
                 }
             }
             Input::Event(_) => {}
+            Input::Asked { body, blocks } => {
+                let now = clock();
+                let Some(relay) = &mut self.relay else { return };
+                if let Err(reject) = relay.handle_ask(&body, blocks, self.calendar.epoch(now.unix), now) {
+                    tracing::debug!(?reject, "what came through the mixnet is refused");
+                }
+            }
             Input::Network { is_relay, rings } => {
                 if is_relay {
                     let new = || Relay::new(self.calendar.network, self.us, clock());
@@ -177,14 +208,37 @@ impl Task {
                     if self.offers.len() < MAX_OFFERS {
                         let (command, body) = Message::Introduce2(introduction).encode();
                         let offer = self.circuits.offer_message(CircuitId(service.0), command, body);
-                        self.offers.push(Box::pin(async move { (client, offer.await) }));
+                        self.offers.push(Box::pin(async move { Offered::Introduction(client, offer.await) }));
                     } else if let Some(relay) = &mut self.relay {
                         relay.handle_offered(client, false);
+                    }
+                }
+                Output::Pass { service, exchange, messages } => self.pass(CircuitId(service.0), exchange, messages),
+                Output::Answer { block, piece } => {
+                    if self.orders.try_send(MixOrder::Answer { block, piece }).is_err() {
+                        self.relay.iter_mut().for_each(Relay::handle_unanswered);
                     }
                 }
                 Output::Join(a, b) => self.circuits.join(CircuitId(a.0), CircuitId(b.0)),
                 Output::Close(circuit) => self.circuits.close(CircuitId(circuit.0)),
             }
         }
+    }
+
+    /// All parts at once, in order, or none that counts.
+    fn pass(&mut self, service: CircuitId, exchange: u64, messages: Vec<Message>) {
+        if self.offers.len() >= MAX_OFFERS {
+            self.relay.iter_mut().for_each(|relay| relay.handle_passed(exchange, false));
+            return;
+        }
+        let offer = |message: Message| {
+            let (command, body) = message.encode();
+            self.circuits.offer_message(service, command, body)
+        };
+        let offers: Vec<_> = messages.into_iter().map(offer).collect();
+        self.offers.push(Box::pin(async move {
+            let taken = futures::future::join_all(offers).await;
+            Offered::Request(exchange, taken.into_iter().all(|is_taken| is_taken))
+        }));
     }
 }

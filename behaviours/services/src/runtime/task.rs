@@ -72,6 +72,8 @@ pub(super) struct Task<K> {
     /// Proofs of work at a time.
     solvers: Arc<Semaphore>,
     seeds: u64,
+    /// Requests through the mixnet that services of this node were asked.
+    served_mixed: u64,
 }
 
 /// A circuit that somebody wants.
@@ -109,6 +111,7 @@ impl<K: Keep> Task<K> {
             early: Vec::new(),
             solvers: Arc::new(Semaphore::new(SOLVERS)),
             seeds: 0,
+            served_mixed: 0,
         }
     }
 
@@ -198,7 +201,8 @@ impl<K: Keep> Task<K> {
         for counted in all {
             counted.iter().for_each(|(reason, n)| *rejects.entry(reason).or_default() += n);
         }
-        Counts { rejects: rejects.into_iter().collect(), sessions: self.sessions.len(), ..Counts::default() }
+        let (sessions, served) = (self.sessions.len(), self.served_mixed);
+        Counts { rejects: rejects.into_iter().collect(), sessions, mixed_served: served, ..Counts::default() }
     }
 
     fn seed(&mut self) -> [u8; 32] {
@@ -482,6 +486,13 @@ impl<K: Keep> Task<K> {
                         let role = VirtualRole::Service;
                         self.circuits.add_virtual_hop(id, role, &keys.seed, &keys.transcript);
                     }
+                }
+            }
+            Output::Exchange(exchange) => {
+                let circuit = self.table.id(owner, exchange.circuit);
+                if let Some((circuit, host)) = circuit.zip(self.hosts.get(&number)) {
+                    host.exchange(*exchange, (self.circuits.clone(), circuit));
+                    self.served_mixed += 1;
                 }
             }
             Output::Probe(address, point) => {

@@ -15,12 +15,14 @@ use fog_services::{
         kdf::Once,
         period::{Calendar, LIFETIME, Period},
         random::Random,
-        relay::{Output, Relay},
+        relay::{MAX_EXCHANGES, Output, Relay},
         ring::Ring,
     },
-    wire::Message,
+    wire::{Message, mixed::PIECE},
 };
 
+/// Where a command stands: what follows came through the mixnet.
+const MIXED: u8 = 255;
 const NETWORK: NetworkId = NetworkId([7; 32]);
 const US: NodeId = NodeId([1; 32]);
 const PERIOD: Period = Period(20_000);
@@ -173,16 +175,23 @@ fn relay(mut data: &[u8]) {
         if let Some(len) = length(*command) {
             body.resize(len, 0);
         }
-        let _ = relay.handle_message(Circuit((*circuit % 8).into()), &[5; 32], *command, &body, epoch(), now);
+        if *command == MIXED {
+            let _ = relay.handle_ask(&body, vec![vec![1; 362]; usize::from(*circuit)], epoch(), now);
+        } else {
+            let _ = relay.handle_message(Circuit((*circuit % 8).into()), &[5; 32], *command, &body, epoch(), now);
+        }
         while let Some(output) = relay.poll_output() {
             match output {
                 Output::Offer { client, .. } => relay.handle_offered(client, circuit % 2 == 0),
                 Output::Close(circuit) => relay.handle_closed(circuit),
+                Output::Pass { exchange, .. } => relay.handle_passed(exchange, circuit % 2 == 0),
+                Output::Answer { piece, .. } => assert!(piece.len() <= PIECE),
                 Output::Send(..) | Output::Join(..) => {}
             }
         }
         let held = relay.held();
         assert!(held.points <= 8 && held.waiting <= 8 && held.descriptors <= 1, "{held:?}");
+        assert!(held.exchanges <= MAX_EXCHANGES, "{held:?}");
     }
     (0..8).for_each(|circuit| relay.handle_closed(Circuit(circuit)));
     assert_eq!((relay.held().points, relay.held().waiting), (0, 0));

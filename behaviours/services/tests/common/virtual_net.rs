@@ -333,6 +333,9 @@ impl Net {
             }
             relay::Output::Join(a, b) => assert!(core.join(CircuitId(a.0), CircuitId(b.0), now)),
             relay::Output::Close(circuit) => core.close(CircuitId(circuit.0), now),
+            relay::Output::Pass { .. } | relay::Output::Answer { .. } => {
+                unreachable!("nobody asks through a mixnet here")
+            }
         }
     }
 
@@ -414,7 +417,7 @@ impl Net {
             service::Output::Open { circuit, relay, purpose } => self.open(SERVICE, circuit, relay, purpose),
             service::Output::Send(circuit, message) => self.send(SERVICE, circuit, &message),
             service::Output::Close(circuit) => self.close(SERVICE, circuit),
-            service::Output::Persist(_) => {}
+            service::Output::Persist(_) | service::Output::Exchange(_) => {}
             service::Output::Accept { circuit, keys, stream } => {
                 let circuit = self.forget(SERVICE, circuit).unwrap();
                 let first = stream.map(|introduction::FirstStream { port, early }| FirstStream {

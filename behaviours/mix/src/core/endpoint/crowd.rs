@@ -78,7 +78,7 @@ pub(super) struct Plan {
 }
 
 /// A way back, to be made into a reply block.
-struct BackWay {
+pub(super) struct BackWay {
     relays: Vec<RelayHop>,
     path: Vec<Hop>,
     last: LastHop,
@@ -87,11 +87,11 @@ struct BackWay {
 }
 
 /// A reply block that is not given out yet.
-struct ReplyBlock {
-    surb: [u8; SURB_LEN],
-    keys: SurbKeys,
-    id: [u8; 16],
-    predicted: Duration,
+pub(super) struct ReplyBlock {
+    pub(super) surb: [u8; SURB_LEN],
+    pub(super) keys: SurbKeys,
+    pub(super) id: [u8; 16],
+    pub(super) predicted: Duration,
     relays: Vec<NodeId>,
 }
 
@@ -386,7 +386,7 @@ impl Endpoint {
     }
 
     /// A way by which whoever ends `way` can answer.
-    fn back_way(&mut self, way: &Way, hops: usize, now: Now) -> Option<BackWay> {
+    pub(super) fn back_way(&mut self, way: &Way, hops: usize, now: Now) -> Option<BackWay> {
         let exclude: Vec<_> = way.relays.last().map(|relay| relay.id).into_iter().collect();
         let (relays, mut last) = self.return_path((way.epoch, way.version), hops, &exclude, Use::Carry, now).ok()?;
         let id: [u8; 16] = self.rng.random();
@@ -397,7 +397,7 @@ impl Endpoint {
         Some(BackWay { relays, path, last, epoch: way.epoch, id })
     }
 
-    fn reply_blocks<'a>(&mut self, ways: &'a [BackWay]) -> Vec<ReplyBlock> {
+    pub(super) fn reply_blocks<'a>(&mut self, ways: &'a [BackWay]) -> Vec<ReplyBlock> {
         let order = |way: &'a BackWay| SurbOrder { path: &way.path, epoch: way.epoch.0, last: way.last };
         let orders: Vec<_> = ways.iter().map(order).collect();
         let Ok(made) = build_surbs(&orders, &mut self.rng) else {

@@ -2,9 +2,10 @@
 //!
 //! Applications hand in messages and pings; the endpoint cuts them into packets that leave on the send clock, and turns packets
 //! that arrive into messages, each handed to the application once. `send.rs` says what leaves, `crowd.rs` builds it, `receive.rs`
-//! takes packets in, `paths.rs` draws paths, `measure.rs` sends loops through every relay, `types.rs` says what goes in and comes out, [`claims`] keeps a mailbox for a node that is no relay, `rtt.rs`
+//! takes packets in, `answers.rs` gives out reply blocks and answers by those of others, `paths.rs` draws paths, `measure.rs` sends loops through every relay, `types.rs` says what goes in and comes out, [`claims`] keeps a mailbox for a node that is no relay, `rtt.rs`
 //! says when a packet is late and which relays to avoid.
 
+mod answers;
 pub mod claims;
 mod crowd;
 #[cfg(test)]
@@ -47,7 +48,7 @@ use super::{
     seal,
     surbs::{SurbTable, UsedSurbs},
 };
-use crate::wire::{Envelope, Form, MAX_MESSAGE};
+use crate::wire::{Form, MAX_MESSAGE};
 
 /// Messages on their way at one time, and their bytes.
 const MAX_OUTGOING: usize = 512;
@@ -134,6 +135,7 @@ pub struct Endpoint {
     acks: BTreeMap<MessageId, AckState>,
     ack_order: VecDeque<MessageId>,
     pongs: BoundedQueue<Surb>,
+    answers: BoundedQueue<answers::Answer>,
     claims: Claims,
     claims_from: Instant,
     claiming: bool,
@@ -190,6 +192,7 @@ impl Endpoint {
             acks: BTreeMap::new(),
             ack_order: VecDeque::new(),
             pongs: BoundedQueue::new(MAX_WAITING),
+            answers: BoundedQueue::new(MAX_WAITING),
             claims: Claims::new(&restored.mailboxes, now.mono),
             claims_from: now.mono + if config.offers_roles { BECOMES_RELAY } else { Duration::ZERO },
             claiming: false,
@@ -230,7 +233,7 @@ impl Endpoint {
         }
         let form = self.check_route(&send.to, hops, now)?;
         let (id, created) = (send.id, now.unix.as_secs());
-        let bytes = self.envelope(&id, &send, created);
+        let bytes = self.envelope(&send, hops, now)?;
         let message = Outgoing::new(id, send.to, form, hops, created, now.mono + send.timeout, bytes);
         self.messages.insert(id, message);
         self.report_sent(id, SentState::Progress);
@@ -403,17 +406,6 @@ impl Endpoint {
         let epoch = self.sending_epoch(now);
         let (form, last) = self.last_hop(to, epoch, None)?;
         self.check_paths(epoch, hops, last, now).map(|()| form)
-    }
-
-    fn envelope(&self, id: &MessageId, send: &Send, created: u64) -> Vec<u8> {
-        match send.kind {
-            Kind::Anonymous => return Envelope::Anonymous { body: &send.body }.to_bytes(),
-            Kind::Chat => return Envelope::Chat { body: &send.body }.to_bytes(),
-            Kind::Signed => {}
-        }
-        let signed = signed_bytes(&self.config.network, id, &send.to.seal_key, created, &send.body);
-        let signature = ed25519_dalek::Signer::sign(&self.secrets.identity, &signed).to_bytes();
-        Envelope::Signed { sender: self.config.me, signature: &signature, body: &send.body }.to_bytes()
     }
 
     fn fail_late(&mut self, now: Now) {

@@ -147,9 +147,17 @@ impl Endpoint {
     /// Hands a whole message to the application, if its envelope is right.
     fn complete(&mut self, message: MessageId, completing: Completing, bytes: &[u8]) {
         let created = completing.created;
-        let (from, is_chat, body) = match Envelope::read(bytes) {
-            Ok(Envelope::Anonymous { body }) => (None, false, body),
-            Ok(Envelope::Chat { body }) => (None, true, body),
+        let (mut from, mut is_chat, mut answers) = (None, false, None);
+        let body = match Envelope::read(bytes) {
+            Ok(Envelope::Anonymous { body }) => body,
+            Ok(Envelope::Chat { body }) => {
+                is_chat = true;
+                body
+            }
+            Ok(Envelope::Services { blocks, body }) => {
+                answers = Some(blocks);
+                body
+            }
             Ok(Envelope::Signed { sender, signature, body }) => {
                 let signed = signed_bytes(&self.config.network, &message, &self.seal_public, created, body);
                 let signature = Signature::from_bytes(signature);
@@ -158,12 +166,14 @@ impl Endpoint {
                 if verified.is_err() {
                     return self.refuse(&message, DropReason::BadMac);
                 }
-                (Some(sender), false, body)
+                from = Some(sender);
+                body
             }
             Err(_) => return self.refuse(&message, DropReason::Malformed),
         };
         self.completing.insert(message, completing);
-        self.outputs.push_back(Output::Deliver(Delivery { message, from, is_chat, body: body.to_vec(), created }));
+        let body = body.to_vec();
+        self.outputs.push_back(Output::Deliver(Delivery { message, from, is_chat, blocks: answers, body, created }));
     }
 
     fn refuse(&mut self, message: &MessageId, why: DropReason) {
@@ -257,6 +267,9 @@ impl Endpoint {
                     outgoing.acknowledged_by(incarnation, accepted, &fragments, now.mono);
                     self.report_standing(message);
                 }
+            }
+            (Ok(ReplyBody::Answer(data)), Purpose::Answer(message)) => {
+                self.outputs.push_back(Output::Answer { message, data });
             }
             _ => self.drops.count(DropReason::Malformed),
         }

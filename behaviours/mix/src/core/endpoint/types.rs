@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use fog_base::{EpochSchedule, MessageId, NetworkId, NodeId, relay::NoPath};
+use fog_sphinx::SURB_LEN;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -68,6 +69,9 @@ pub enum Kind {
     Anonymous,
     /// For the chat of the recipient's node; chat's own bytes say who wrote it.
     Chat,
+    /// For the services of the recipient's node, from nobody in particular, with so many blocks by which they can answer:
+    /// [`Output::Answer`]. At most [`MAX_BLOCKS`](crate::wire::MAX_BLOCKS).
+    Services(usize),
 }
 
 /// A message to send.
@@ -145,6 +149,8 @@ pub struct Delivery {
     pub from: Option<NodeId>,
     /// Whether it is for the node's chat, and not for a person.
     pub is_chat: bool,
+    /// If it is for the node's services: the reply blocks that came with it.
+    pub blocks: Option<Vec<[u8; SURB_LEN]>>,
     /// The message.
     pub body: Vec<u8>,
     /// When it was made, Unix seconds.
@@ -182,6 +188,13 @@ pub enum Output {
     Deliver(Delivery),
     /// News of a message that was sent.
     Sent(SentNews),
+    /// An answer by one of the reply blocks that a message of [`Kind::Services`] brought.
+    Answer {
+        /// The message.
+        message: MessageId,
+        /// [`ANSWER_LEN`](crate::wire::ANSWER_LEN) bytes.
+        data: Vec<u8>,
+    },
     /// The end of a ping.
     Pong {
         /// Which ping.

@@ -10,14 +10,14 @@ use crate::core::{blinding::BlindedKey, descriptor::Descriptor};
 const CAPACITY: usize = 256;
 
 #[derive(Debug, Default)]
-pub(super) struct Cache {
+pub(in crate::core) struct Cache {
     kept: BTreeMap<BlindedKey, (u64, Descriptor)>,
     uses: u64,
 }
 
 impl Cache {
     /// The newest that was seen, while it is valid.
-    pub(super) fn get(&mut self, key: &BlindedKey, epoch: Epoch) -> Option<Descriptor> {
+    pub(in crate::core) fn get(&mut self, key: &BlindedKey, epoch: Epoch) -> Option<Descriptor> {
         self.uses += 1;
         let (used, descriptor) = self.kept.get_mut(key)?;
         *used = self.uses;
@@ -25,12 +25,12 @@ impl Cache {
     }
 
     /// The highest revision that was seen.
-    pub(super) fn revision(&self, key: &BlindedKey) -> Option<u64> {
+    pub(in crate::core) fn revision(&self, key: &BlindedKey) -> Option<u64> {
         self.kept.get(key).map(|(_, descriptor)| descriptor.header().revision)
     }
 
     /// Keeps it, if none as new is kept. The one that was not used for longest makes room.
-    pub(super) fn put(&mut self, descriptor: Descriptor) {
+    pub(in crate::core) fn put(&mut self, descriptor: Descriptor) {
         let key = descriptor.header().key;
         if self.revision(&key).is_some_and(|revision| revision >= descriptor.header().revision) {
             return;

@@ -49,7 +49,7 @@ impl Failure {
         }
     }
 
-    pub(super) fn of_descriptor(error: DescriptorError) -> Self {
+    pub(in crate::core) fn of_descriptor(error: DescriptorError) -> Self {
         match error {
             DescriptorError::ClientKeyMissing => Self::ClientKeyMissing,
             DescriptorError::ClientKeyWrong => Self::ClientKeyWrong,

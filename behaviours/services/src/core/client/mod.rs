@@ -1,6 +1,6 @@
 //! The client's side: a descriptor and a rendezvous point at once, an introduction, and what to do when any of it fails.
 
-mod cache;
+pub(super) mod cache;
 mod connection;
 mod failure;
 mod fetch;

@@ -11,6 +11,7 @@ pub const MAX_POINTS: usize = 20;
 const SINGLE_HOP: u8 = 1;
 const MAX_EXTENSIONS: usize = 16;
 const PUZZLE: u8 = 1;
+const MIXED: u8 = 2;
 
 /// Where a service can be introduced to.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,6 +45,15 @@ pub struct PuzzleOffer {
     pub last_epoch: Epoch,
 }
 
+/// That a service takes requests through the mixnet, and how large they and their answers may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MixedOffer {
+    /// KiB of a request.
+    pub request: u16,
+    /// KiB of an answer.
+    pub answer: u16,
+}
+
 /// What a descriptor tells a client.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contents {
@@ -53,6 +63,8 @@ pub struct Contents {
     pub points: Vec<IntroductionPoint>,
     /// The puzzle, if the service has one.
     pub puzzle: Option<PuzzleOffer>,
+    /// Whether it takes requests through the mixnet.
+    pub mixed: Option<MixedOffer>,
 }
 
 impl Contents {
@@ -67,12 +79,17 @@ impl Contents {
             out.extend_from_slice(&point.x25519);
             out.extend_from_slice(point.kem.as_slice());
         }
-        out.push(u8::from(self.puzzle.is_some()));
+        out.push(u8::from(self.puzzle.is_some()) + u8::from(self.mixed.is_some()));
         if let Some(PuzzleOffer { seed, effort, last_epoch }) = &self.puzzle {
             out.extend_from_slice(&[PUZZLE, 0, 40]);
             out.extend_from_slice(seed);
             out.extend_from_slice(&effort.to_be_bytes());
             out.extend_from_slice(&last_epoch.0.to_be_bytes());
+        }
+        if let Some(MixedOffer { request, answer }) = &self.mixed {
+            out.extend_from_slice(&[MIXED, 0, 4]);
+            out.extend_from_slice(&request.to_be_bytes());
+            out.extend_from_slice(&answer.to_be_bytes());
         }
         out
     }
@@ -91,11 +108,11 @@ impl Contents {
                 return Err(DescriptorError::Malformed("an introduction point twice"));
             }
         }
-        let puzzle = extensions(&mut reader)?;
+        let (puzzle, mixed) = extensions(&mut reader)?;
         if !reader.only_zeros() {
             return Err(DescriptorError::Malformed("padding"));
         }
-        Ok(Self { single_hop: flags & SINGLE_HOP != 0, points, puzzle })
+        Ok(Self { single_hop: flags & SINGLE_HOP != 0, points, puzzle, mixed })
     }
 }
 
@@ -109,13 +126,13 @@ fn point(reader: &mut Reader<'_>) -> Option<IntroductionPoint> {
     })
 }
 
-fn extensions(reader: &mut Reader<'_>) -> Result<Option<PuzzleOffer>, DescriptorError> {
+fn extensions(reader: &mut Reader<'_>) -> Result<(Option<PuzzleOffer>, Option<MixedOffer>), DescriptorError> {
     let wrong = DescriptorError::Malformed("extensions");
     let count = usize::from(reader.u8().ok_or(wrong)?);
     if count > MAX_EXTENSIONS {
         return Err(wrong);
     }
-    let mut puzzle = None;
+    let (mut puzzle, mut mixed) = (None, None);
     for _ in 0..count {
         let kind = reader.u8().ok_or(wrong)?;
         let length = reader.u16().ok_or(wrong)?;
@@ -124,8 +141,14 @@ fn extensions(reader: &mut Reader<'_>) -> Result<Option<PuzzleOffer>, Descriptor
             let offer = offer(Reader(body)).filter(|_| puzzle.is_none()).ok_or(wrong)?;
             puzzle = Some(offer);
         }
+        if kind == MIXED {
+            let mut body = Reader(body);
+            let offer = body.u16().zip(body.u16()).map(|(request, answer)| MixedOffer { request, answer });
+            let offer = offer.and_then(|offer| body.end(offer)).filter(|_| mixed.is_none()).ok_or(wrong)?;
+            mixed = Some(offer);
+        }
     }
-    Ok(puzzle)
+    Ok((puzzle, mixed))
 }
 
 fn offer(mut reader: Reader<'_>) -> Option<PuzzleOffer> {

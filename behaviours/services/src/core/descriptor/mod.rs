@@ -18,7 +18,7 @@ use super::{
 };
 
 pub use auth::{ClientKey, ClientSecret, KeyError, MAX_CLIENTS};
-pub use inner::{Contents, IntroductionPoint, MAX_POINTS, PuzzleOffer};
+pub use inner::{Contents, IntroductionPoint, MAX_POINTS, MixedOffer, PuzzleOffer};
 pub use revision::Revisions;
 pub use seal::Draft;
 

@@ -31,7 +31,7 @@ fn service() -> (BlindedSecret, Subcredential) {
 fn contents(points: u8) -> Contents {
     let points = (0..points).map(|n| PointKeys::from_seed(&[n; 32], NodeId([n; 32])).public().clone());
     let puzzle = Some(PuzzleOffer { seed: [3; 32], effort: 40, last_epoch: Epoch(99) });
-    Contents { single_hop: false, points: points.collect(), puzzle }
+    Contents { single_hop: false, points: points.collect(), puzzle, mixed: None }
 }
 
 fn seal(contents: &Contents, clients: Option<&[ClientKey]>, seed: u8) -> Result<Vec<u8>, DescriptorError> {
@@ -156,6 +156,19 @@ fn it_is_valid_in_its_time_only() {
     assert_eq!(descriptor.check(Epoch(PERIOD.first_epoch().0 - 3)), Err(DescriptorError::Period));
     assert_eq!(descriptor.check(Epoch(0)), Err(DescriptorError::Period));
     assert_eq!(descriptor.check(Epoch(u32::MAX)), Err(DescriptorError::Period));
+}
+
+#[test]
+fn what_a_service_says_of_the_level_mixed_survives_and_has_one_form() {
+    let contents = Contents { mixed: Some(MixedOffer { request: 64, answer: 256 }), ..contents(2) };
+    let mut bytes = contents.write();
+    assert_eq!(Contents::read(&bytes), Ok(contents));
+    // Its length stands before its four bytes.
+    let at = bytes.len() - 5;
+    for length in [0, 3, 5] {
+        bytes[at] = length;
+        assert!(Contents::read(&bytes).is_err(), "{length}");
+    }
 }
 
 #[test]

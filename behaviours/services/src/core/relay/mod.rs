@@ -3,6 +3,7 @@
 //! A circuit serves one purpose: who introduces does not store, and who waits at a rendezvous does nothing else on that circuit.
 
 mod directory;
+mod exchanges;
 mod introduction;
 mod rendezvous;
 
@@ -18,13 +19,18 @@ use super::{
     reject::{Reject, Rejects},
     ring::Ring,
 };
-use crate::wire::{AckStatus, Introduction, Message};
+use crate::wire::{
+    AckStatus, Introduction, Message,
+    mixed::{Ask, Denial, Part, Piece, SealedRequest},
+};
 
 pub use directory::{MAX_BYTES, MAX_DESCRIPTORS};
+pub use exchanges::{Block, KEPT, MAX_EXCHANGES, MAX_OPEN};
 pub use introduction::{LIMIT_BURST, LIMIT_RATE, MAX_POINTS};
 pub use rendezvous::{MAX_COOKIES, WAIT};
 
 use directory::Directory;
+use exchanges::{Exchanges, answers};
 use introduction::IntroductionPoints;
 use rendezvous::Rendezvous;
 
@@ -48,6 +54,22 @@ pub enum Output {
         client: Circuit,
         /// What it says.
         introduction: Box<Introduction>,
+    },
+    /// Send the parts of a request that came through the mixnet to a service, if its circuit takes all of them. [`Relay::handle_passed`] follows.
+    Pass {
+        /// The service's circuit.
+        service: Circuit,
+        /// The number of the exchange.
+        exchange: u64,
+        /// The parts, in order.
+        messages: Vec<Message>,
+    },
+    /// Answer by a reply block.
+    Answer {
+        /// The block.
+        block: Block,
+        /// What to say, without the zeros at the end.
+        piece: Vec<u8>,
     },
     /// From now on what comes on one leaves on the other.
     Join(Circuit, Circuit),
@@ -76,6 +98,8 @@ pub struct Held {
     pub points: usize,
     /// Clients that wait here.
     pub waiting: usize,
+    /// Exchanges through the mixnet, with those whose answers are kept.
+    pub exchanges: usize,
 }
 
 /// A relay's part.
@@ -85,6 +109,7 @@ pub struct Relay {
     us: NodeId,
     directory: Directory,
     points: IntroductionPoints,
+    exchanges: Exchanges,
     rendezvous: Rendezvous,
     uses: BTreeMap<Circuit, Use>,
     outputs: VecDeque<Output>,
@@ -99,6 +124,7 @@ impl Relay {
             us,
             directory: Directory::new(now.mono),
             points: IntroductionPoints::default(),
+            exchanges: Exchanges::new(now.mono),
             rendezvous: Rendezvous::default(),
             uses: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -191,8 +217,84 @@ impl Relay {
                 self.outputs.push_back(Output::Join(client, circuit));
                 Ok(())
             }
+            Message::MixedAnswer(part) => self.handle_part(circuit, &part),
             _ => Err(Reject::Unexpected),
         }
+    }
+
+    fn handle_part(&mut self, circuit: Circuit, part: &Part) -> Result<(), Reject> {
+        let leaving = self.exchanges.part(circuit, part)?;
+        self.answer(leaving);
+        Ok(())
+    }
+
+    /// A message that came through the mixnet, from nobody in particular, with the blocks by which it is answered.
+    pub fn handle_ask(&mut self, body: &[u8], mut blocks: Vec<Block>, epoch: Epoch, now: Now) -> Result<(), Reject> {
+        let asked = match Ask::decode(body) {
+            Some(Ask::Fetch(key)) if self.exchanges.may_fetch(now.mono) => match self.directory.fetch(&key, epoch) {
+                Some(descriptor) => {
+                    self.answer(answers(&descriptor, &[], blocks));
+                    return Ok(());
+                }
+                None => Err((Reject::Unknown, blocks.pop())),
+            },
+            Some(Ask::Fetch(_)) => Err((Reject::RateLimited, blocks.pop())),
+            Some(Ask::Request { id, request }) => self.pass(id, &request, blocks, now.mono),
+            Some(Ask::More { id, has }) => match self.exchanges.more(&id, &has, blocks) {
+                Ok(leaving) => {
+                    self.answer(leaving);
+                    Ok(())
+                }
+                Err(mut blocks) => Err((Reject::Unknown, blocks.pop())),
+            },
+            None => Err((Reject::Malformed, None)),
+        };
+        asked.map_err(|(reason, block)| {
+            let denial = if reason == Reject::Unknown { Denial::Unknown } else { Denial::Limited };
+            self.answer(block.map(|block| (block, Piece::Denied(denial))));
+            self.rejects.count(reason)
+        })
+    }
+
+    /// A request for a service that is introduced here, or why not and a block to say so.
+    fn pass(
+        &mut self,
+        id: [u8; 16],
+        request: &SealedRequest,
+        mut blocks: Vec<Block>,
+        now: Instant,
+    ) -> Result<(), (Reject, Option<Block>)> {
+        if self.exchanges.has(&id) {
+            return Err((Reject::Replayed, None));
+        }
+        let service = match self.points.introduce(&request.auth_key, now) {
+            Ok(service) => service,
+            Err(reason) => return Err((reason, blocks.pop())),
+        };
+        let begun = self.exchanges.begin(id, (request.auth_key, service), blocks, now);
+        let exchange = begun.map_err(|mut blocks| (Reject::Full, blocks.pop()))?;
+        let messages = Part::split(exchange, &request.encode()).into_iter().map(Message::MixedRequest).collect();
+        self.outputs.push_back(Output::Pass { service, exchange, messages });
+        Ok(())
+    }
+
+    /// Whether the service's circuit took a request; if not, its client is told to go elsewhere.
+    pub fn handle_passed(&mut self, exchange: u64, is_taken: bool) {
+        if !is_taken {
+            self.rejects.count(Reject::Full);
+            let leaving = self.exchanges.refused(exchange);
+            self.answer(leaving);
+        }
+    }
+
+    /// A piece of an answer found no room on its way out.
+    pub fn handle_unanswered(&mut self) {
+        self.rejects.count(Reject::Full);
+    }
+
+    fn answer(&mut self, leaving: impl IntoIterator<Item = (Block, Piece)>) {
+        let output = |(block, piece): (Block, Piece)| Output::Answer { block, piece: piece.encode() };
+        self.outputs.extend(leaving.into_iter().map(output));
     }
 
     /// What the circuit is used for after this message, if it may be.
@@ -214,6 +316,7 @@ impl Relay {
             (Some(Use::Introduces(n)), Message::Introduce1(_)) if n < INTRODUCTIONS => Ok(Use::Introduces(n + 1)),
             (None, Message::EstablishIntro(_)) => Ok(Use::Introduced),
             (None, Message::EstablishRendezvous(_)) => Ok(Use::Waits),
+            (Some(Use::Introduced), Message::MixedAnswer(_)) => Ok(Use::Introduced),
             (None, Message::Rendezvous1(..)) => Ok(Use::Joined),
             _ => Err(Reject::Unexpected),
         }
@@ -232,11 +335,16 @@ impl Relay {
         self.uses.remove(&circuit);
         self.points.closed(circuit);
         self.rendezvous.closed(circuit);
+        let leaving = self.exchanges.closed(circuit);
+        self.answer(leaving);
     }
 
     /// Time passed: what is too old goes.
     pub fn handle_timeout(&mut self, epoch: Epoch, now: Now) {
         self.directory.expire(epoch);
+        for _ in 0..self.exchanges.expire(now.mono) {
+            self.rejects.count(Reject::TimedOut);
+        }
         for circuit in self.rendezvous.expire(now.mono) {
             self.rejects.count(Reject::TimedOut);
             self.close(circuit);
@@ -265,6 +373,7 @@ impl Relay {
             descriptor_bytes: self.directory.bytes(),
             points: self.points.len(),
             waiting: self.rendezvous.len(),
+            exchanges: self.exchanges.len(),
         }
     }
 

@@ -18,15 +18,18 @@ use crate::{
         blinding::{BlindedKey, Subcredential},
         circuit::{Circuit, Purpose},
         descriptor::PuzzleOffer,
-        handshake::Responder,
+        handshake::{Opened, Responder},
         introduction::Request,
+        mixed,
         pow::{EffortLoop, Placed, Puzzle, Work, WorkQueue},
         reject::Reject,
         replay,
         view::View,
     },
-    wire::{Introduction, Message},
+    wire::{Introduction, Message, mixed::SealedRequest},
 };
+
+use super::exchanges::{Exchange, Exchanges, Origin};
 
 /// Introductions that wait.
 const QUEUE: usize = 1024;
@@ -43,19 +46,29 @@ const MAX_NONCES: usize = 1 << 17;
 /// Epochs that a seed is offered.
 const SEED_EPOCHS: (u32, u32) = (4, 6);
 
-/// An introduction that was opened and waits.
+/// What a client wants.
+#[derive(Debug)]
+enum Wish {
+    /// To be met.
+    Meeting(Request),
+    /// An answer through the mixnet.
+    Answer(Origin, mixed::Request),
+}
+
+/// A wish that was opened and waits.
 #[derive(Debug)]
 struct Waiting {
     point: [u8; 32],
     tag: replay::Tag,
-    request: Request,
+    wish: Wish,
     responder: Responder,
 }
 
-/// One that is being answered.
+/// An introduction that is being answered.
 #[derive(Debug)]
 struct Job {
-    waiting: Box<Waiting>,
+    request: Request,
+    responder: Responder,
     attempts: u32,
     deadline: Instant,
 }
@@ -77,6 +90,7 @@ pub(super) struct Answers {
     queue: WorkQueue<Box<Waiting>>,
     effort: EffortLoop,
     jobs: BTreeMap<Circuit, Job>,
+    pub(super) exchanges: Exchanges,
     pub(super) answered: u64,
     /// The offer changed in a way that clients must hear of.
     pub(super) news: bool,
@@ -92,6 +106,7 @@ impl Answers {
             queue: WorkQueue::new(QUEUE, MAX_WAIT),
             effort: EffortLoop::new(now),
             jobs: BTreeMap::new(),
+            exchanges: Exchanges::default(),
             answered: 0,
             news: false,
         }
@@ -120,22 +135,53 @@ impl Answers {
         if introduction.auth_key != key {
             return Err(Reject::Malformed);
         }
-        let tag = replay::tag(introduction);
-        point.log.check(&tag).map_err(|e| match e {
-            replay::NotFresh::Seen => Reject::Replayed,
-            replay::NotFresh::Full => Reject::Full,
-        })?;
+        let tag = replay::tag(&introduction.x, &introduction.ciphertext);
+        point.log.check(&tag).map_err(not_fresh)?;
         let opened = point.keys.open(&shell.network, &keys.subcredentials, introduction);
         let opened = opened.map_err(|_| Reject::Undecryptable)?;
         let request = Request::decode(&opened.plaintext).ok_or(Reject::Malformed)?;
         if !view.has(&request.rendezvous) {
             return Err(Reject::NoSuchRelay);
         }
-        let blinded = keys.blinded.get(opened.which).ok_or(Reject::Undecryptable)?;
-        let effort = request.work.map_or(Ok(0), |work| self.check_work(&work, blinded))?;
+        let effort = self.effort(request.work, &opened, keys)?;
         point.log.note(tag);
-        let waiting = Box::new(Waiting { point: key, tag, request, responder: opened.responder });
-        let placed = self.queue.push(effort, waiting, now.mono);
+        let waiting = Waiting { point: key, tag, wish: Wish::Meeting(request), responder: opened.responder };
+        self.wait(effort, waiting, shell, now)
+    }
+
+    /// A request came through the mixnet and the point with this key.
+    pub(super) fn asked(
+        &mut self,
+        (key, circuit, number): ([u8; 32], Circuit, u64),
+        sealed: &SealedRequest,
+        keys: &Keys,
+        points: &mut Points,
+        shell: &mut Shell,
+        now: Now,
+    ) -> Result<(), Reject> {
+        let point = points.get_mut(&key).ok_or(Reject::Unexpected)?;
+        if sealed.auth_key != key {
+            return Err(Reject::Malformed);
+        }
+        let tag = replay::tag(&sealed.x, &sealed.ciphertext);
+        point.log.check(&tag).map_err(not_fresh)?;
+        let opened = point.keys.open_request(&shell.network, &keys.subcredentials, sealed);
+        let opened = opened.map_err(|_| Reject::Undecryptable)?;
+        let request = mixed::Request::decode(&opened.plaintext).ok_or(Reject::Malformed)?;
+        let effort = self.effort(request.work, &opened, keys)?;
+        let from = self.exchanges.admit(circuit, number, &request.nonce)?;
+        point.log.note(tag);
+        let waiting = Waiting { point: key, tag, wish: Wish::Answer(from, request), responder: opened.responder };
+        self.wait(effort, waiting, shell, now)
+    }
+
+    fn effort(&mut self, work: Option<Work>, opened: &Opened, keys: &Keys) -> Result<u32, Reject> {
+        let blinded = keys.blinded.get(opened.which).ok_or(Reject::Undecryptable)?;
+        work.map_or(Ok(0), |work| self.check_work(&work, blinded))
+    }
+
+    fn wait(&mut self, effort: u32, waiting: Waiting, shell: &mut Shell, now: Now) -> Result<(), Reject> {
+        let placed = self.queue.push(effort, Box::new(waiting), now.mono);
         if self.queue.is_half_full() {
             self.pressed(now);
         }
@@ -196,8 +242,14 @@ impl Answers {
             let Some((effort, waiting)) = self.queue.pop() else { break };
             self.effort.handled(effort);
             // On disk before anything is done that could be done twice.
-            shell.persist([Row::answered(&waiting.point, &waiting.tag)]);
-            self.begin(Job { waiting, attempts: 0, deadline: now.mono + TIMEOUT }, shell);
+            let Waiting { point, tag, wish, responder } = *waiting;
+            shell.persist([Row::answered(&point, &tag)]);
+            match wish {
+                Wish::Meeting(request) => {
+                    self.begin(Job { request, responder, attempts: 0, deadline: now.mono + TIMEOUT }, shell);
+                }
+                Wish::Answer(from, request) => self.serve(from, request, &responder, shell),
+            }
         }
         if !self.queue.is_empty() {
             self.effort.left_over();
@@ -225,8 +277,21 @@ impl Answers {
 
     fn begin(&mut self, mut job: Job, shell: &mut Shell) {
         job.attempts += 1;
-        let circuit = shell.open(job.waiting.request.rendezvous, Purpose::ServiceRendezvous);
+        let circuit = shell.open(job.request.rendezvous, Purpose::ServiceRendezvous);
         self.jobs.insert(circuit, job);
+    }
+
+    fn serve(&mut self, from: Origin, request: mixed::Request, responder: &Responder, shell: &mut Shell) {
+        match responder.respond(&mut shell.random) {
+            Ok((reply, keys)) => {
+                let answerer = mixed::Answerer::new(reply, keys);
+                shell.outputs.push_back(Output::Exchange(Box::new(Exchange::new(from, request, answerer))));
+                self.answered += 1;
+            }
+            Err(_) => {
+                shell.rejects.count(Reject::Malformed);
+            }
+        }
     }
 
     pub(super) fn next_timeout(&self, now: Instant) -> Option<Instant> {
@@ -237,14 +302,14 @@ impl Answers {
 
     /// A circuit was opened: the answer leaves on it, and it is the caller's from then on. False if it is none of these.
     pub(super) fn opened(&mut self, circuit: Circuit, shell: &mut Shell) -> bool {
-        let Some(Job { waiting, .. }) = self.jobs.remove(&circuit) else { return false };
-        let Ok((reply, keys)) = waiting.responder.respond(&mut shell.random) else {
+        let Some(Job { request, responder, .. }) = self.jobs.remove(&circuit) else { return false };
+        let Ok((reply, keys)) = responder.respond(&mut shell.random) else {
             shell.close(circuit);
             shell.rejects.count(Reject::Malformed);
             return true;
         };
-        shell.send(circuit, Message::Rendezvous1(waiting.request.cookie, reply));
-        shell.outputs.push_back(Output::Accept { circuit, keys, stream: waiting.request.stream });
+        shell.send(circuit, Message::Rendezvous1(request.cookie, reply));
+        shell.outputs.push_back(Output::Accept { circuit, keys, stream: request.stream });
         self.answered += 1;
         true
     }
@@ -258,5 +323,12 @@ impl Answers {
             shell.rejects.count(Reject::TimedOut);
         }
         true
+    }
+}
+
+fn not_fresh(why: replay::NotFresh) -> Reject {
+    match why {
+        replay::NotFresh::Seen => Reject::Replayed,
+        replay::NotFresh::Full => Reject::Full,
     }
 }

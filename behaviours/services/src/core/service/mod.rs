@@ -1,6 +1,7 @@
 //! The service's side: introduction points, publication, introductions, and the proof that all of it works.
 
 mod answers;
+mod exchanges;
 mod points;
 mod publication;
 mod saved;
@@ -19,9 +20,10 @@ use super::{
     blinding::Identity,
     circuit::{Circuit, Purpose},
     client::Failure,
-    descriptor::{ClientKey, Contents},
+    descriptor::{ClientKey, Contents, MixedOffer},
     handshake::SessionKeys,
     introduction::FirstStream,
+    mixed,
     period::{Calendar, LEAD, Period},
     pow::Puzzle,
     reject::{Reject, Rejects},
@@ -35,6 +37,7 @@ use publication::{News, Publication};
 use saved::Saved;
 use shell::Shell;
 
+pub use exchanges::Exchange;
 pub use saved::Row;
 pub use status::{DirectoryStatus, LastProbe, State, Status};
 
@@ -42,6 +45,10 @@ pub use status::{DirectoryStatus, LastProbe, State, Status};
 const SETTLE: Duration = Duration::from_secs(1);
 /// A probe that did not end by then failed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// What it says of requests through the mixnet.
+const OFFER: MixedOffer =
+    MixedOffer { request: (mixed::MAX_REQUEST / 1024) as u16, answer: (mixed::MAX_ANSWER / 1024) as u16 };
 
 /// What a service is made with.
 #[derive(Debug)]
@@ -56,12 +63,14 @@ pub struct Config {
     pub puzzle: Option<Box<dyn Puzzle>>,
     /// It does not hide: clients are told, and the caller builds its circuits short.
     pub single_hop: bool,
+    /// It takes requests through the mixnet.
+    pub mixed: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let puzzle: Box<dyn Puzzle> = Box::new(super::pow::Equihash);
-        Self { points: 3, limits: (0, 0), clients: None, puzzle: Some(puzzle), single_hop: false }
+        Self { points: 3, limits: (0, 0), clients: None, puzzle: Some(puzzle), single_hop: false, mixed: true }
     }
 }
 
@@ -93,6 +102,8 @@ pub enum Output {
         /// The first stream, unless the client opens streams later.
         stream: Option<FirstStream>,
     },
+    /// Answer a request that came through the mixnet: the parts of what [`mixed::Answerer::seal`] makes of the answer go back on its circuit.
+    Exchange(Box<Exchange>),
     /// Connect to this service as a stranger would, with a fresh descriptor, through the point with this key; the result goes to
     /// [`Service::handle_probe`]. If the service admits known clients only, with a key that it gave itself.
     Probe(Address, [u8; 32]),
@@ -206,6 +217,7 @@ impl Service {
         let _ = self.points.closed(circuit, &mut self.shell, now)
             || self.answers.closed(circuit, &mut self.shell)
             || self.publications.values_mut().any(|publication| publication.closed(circuit, now));
+        self.answers.exchanges.closed(circuit);
         self.handle_timeout(now);
     }
 
@@ -229,14 +241,19 @@ impl Service {
     fn handle(&mut self, circuit: Circuit, message: Message, now: Now) -> Result<(), Reject> {
         let Self { points, answers, publications, shell, view, .. } = self;
         let interval = self.calendar.schedule.length() / 3;
+        let keys = |publications: &BTreeMap<Period, Publication>| Keys {
+            subcredentials: publications.values().rev().map(|publication| publication.subcredential).collect(),
+            blinded: publications.values().rev().map(|publication| *publication.secret().key()).collect(),
+        };
         let expected = match message {
             Message::Introduce2(introduction) => {
                 let key = points.established_on(circuit).ok_or(Reject::Unexpected)?;
-                let keys = Keys {
-                    subcredentials: publications.values().rev().map(|publication| publication.subcredential).collect(),
-                    blinded: publications.values().rev().map(|publication| *publication.secret().key()).collect(),
-                };
-                return answers.introduced((key, &introduction), &keys, points, view, shell, now);
+                return answers.introduced((key, &introduction), &keys(publications), points, view, shell, now);
+            }
+            Message::MixedRequest(part) if self.config.mixed => {
+                let key = points.established_on(circuit).ok_or(Reject::Unexpected)?;
+                let Some((number, request)) = answers.exchanges.part(circuit, &part)? else { return Ok(()) };
+                return answers.asked((key, circuit, number), &request, &keys(publications), points, shell, now);
             }
             Message::IntroEstablished(done) => points.answered(circuit, done, shell, now),
             Message::StoreAnswer(answer) => {
@@ -321,6 +338,7 @@ impl Service {
             single_hop: self.config.single_hop,
             points: self.points.listed().cloned().collect(),
             puzzle: self.answers.offer(),
+            mixed: self.config.mixed.then_some(OFFER),
         };
         let epochs = self.calendar.schedule.length() * LEAD;
         self.republish = now.mono + self.shell.random.between(epochs * 3 / 4, epochs);
