@@ -121,12 +121,12 @@ fn what_is_larger_than_a_message_goes_in_and_comes_out_and_is_read_again_where_i
     let scratch = tempfile::tempdir().expect("a directory");
     let net = up(&scratch.path().join("net"), 4, 1);
     let client = ok(net.nodes[4].client());
-    let file = |name: &str, seed: u64| -> PathBuf {
+    let file = |name: &str, seed: u64, len: usize| -> PathBuf {
         let path = scratch.path().join(name);
-        fs::write(&path, noise(seed, 8 * MIB)).expect("written");
+        fs::write(&path, noise(seed, len)).expect("written");
         path
     };
-    let given = format!("a.bin={}", file("one", 1).display());
+    let given = format!("a.bin={}", file("one", 1, 8 * MIB).display());
     let copy = json!({ "inputs": [given], "output_mib": 32 });
     let id = ok(client.task_submit(&modules().join("copy.wasm"), &[], &copy));
     let task = ok(client.task_wait(&id, PATIENCE * 3));
@@ -142,8 +142,8 @@ fn what_is_larger_than_a_message_goes_in_and_comes_out_and_is_read_again_where_i
         assert!(bytes == noise(1, 8 * MIB), "{name} is not what went in: {} bytes", bytes.len());
     }
     // Another one, which one worker gets: whatever reads it next runs there, though each module has its own place.
-    let given = format!("b.bin={}", file("other", 2).display());
-    let more = json!({ "inputs": [given], "replicas": 1, "trust": 0.0, "fuel": 20_000_000, "strategy": "affinity" });
+    let given = format!("b.bin={}", file("other", 2, 32 * MIB).display());
+    let more = json!({ "inputs": [given], "replicas": 1, "trust": 0.0, "fuel": 1_000_000, "strategy": "affinity" });
     let first = runner(&client, "hello.wasm", &["0"], &more);
     for (module, args) in [
         ("primes.wasm", ["2", "40"]),
@@ -193,9 +193,9 @@ fn what_never_ends_or_takes_all_memory_ends_with_a_reason_and_hurts_nobody() {
     let submit = |module: &Path, args: &[&str], more: Value| ok(client.task_submit(module, args, &one(more)));
     let (memory, primes) = (modules().join("memory.wasm"), modules().join("primes.wasm"));
     let beside = submit(&primes, &["20000000", "20000500"], json!({}));
-    let by_run = submit(&endless, &[], json!({ "fuel": 1_000_000_000_000_000u64, "run_s": 3 }));
+    let by_run = submit(&endless, &[], json!({ "fuel": 10_000_000_000_000u64, "run_s": 3 }));
     let bomb = submit(&memory, &[], json!({ "memory_mib": 256 }));
-    let by_deadline = submit(&endless, &["again"], json!({ "fuel": 1_000_000_000_000_000u64, "deadline_s": 8 }));
+    let by_deadline = submit(&endless, &["again"], json!({ "fuel": 10_000_000_000_000u64, "deadline_s": 8 }));
     let end = |id: &str| ok(client.task_wait(id, PATIENCE * 2));
     let (by_run, by_deadline, bomb, beside) = (end(&by_run), end(&by_deadline), end(&bomb), end(&beside));
     let why = |task: &tasks::Task| (task.state.clone(), task.reason.clone().unwrap_or_default());

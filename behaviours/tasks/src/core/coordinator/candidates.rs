@@ -71,9 +71,9 @@ impl Coordinator {
         let (offer, known) = (listed.offer(), self.workers.get(worker)?);
         let slots = if offer.eligible { u32::from(offer.slots) } else { 0 };
         let speed = if offer.speed == 0 { UNKNOWN_SPEED } else { offer.speed as f64 };
-        // Its offer may not know the last of ours yet, and we do not know those of others.
-        let tasks = taken(listed).max(u32::try_from(self.workers.busy(worker)).unwrap_or(u32::MAX));
-        let queue_ms = known.queue_ms(usize::try_from(tasks).unwrap_or(usize::MAX));
+        let tasks = known.load(taken(listed));
+        let queue_ms = known.queue_ms(tasks);
+        let tasks = u32::try_from(tasks).unwrap_or(u32::MAX);
         Some(Candidate {
             node: worker,
             slots,
@@ -127,7 +127,8 @@ impl Coordinator {
 }
 
 /// Tasks that a worker has by its own word.
-fn taken(listed: &Listed) -> u32 {
+fn taken(listed: &Listed) -> usize {
     let offer = listed.offer();
-    u32::from(offer.slots.saturating_sub(offer.free)).saturating_add(offer.queued)
+    let queued = usize::try_from(offer.queued).unwrap_or(usize::MAX);
+    usize::from(offer.slots.saturating_sub(offer.free)).saturating_add(queued)
 }

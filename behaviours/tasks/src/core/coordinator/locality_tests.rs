@@ -169,3 +169,21 @@ fn a_queue_is_as_long_as_the_tasks_there_take() {
         world.settle();
     }
 }
+
+#[test]
+fn a_task_of_ours_that_an_offer_counts_is_not_counted_after_its_end() {
+    let mut world = World::new(1, false);
+    let in_flight = |world: &World| world.coordinator.candidates(world.now)[0].in_flight;
+    world.submit(1, Terms { trust_ppm: 500_000, replicas: 1, ..Terms::default() });
+    for _ in 0..3 {
+        while world.hand_to_worker(0) | world.stage(0) | world.hand_to_coordinator(0) {}
+    }
+    // Five seconds later it offers one slot less, and that is known.
+    let before = world.hosts[0].offer.clone();
+    world.pass(Duration::from_secs(5));
+    while world.hand_to_worker(0) | world.hand_to_coordinator(0) {}
+    world.meet();
+    assert!(world.hosts[0].offer != before && in_flight(&world) == 1);
+    world.settle();
+    assert_eq!(in_flight(&world), 0, "though its offer is the same");
+}

@@ -88,6 +88,8 @@ pub(super) struct Worker {
     /// Tasks that it is busy with for this node.
     tasks: BTreeSet<TaskId>,
     pub(super) slots: usize,
+    /// How many of its tasks were this node's when its offer came.
+    ours: usize,
     /// From lease to commit, divided by the executions that it had meanwhile: the time that one takes it.
     pace: Option<Duration>,
     held: Held,
@@ -134,9 +136,12 @@ impl Workers {
         self.all.get(&worker).map_or(0, |worker| worker.tasks.len())
     }
 
-    /// Its slots changed; 0 for one that is not eligible.
+    /// It offers so many slots now; 0 for one that is not eligible.
     pub(super) fn offers(&mut self, worker: NodeId, slots: u16) {
-        self.change(worker, |it| it.slots = usize::from(slots));
+        self.change(worker, |it| {
+            it.slots = usize::from(slots);
+            it.ours = it.tasks.len();
+        });
     }
 
     pub(super) fn connected(&mut self, worker: NodeId, rtt: Option<Duration>) {
@@ -238,6 +243,7 @@ impl Workers {
             connected: false,
             tasks: BTreeSet::new(),
             slots: 0,
+            ours: 0,
             pace: None,
             held: Held::default(),
             bandwidth: None,
@@ -274,6 +280,11 @@ impl Worker {
     /// Bytes per second to it.
     pub(super) fn bandwidth(&self) -> f64 {
         self.bandwidth.unwrap_or(BANDWIDTH)
+    }
+
+    /// How many tasks it has, where its offer says that it had `taken`: those that were others' then, and those that are ours now.
+    pub(super) fn load(&self, taken: usize) -> usize {
+        taken.saturating_sub(self.ours).saturating_add(self.tasks.len())
     }
 
     /// Milliseconds until a slot is free, where it has `tasks`: as many of them end before as there are beyond its slots less one, each
