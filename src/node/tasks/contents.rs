@@ -33,6 +33,7 @@ pub(super) struct Contents {
     cache: Arc<Cache<Content, Bytes, ByBytes>>,
     folder: PathBuf,
     counts: Arc<[AtomicU64; 2]>,
+    written: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Contents {
@@ -46,7 +47,7 @@ impl Contents {
     pub(super) fn open(bytes: u64, folder: PathBuf) -> io::Result<Self> {
         crate::platform::files::create_private_dir(&folder)?;
         let cache = Arc::new(Cache::with_weighter(EXPECTED, bytes, ByBytes));
-        Ok(Self { cache, folder, counts: Arc::default() })
+        Ok(Self { cache, folder, counts: Arc::default(), written: Arc::default() })
     }
 
     /// The bytes, if they are kept.
@@ -88,7 +89,9 @@ impl Contents {
         if fs::metadata(&path).is_ok_and(|meta| meta.len() == content.size) {
             return Ok(path);
         }
-        let part = self.temporary(&format!("{}-new", data_encoding::HEXLOWER.encode(&content.hash)));
+        // Each writer has a file of its own: the same content may be written twice at once.
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let part = self.temporary(&format!("{}-new{number}", data_encoding::HEXLOWER.encode(&content.hash)));
         fs::write(&part, bytes)?;
         fs::rename(&part, &path)?;
         Ok(path)
@@ -177,5 +180,23 @@ mod tests {
         assert_eq!(needed.forget_larger(2, 0), [other]);
         contents.sweep(&needed.contents()).unwrap();
         assert!(!contents.path(&other).exists());
+    }
+
+    #[test]
+    fn many_may_write_one_content_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let contents = Contents::open(1 << 20, folder.path().join("tasks")).unwrap();
+        let bytes = vec![7; 3 << 20];
+        let content = Content::of(&bytes);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let path = contents.write(&content, &bytes).unwrap();
+                    assert!(content.is(&fs::read(path).unwrap()));
+                });
+            }
+        });
+        contents.sweep(&BTreeSet::from([content])).unwrap();
+        assert_eq!(fs::read_dir(&contents.folder).unwrap().count(), 1);
     }
 }

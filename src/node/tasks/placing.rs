@@ -56,11 +56,15 @@ pub(super) fn solve(problem: Problem, began: Instant) -> Placed {
     let class = demands.iter().map(|demand| demand.class).max().unwrap_or_default();
     let Ok(batch) = Batch::new(&demands, &candidates) else { return nowhere };
     let mut planner = Planner::new(batch, POPULATION, super::super::chat::random(), Vec::new());
+    let mut last = Duration::ZERO;
     for _ in 0..GENERATIONS {
-        if clock::now().mono >= began + TIME {
+        // The next generation takes about as long as the last one.
+        let begin = clock::now().mono;
+        if begin + last >= began + TIME {
             break;
         }
         planner.step();
+        last = clock::now().mono.saturating_duration_since(begin);
     }
     let choice = planner.choose(&Weights::of(class));
     let node = |at: Option<usize>| at.and_then(|at| candidates.get(at)).map(|candidate| candidate.node);
