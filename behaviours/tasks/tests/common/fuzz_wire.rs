@@ -250,7 +250,8 @@ impl Pair {
         let [one, two] = keys;
         let mut worker =
             Worker::new(worker::Config::default(), two, NETWORK, LocalAccounts::new(ids[1], Credit::default()), now);
-        let offer = Offer { slots: 2, free: 2, eligible: true, memory_bytes: 1 << 30, staging_bytes: 1 << 30, ..Offer::none() };
+        let offer =
+            Offer { slots: 2, free: 2, eligible: true, memory_bytes: 1 << 30, staging_bytes: 1 << 30, ..Offer::none() };
         worker.set_capacity(offer, now);
         let mut pair = Self {
             coordinator: Coordinator::new(coordinator::Config::default(), one, NETWORK, [7; 32], now),
@@ -415,7 +416,11 @@ impl Pair {
         self.coordinator.handle_connected(self.ids[1], None, self.now);
         self.take();
         for _ in 0..3_000 {
-            while !(self.to_worker.is_empty() && self.to_coordinator.is_empty() && self.stages.is_empty() && self.runs.is_empty()) {
+            while !(self.to_worker.is_empty()
+                && self.to_coordinator.is_empty()
+                && self.stages.is_empty()
+                && self.runs.is_empty())
+            {
                 self.deliver_to_worker(false);
                 self.deliver_to_coordinator(false);
                 if let Some(execution) = self.stages.pop_front() {
