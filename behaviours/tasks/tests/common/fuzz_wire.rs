@@ -272,8 +272,8 @@ impl Pair {
 
     fn submit(&mut self, number: u64) {
         let source = Source::Inline(b"module".to_vec().into());
-        // One replica is enough.
-        let terms = Terms { trust_ppm: 500_000, ..Terms::default() };
+        // One replica is enough: there is no second worker that could double it.
+        let terms = Terms { trust_ppm: 500_000, replicas: 1, ..Terms::default() };
         let task = Submission { work: work(number), terms, sources: vec![(Content::of(b"module"), source)] };
         let _taken = self.coordinator.submit(task, self.now);
         self.take();
