@@ -62,6 +62,8 @@ pub struct Desk {
     pub(super) counts: Arc<Counts>,
     /// None if this node is no worker.
     pub(super) harvest: Option<Arc<Harvest>>,
+    /// Held while a content is made a file and shared: of those who bring the same one at once, one does.
+    pub(super) sharing: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Desk {
@@ -350,7 +352,12 @@ impl Desk {
         bytes: super::contents::Bytes,
         is_sealed: bool,
     ) -> Result<Vec<u8>, Failure> {
-        if !is_sealed && let Some(manifest) = self.ask(move |driver, _| driver.shared.get(&content).cloned()).await? {
+        let known = || self.ask(move |driver, _| driver.shared.get(&content).cloned());
+        if !is_sealed && let Some(manifest) = known().await? {
+            return Ok(manifest);
+        }
+        let _alone = self.sharing.lock().await;
+        if !is_sealed && let Some(manifest) = known().await? {
             return Ok(manifest);
         }
         let contents = self.contents.clone();
