@@ -269,9 +269,20 @@ impl World {
                 std::mem::take(&mut self.wire).into_iter().partition(|(to, _)| *to == 0);
             first.into_iter().for_each(|(to, packet)| self.arrive(to, packet));
             let begun = on_core();
-            second.into_iter().for_each(|(to, packet)| self.arrive(to, packet));
+            self.arrive_at_second(second.into_iter().map(|(_, packet)| packet));
             self.spent += on_core().saturating_sub(begun);
         }
+    }
+
+    /// What gossip brought is taken as a node takes it: what came meanwhile at once.
+    fn arrive_at_second(&mut self, packets: impl Iterator<Item = Packet>) {
+        let (gossip, others): (Vec<_>, Vec<_>) = packets.partition(|packet| matches!(packet, Packet::Gossip(_)));
+        let envelopes: Vec<_> = gossip
+            .iter()
+            .filter_map(|packet| if let Packet::Gossip(bytes) = packet { Some((node(0), &bytes[..])) } else { None })
+            .collect();
+        self.act(1, |chat, now| chat.handle_gossips(&envelopes, now));
+        others.into_iter().for_each(|packet| self.arrive(1, packet));
     }
 
     fn arrive(&mut self, to: usize, packet: Packet) {
