@@ -274,15 +274,24 @@ impl World {
         }
     }
 
-    /// What gossip brought is taken as a node takes it: what came meanwhile at once.
+    /// What gossip brought is taken as a node takes it: what came in a row at once.
     fn arrive_at_second(&mut self, packets: impl Iterator<Item = Packet>) {
-        let (gossip, others): (Vec<_>, Vec<_>) = packets.partition(|packet| matches!(packet, Packet::Gossip(_)));
-        let envelopes: Vec<_> = gossip
-            .iter()
-            .filter_map(|packet| if let Packet::Gossip(bytes) = packet { Some((node(0), &bytes[..])) } else { None })
-            .collect();
-        self.act(1, |chat, now| chat.handle_gossips(&envelopes, now));
-        others.into_iter().for_each(|packet| self.arrive(1, packet));
+        let mut envelopes = Vec::new();
+        for packet in packets {
+            match packet {
+                Packet::Gossip(bytes) => envelopes.push(bytes),
+                other => {
+                    self.take_in(std::mem::take(&mut envelopes));
+                    self.arrive(1, other);
+                }
+            }
+        }
+        self.take_in(envelopes);
+    }
+
+    fn take_in(&mut self, envelopes: Vec<Vec<u8>>) {
+        let came: Vec<_> = envelopes.iter().map(|bytes| (node(0), &bytes[..])).collect();
+        self.act(1, |chat, now| chat.handle_gossips(&came, now));
     }
 
     fn arrive(&mut self, to: usize, packet: Packet) {

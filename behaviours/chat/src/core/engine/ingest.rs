@@ -35,17 +35,6 @@ impl Chat {
         Ok(())
     }
 
-    /// Takes again what waited for keys of a group.
-    pub(super) fn unpark(&mut self, id: ConversationId, now: Now) {
-        let (ready, rest) = std::mem::take(&mut self.parked).into_iter().partition(|(of, ..)| *of == id);
-        self.parked = rest;
-        for (_, from, envelope) in Vec::from(ready) {
-            if let Err(reject) = self.take_envelope(&envelope, from, Transport::Gossip, now) {
-                self.count(reject);
-            }
-        }
-    }
-
     /// Takes the body of a message that came bare before: a peer that did not know better gave its place alone.
     pub(super) fn fill_bare(
         &mut self,

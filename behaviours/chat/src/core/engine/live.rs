@@ -80,6 +80,22 @@ impl Chat {
         self.end_lives(vec![live], now).into_iter().collect()
     }
 
+    /// Takes again what waited for keys of a group.
+    pub(super) fn unpark(&mut self, id: ConversationId, now: Now) {
+        let (ready, rest) = std::mem::take(&mut self.parked).into_iter().partition(|(of, ..)| *of == id);
+        self.parked = rest;
+        let mut lives = Vec::new();
+        for (_, from, envelope) in Vec::from(ready) {
+            match self.begin_envelope(&envelope, from, Transport::Gossip, now) {
+                Ok(live) => lives.extend(live),
+                Err(reject) => self.count(reject),
+            }
+        }
+        for reject in self.end_lives(lives, now).into_iter().filter_map(Result::err) {
+            self.count(reject);
+        }
+    }
+
     fn verdict(&mut self, outcome: Result<(), Reject>) -> Validation {
         match outcome {
             Ok(()) | Err(Reject::Known) => Validation::Accept,
