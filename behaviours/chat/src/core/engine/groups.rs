@@ -357,20 +357,6 @@ impl Chat {
         Some(written.body)
     }
 
-    /// Opens a body of a group: its author, and the message.
-    pub(super) fn open_group(
-        &mut self,
-        id: ConversationId,
-        body: &[u8],
-    ) -> Result<(DeviceId, Vec<u8>), secrets::Reject> {
-        let club = self.talks.get_mut(&id).and_then(|talk| talk.club.as_mut()).ok_or(secrets::Reject::WrongMode)?;
-        let author = club.keys.author_of(body).ok_or(secrets::Reject::NoKey)?;
-        let mut rows = Vec::new();
-        let read = club.keys.open(self.secrets.vault(), &mut rows, author, &id.0, body)?;
-        self.disk.write(rows, false);
-        Ok((author, read.text.to_vec()))
-    }
-
     /// Takes the key of a member's session.
     pub(super) fn take_share(&mut self, from: DeviceId, body: &[u8], now: Now) -> Result<(), Reject> {
         let id = ConversationId(group_of_share(body).ok_or(Reject::Malformed)?);

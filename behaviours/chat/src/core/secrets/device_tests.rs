@@ -338,7 +338,7 @@ fn debug_shows_no_secret() {
     let shown = format!("{:?} ", a.device) + &format!("{:?}", a.device.vault());
     assert!(!shown.contains("canary") && shown.len() < 300, "{shown}");
     while let Some(output) = a.device.poll_output() {
-        if let Output::Persist { batch, rows } = &output {
+        if let Output::Persist { batch, rows, .. } = &output {
             assert!(!format!("{rows:?}").contains("canary"));
             let batch = *batch;
             a.device.handle_persisted(batch);

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use fog_base::{MessageId, NetworkId};
+use fog_base::NetworkId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use vodozemac::olm::Account;
-use zeroize::Zeroizing;
 
 use super::{
     bundle::DeviceId,
-    device::{Device, Output, SavedAccount, conversation},
-    frame::Kind,
+    device::{Device, SavedAccount, conversation},
     key::SecretKey,
     peer::{Known, Peer, Pending},
     seen::Entry,
@@ -26,11 +24,10 @@ struct Parts {
     slots: Vec<Slot>,
     pending: Vec<Pending>,
     seen: Vec<Entry>,
-    inbox: Vec<(MessageId, Kind, Zeroizing<Vec<u8>>)>,
 }
 
 impl Device {
-    /// The device of these rows, and the rows of groups and histories. Delivers again what was not taken. What is
+    /// The device of these rows, and the rows of groups and histories. What is
     /// [`Self::pending`] is for the caller to send again.
     /// The rows must be those of the last batch that was persisted: a backup is not restored, but begins as a new device.
     pub fn restore(
@@ -61,7 +58,7 @@ impl Device {
             match row.kind {
                 RowKind::ConversationKey => {}
                 RowKind::Account => account = serde_json::from_slice::<SavedAccount>(bytes).ok(),
-                RowKind::Peer | RowKind::Session | RowKind::Outbox | RowKind::Inbox | RowKind::Seen => {
+                RowKind::Peer | RowKind::Session | RowKind::Outbox | RowKind::Seen => {
                     let taken = parts.entry(row.conversation).or_default().take(row.kind, bytes);
                     damaged += u64::from(taken.is_none());
                 }
@@ -77,10 +74,9 @@ impl Device {
         }
         for (name, parts) in parts {
             // A conversation without its peer was cut off before its first batch: nothing of it left.
-            let Some((id, peer, outputs)) = parts.assemble() else { continue };
+            let Some((id, peer)) = parts.assemble() else { continue };
             if conversation(id) == name {
                 device.peers.insert(id, peer);
-                device.commit(Vec::new(), outputs);
             }
         }
         Ok((device, others, damaged))
@@ -93,19 +89,13 @@ impl Parts {
             RowKind::Peer => self.peer = Some(Peer::restore(serde_json::from_slice::<Known>(bytes).ok()?)),
             RowKind::Session => self.slots.push(Slot::restore(bytes)?),
             RowKind::Outbox => self.pending.push(Pending::restore(bytes)?),
-            RowKind::Seen => self.seen.push(Entry::parse(bytes)?),
-            RowKind::Inbox => {
-                let (id, rest) = bytes.split_first_chunk::<16>()?;
-                let (kind, body) = rest.split_first()?;
-                let kind = Kind::of(*kind)?;
-                self.inbox.push((MessageId(*id), kind, Zeroizing::new(body.to_vec())));
-            }
+            RowKind::Seen => self.seen.extend(Entry::parse_all(bytes)?),
             _ => {}
         }
         Some(())
     }
 
-    fn assemble(mut self) -> Option<(DeviceId, Peer, Vec<Output>)> {
+    fn assemble(mut self) -> Option<(DeviceId, Peer)> {
         let mut peer = self.peer?;
         let id = peer.device();
         for slot in self.slots {
@@ -114,10 +104,7 @@ impl Parts {
         peer.seen.restore(self.seen);
         self.pending.sort_by_key(|pending| pending.number);
         peer.next_number = self.pending.last().map_or(0, |last| last.number + 1);
-        let deliver =
-            self.inbox.into_iter().map(|(message, kind, body)| Output::Deliver { from: id, id: message, kind, body });
-        let outputs = deliver.collect();
         peer.pending = self.pending;
-        Some((id, peer, outputs))
+        Some((id, peer))
     }
 }

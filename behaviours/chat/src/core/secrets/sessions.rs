@@ -57,6 +57,8 @@ pub(super) struct Slot {
     next_index: u64,
     /// The ratchet keys that the peer used, the last five: an unknown one turns our chain.
     remote: Vec<[u8; 32]>,
+    /// How long its row was when it was last saved.
+    saved_bytes: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,17 +74,17 @@ struct SavedSlot {
 impl Slot {
     pub(super) fn outbound(session: Session, generation: u32) -> Self {
         let id = session.session_id();
-        Self { session, id, generation, ours: true, chain: 0, next_index: 0, remote: Vec::new() }
+        Self { session, id, generation, ours: true, chain: 0, next_index: 0, remote: Vec::new(), saved_bytes: 0 }
     }
 
     pub(super) fn inbound(session: Session, generation: u32, first: &PreKeyMessage) -> Self {
         let id = session.session_id();
         let remote = vec![first.message().ratchet_key().to_bytes()];
-        Self { session, id, generation, ours: false, chain: 0, next_index: 0, remote }
+        Self { session, id, generation, ours: false, chain: 0, next_index: 0, remote, saved_bytes: 0 }
     }
 
     /// What is stored. JSON, because vodozemac's states are internally tagged, which the packed CBOR of fog-base does not carry.
-    pub(super) fn save(&self) -> Zeroizing<Vec<u8>> {
+    pub(super) fn save(&mut self) -> Zeroizing<Vec<u8>> {
         let saved = SavedSlot {
             session: self.session.pickle(),
             generation: self.generation,
@@ -91,7 +93,13 @@ impl Slot {
             next_index: self.next_index,
             remote: self.remote.clone(),
         };
-        Zeroizing::new(serde_json::to_vec(&saved).unwrap_or_default())
+        // With room for it all: a vector that grows leaves copies behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(self.saved_bytes + self.saved_bytes / 8));
+        if serde_json::to_writer(&mut *text, &saved).is_err() {
+            text.clear();
+        }
+        self.saved_bytes = text.len();
+        text
     }
 
     pub(super) fn restore(bytes: &[u8]) -> Option<Self> {
@@ -99,7 +107,7 @@ impl Slot {
         let session = Session::from_pickle(saved.session);
         let id = session.session_id();
         let SavedSlot { generation, ours, chain, next_index, remote, .. } = saved;
-        Some(Self { session, id, generation, ours, chain, next_index, remote })
+        Some(Self { session, id, generation, ours, chain, next_index, remote, saved_bytes: bytes.len() })
     }
 
     /// The identity key of the side that began the session.
@@ -204,6 +212,10 @@ impl Sessions {
 
     pub(super) fn get(&self, id: &str) -> Option<&Slot> {
         self.slots.iter().find(|slot| slot.id == id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.id == id)
     }
 
     pub(super) fn generation(&self) -> Option<u32> {
