@@ -1,6 +1,7 @@
 //! `fog testnet sim`: the protocols' own cores with thousands of peers in one process, without sockets, in virtual time.
 //!
-//! Everything that is random comes from one seed: a run with the same options gives the same report, byte for byte. Each
+//! Everything that decides something comes from one seed: a run with the same options gives the same report, byte for byte. (Chat's ratchets
+//! draw keys of their own, which decide nothing.) Each
 //! scenario has a generator of its own, so it gives the same figures alone as among all. Each has a bound, which is in its
 //! check; a bound that does not hold makes the check fail. Where chance decides, the bound is the end of a confidence
 //! interval, and the check says of which confidence.
