@@ -14,6 +14,7 @@ mod groups;
 mod ingest;
 mod links;
 mod live;
+mod loads;
 mod meet;
 mod open;
 mod owed;
@@ -50,6 +51,7 @@ use rand_chacha::ChaCha20Rng;
 
 pub use self::{
     card::{Card, MAX_CARD, MAX_MAILBOXES, MAX_NAME},
+    loads::Load,
     text::{MAX_TEXT, clean_name, clean_text, is_clean},
     types::{
         Config, Contact, Conversation, ConversationKind, Counts, Event, Member, MixAddress, MixProgress, OpenError,

@@ -233,7 +233,7 @@ impl Device {
             Some(peer) => peer.renew(bundle)?,
             None if known >= MAX_PEERS => return Err(Reject::Full),
             None => {
-                self.peers.insert(bundle.device, Peer::new(bundle));
+                self.peers.insert(bundle.device, Peer::new(bundle, self.id));
             }
         }
         let mut rows = Vec::new();

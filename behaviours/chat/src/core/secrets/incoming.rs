@@ -142,7 +142,7 @@ impl Device {
         if self.peers.len() >= MAX_PEERS {
             return Err(Reject::Full);
         }
-        self.peers.insert(from, Peer::new(*bundle));
+        self.peers.insert(from, Peer::new(*bundle, self.id));
         Ok(true)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ed25519_dalek::SigningKey;
 use fog_base::NetworkId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -53,13 +54,14 @@ impl Device {
         let mut account = None;
         let mut parts: BTreeMap<Vec<u8>, Parts> = BTreeMap::new();
         let (mut others, mut damaged) = (Vec::new(), 0);
+        let own = DeviceId(SigningKey::from_bytes(&signing).verifying_key().to_bytes());
         for row in opened {
             let bytes = row.value.as_slice();
             match row.kind {
                 RowKind::ConversationKey => {}
                 RowKind::Account => account = serde_json::from_slice::<SavedAccount>(bytes).ok(),
                 RowKind::Peer | RowKind::Session | RowKind::Outbox | RowKind::Seen => {
-                    let taken = parts.entry(row.conversation).or_default().take(row.kind, bytes);
+                    let taken = parts.entry(row.conversation).or_default().take(row.kind, bytes, own);
                     damaged += u64::from(taken.is_none());
                 }
                 _ => others.push(row),
@@ -84,9 +86,9 @@ impl Device {
 }
 
 impl Parts {
-    fn take(&mut self, kind: RowKind, bytes: &[u8]) -> Option<()> {
+    fn take(&mut self, kind: RowKind, bytes: &[u8], own: DeviceId) -> Option<()> {
         match kind {
-            RowKind::Peer => self.peer = Some(Peer::restore(serde_json::from_slice::<Known>(bytes).ok()?)),
+            RowKind::Peer => self.peer = Some(Peer::restore(serde_json::from_slice::<Known>(bytes).ok()?, own)),
             RowKind::Session => self.slots.push(Slot::restore(bytes)?),
             RowKind::Outbox => self.pending.push(Pending::restore(bytes)?),
             RowKind::Seen => self.seen.extend(Entry::parse_all(bytes)?),

@@ -115,6 +115,12 @@ impl Slot {
         self.session.session_keys().identity_key.to_bytes()
     }
 
+    /// Whether our device began it.
+    #[cfg(test)]
+    pub(super) fn is_ours(&self) -> bool {
+        self.ours
+    }
+
     pub(super) fn needs_bundle(&self) -> bool {
         !self.session.has_received_message()
     }
@@ -171,6 +177,8 @@ pub(super) struct Sessions {
     slots: Vec<Slot>,
     /// The highest generation that each side started; outlives the sessions themselves.
     pub(super) started: Started,
+    /// Whether our device has the lower id of the two.
+    is_lower: bool,
 }
 
 /// The highest generation that we, and that the peer, started.
@@ -196,14 +204,15 @@ impl Started {
 
 impl Sessions {
     /// None yet, or none read back yet.
-    pub(super) fn new(started: Started) -> Self {
-        Self { slots: Vec::new(), started }
+    pub(super) fn new(started: Started, is_lower: bool) -> Self {
+        Self { slots: Vec::new(), started, is_lower }
     }
 
-    /// The session that writes: of the highest generation, then the one with the lowest id. Both sides choose the same one as soon as both
-    /// know the same sessions, so that simultaneous starts end in one.
+    /// The session that writes: of the highest generation, then the one that the device with the lower id began; each begins one of a
+    /// generation. Both sides choose the same one as soon as both know the same sessions, so that simultaneous starts end in one.
     pub(super) fn preferred(&mut self) -> Option<&mut Slot> {
-        self.slots.iter_mut().max_by(|a, b| a.generation.cmp(&b.generation).then_with(|| b.id.cmp(&a.id)))
+        let is_lower = self.is_lower;
+        self.slots.iter_mut().max_by_key(|slot| (slot.generation, slot.ours == is_lower))
     }
 
     pub(super) fn contains(&self, id: &str) -> bool {
@@ -234,7 +243,7 @@ impl Sessions {
             .slots
             .iter()
             .enumerate()
-            .min_by(|(_, a), (_, b)| a.generation.cmp(&b.generation).then_with(|| b.id.cmp(&a.id)))
+            .min_by_key(|(_, slot)| (slot.generation, slot.ours == self.is_lower))
             .map(|(at, _)| at)?;
         Some(self.slots.remove(worst).id)
     }
