@@ -100,7 +100,9 @@ fn a_service_is_reached_by_name_over_restarts_and_kills() {
     let circuits = run_in(&net.nodes[guest].data_dir, &["--json", "circuits"]).json();
     let open = circuits.as_array().expect("a list").iter().filter(|one| one["state"] == "open");
     assert!(open.clone().any(|one| one["purpose"] == "rendezvous"), "{circuits}");
-    assert!(open.clone().all(|one| one["hops"].as_array().is_some_and(|hops| hops.len() >= 3)), "{circuits}");
+    // Spare ones lack the relay where they are to end.
+    let mut used = open.filter(|one| one["purpose"] != "spare");
+    assert!(used.all(|one| one["hops"].as_array().is_some_and(|hops| hops.len() >= 3)), "{circuits}");
 
     // The service's node is killed and comes back: under the same name, without anybody acting.
     net.nodes[host].kill();
