@@ -84,3 +84,19 @@ fn who_lacks_much_gets_it_from_one_peer_and_not_from_all_at_once() {
     let brought: usize = (0..4).flat_map(|n| &world.nodes[n].answered).map(Vec::len).sum();
     assert!(brought < 2 * whole, "{brought} bytes for {whole}");
 }
+
+#[test]
+fn the_first_words_after_joining_come_soon_though_gossip_loses_them() {
+    let mut world = World::new(24, 2);
+    world.connect_all();
+    world.run(60 * SECOND);
+    let room = world.join_all("#lobby");
+    world.run(SECOND / 10);
+    (world.loss, world.is_gossip_content) = (1.0, true);
+    let first = world.say(0, room, "first");
+    world.run(SECOND / 10);
+    assert!(world.history(1, room).is_empty());
+    world.loss = 0.0;
+    world.run(4 * SECOND);
+    assert_eq!(world.history(1, room), [first]);
+}
