@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fog_base::Now;
 use fog_chat::core::engine::{Chat, ConversationId, Output};
 
 use super::{
@@ -59,14 +60,20 @@ fn opens(world: &World, (a, b, id): (usize, usize, ConversationId), disk: Disk, 
     let Ok(mut chat) = Chat::open(config, master, Box::new(store.clone()), [1; 32], now) else { return 0 };
     let shown = |chat: &Chat| chat.history(id, None).map_or(0, |history| history.len());
     let before = shown(&chat);
-    for frame in frames {
-        let _refused = chat.handle_request(node_id(a), &[&[7], &frame[..]].concat(), now);
+    let settle = |chat: &mut Chat| {
         while let Some(output) = chat.poll_output() {
             if let Output::Persist { number, rows, .. } = output {
                 store.write(rows);
                 chat.handle_persisted(number, true, now);
             }
         }
+    };
+    for frame in frames {
+        let _refused = chat.handle_request(node_id(a), &[&[7], &frame[..]].concat(), now);
+        settle(&mut chat);
     }
+    // What opened and lacks a predecessor, whose row is gone, is shown with a gap in half a minute.
+    chat.handle_timeout(Now { mono: now.mono + SETTLED * 2, unix: now.unix.plus(SETTLED * 2) });
+    settle(&mut chat);
     shown(&chat) - before
 }
