@@ -1,6 +1,6 @@
 //! The API over a node that answers from a script: statuses, streams, and that the document tells the truth.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -309,5 +309,5 @@ async fn over_a_socket_it_serves_with_the_token_and_ends_when_told() {
     assert_eq!(get("/v1/openapi.json", "t").await.unwrap(), 200);
     assert_eq!(get("/v1/openapi.json", "wrong").await.unwrap(), 401);
     stopping.cancel();
-    tokio::time::timeout(GRACE * 3, serving).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), serving).await.unwrap().unwrap().unwrap();
 }
