@@ -206,13 +206,13 @@ impl Chat {
         let header = stored.message.header();
         let (author, sent_at) = (header.author, header.sent_at);
         if stored.message.is_bare()
-            || author == self.device
             || !self.is_for_people(header.kind, author)
             || !self.may_speak(talk, &message, author)
         {
             return;
         }
-        if let Some(talk) = self.talks.get_mut(&id) {
+        let is_own = author == self.device;
+        if let Some(talk) = self.talks.get_mut(&id).filter(|_| !is_own) {
             talk.unread.insert(message);
             talk.last_at = talk.last_at.max(Some(UnixMillis(sent_at)));
         }
