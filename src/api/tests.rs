@@ -188,12 +188,16 @@ async fn failures_become_statuses_with_a_hint() {
     let fixture = node(|command| match command {
         Command::Connect { reply, .. } => drop(reply.send(Err(Failure::timed_out("no answer", "wait")))),
         Command::Peers(reply) => drop(reply.send(Err(Failure::failed("no peers", "")))),
+        Command::Relays(reply) => drop(reply.send(Err(Failure::missing("not here", "")))),
+        Command::Snapshot(reply) => drop(reply.send(Err(Failure::taken("here already", "")))),
         // A node that drops the question is one that stops.
         command => drop(command),
     });
     let (status, body) = fixture.lines(Method::POST, "/v1/connect", &json!({"target": "x"})).await;
     assert_eq!((status.as_u16(), &body[0]), (504, &json!({"error": "no answer", "hint": "wait", "status": 504})));
     assert_eq!(fixture.ask(Method::GET, "/v1/peers", "").await.status(), 422);
+    assert_eq!(fixture.ask(Method::GET, "/v1/relays", "").await.status(), 404);
+    assert_eq!(fixture.ask(Method::GET, "/v1/relays/snapshot", "").await.status(), 409);
     assert_eq!(fixture.ask(Method::GET, "/v1/status", "").await.status(), 422);
 }
 
