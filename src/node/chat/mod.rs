@@ -104,6 +104,13 @@ impl std::fmt::Debug for ChatState {
     }
 }
 
+impl ChatState {
+    /// Fetches that go on from the last run: who asks for one of them follows it.
+    pub(super) fn take_resumed(&mut self, resumed: Vec<fog_blobs::Resumed>) {
+        self.files.take_resumed(resumed);
+    }
+}
+
 /// Opens the device of a data directory, or begins a new one.
 pub(super) fn open(
     config: &Config,

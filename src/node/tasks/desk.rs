@@ -304,9 +304,9 @@ impl Desk {
         match <[TaskView; 1]>::try_from(found) {
             Ok([task]) => Ok(task),
             Err(none) if none.is_empty() => {
-                Err(Failure::usage(format!("there is no task {digits}"), "`fog task list` lists them"))
+                Err(Failure::missing(format!("there is no task {digits}"), "`fog task list` lists them"))
             }
-            Err(_) => Err(Failure::usage(format!("more than one task begins with {digits}"), "give more digits")),
+            Err(_) => Err(Failure::failed(format!("more than one task begins with {digits}"), "give more digits")),
         }
     }
 

@@ -126,13 +126,13 @@ impl Chat {
         let Some(shown) = at_hand.map(Verified::message).or(stored) else { return };
         let (author, sent_at) = (shown.header().author, shown.header().sent_at);
         if shown.is_bare()
-            || author == self.device
             || !self.is_for_people(shown.header().kind, author)
             || !self.may_speak(talk, &message, author)
         {
             return;
         }
-        if let Some(talk) = self.talks.get_mut(&id) {
+        let is_own = author == self.device;
+        if let Some(talk) = self.talks.get_mut(&id).filter(|_| !is_own) {
             talk.unread.insert(message);
             talk.last_at = talk.last_at.max(Some(UnixMillis(sent_at)));
         }
