@@ -53,7 +53,7 @@ fn measure() -> (Vec<Duration>, Vec<Duration>) {
     let [ada, bob] = &clients[..] else { panic!("two nodes") };
     introduce(ada, bob, "bob");
     introduce(bob, ada, "ada");
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1024);
     let listener = bob.clone();
     thread::spawn(move || {
         let ended = listener.chat_events(Duration::from_secs(3600), &mut |event| {

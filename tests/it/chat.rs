@@ -208,6 +208,7 @@ fn a_group_is_closed_and_who_was_removed_reads_nothing_more() {
     chat(ada, &["group", "remove", "&club", "eve"]);
     [ada, bob].into_iter().for_each(|node| members(node, 2));
     chat(ada, &["send", "&club", "without eve"]);
+    wait_for(bob, "&club", &["all three", "without eve"]);
     chat(bob, &["send", "&club", "indeed"]);
     wait_for(bob, "&club", &["all three", "without eve", "indeed"]);
     wait_for(ada, "&club", &["all three", "without eve", "indeed"]);

@@ -24,7 +24,7 @@ impl Entry {
     /// The entries of a row.
     pub(super) fn parse_all(bytes: &[u8]) -> Option<Vec<Self>> {
         let (entries, rest) = bytes.as_chunks::<ENTRY>();
-        rest.is_empty().then(|| entries.iter().filter_map(|entry| Self::parse(entry)).collect())
+        rest.is_empty().then(|| entries.iter().filter_map(Self::parse).collect())
     }
 
     fn parse(bytes: &[u8; ENTRY]) -> Option<Self> {
