@@ -26,7 +26,7 @@ use rand::{Rng, RngExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    clock,
+    chat, clock,
     command::{Failure, MixPing, MixSend, MixSendEvent},
     event_loop::EventLoop,
     inbox::Inbox,
@@ -298,29 +298,23 @@ impl EventLoop {
         }
     }
 
-    /// Whom a text names: a relay's id or an invite.
+    /// Whom a text names: a relay's id, an invite or a contact's name.
     fn address(&self, text: &str) -> Result<Address, Failure> {
+        const HINT: &str = "`fog relays` lists relays, `fog chat contact list` contacts; others are reached by the invite that their `fog id` prints";
         if Invite::is_invite(text) {
             let invite = Invite::parse(text, &self.network, clock::now().unix)
                 .map_err(|error| Failure::usage(error.to_string(), "ask for a new invite: `fog id` prints one"))?;
             let mailboxes = invite.mailboxes.iter().map(|mailbox| (mailbox.relay, mailbox.slot)).collect();
             return Ok(Address { node: invite.node, seal_key: invite.seal_key, mailboxes });
         }
-        let node: NodeId = text.parse().map_err(|_| {
-            let message = format!("`{text}` is neither the id of a relay nor an invite");
-            Failure::usage(
-                message,
-                "`fog relays` lists relays; others are reached by the invite that their `fog id` prints",
-            )
-        })?;
+        let Ok(node) = text.parse::<NodeId>() else {
+            let name = text.strip_prefix('@').unwrap_or(text);
+            let contact = self.swarm.behaviour().chat.chat().contact_address(name);
+            let unknown = || Failure::usage(format!("`{text}` is no id of a relay, no invite and no contact"), HINT);
+            return contact.map(chat::mix_address).ok_or_else(unknown);
+        };
         let relay = self.sending_snapshot().and_then(|snapshot| snapshot.find(node));
-        let relay = relay.ok_or_else(|| {
-            let message = format!("{node} is not a relay of this epoch");
-            Failure::failed(
-                message,
-                "`fog relays` lists relays; others are reached by the invite that their `fog id` prints",
-            )
-        })?;
+        let relay = relay.ok_or_else(|| Failure::failed(format!("{node} is not a relay of this epoch"), HINT))?;
         Ok(Address { node, seal_key: relay.hop.seal_key, mailboxes: Vec::new() })
     }
 

@@ -109,9 +109,9 @@ impl Network {
         let bytes: Vec<u8> = (0..40_000u32).map(|i| ((i * i) >> 3) as u8).collect();
         let file = self.scratch.path().join("file");
         fs::write(&file, &bytes).expect("written");
-        let invite = self.invite(CLIENT);
+        self.run(2, &["--json", "chat", "contact", "add", &self.invite(CLIENT), "--name", "carol"]).json();
         let path = file.display().to_string();
-        let sent = self.run(2, &["--json", "mix", "send", &invite, "--file", &path, "--wait"]).json();
+        let sent = self.run(2, &["--json", "mix", "send", "carol", "--file", &path, "--wait"]).json();
         assert_eq!(sent["state"], "delivered", "{sent}");
         let got = self.receive(CLIENT, |message| message["bytes"] == bytes.len());
         let body = data_encoding::BASE64.decode(got["base64"].as_str().expect("not text").as_bytes()).expect("base64");
@@ -131,6 +131,7 @@ impl Network {
         self.run(0, &["mix", "send", &to, "--hops", "9", "too far"]).refused(2);
         let stranger = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
         self.run(0, &["mix", "send", stranger, "who are you"]).refused(1).says(stranger);
+        self.run(0, &["mix", "send", "carol", "not a contact here"]).refused(2).says("no contact");
         let file = self.scratch.path().join("large");
         fs::write(&file, vec![b'x'; 1024 * 1024 + 1]).expect("written");
         let large = self.run(0, &["mix", "send", &to, "--file", &file.display().to_string()]);

@@ -142,6 +142,11 @@ pub(super) fn open(
     Ok((fog_chat::Behaviour::new(&network.id, opened.chat), blobs, state))
 }
 
+/// Where a card says that the mixnet leads, as the mixnet has it.
+pub(super) fn mix_address(to: MixAddress) -> Address {
+    Address { node: to.node, seal_key: to.seal_key, mailboxes: to.mailboxes }
+}
+
 /// Mailboxes as cards have them.
 fn slots(mailboxes: Vec<invite::Mailbox>) -> Vec<(NodeId, [u8; 32])> {
     mailboxes.into_iter().map(|mailbox| (mailbox.relay, mailbox.slot)).collect()
@@ -322,8 +327,7 @@ impl EventLoop {
         if self.chat.mixing.len() >= MAX_MIXING {
             return behaviour.chat.handle_mix_progress(handle, MixProgress::Failed);
         }
-        let to = Address { node: to.node, seal_key: to.seal_key, mailboxes: to.mailboxes };
-        let id = MessageId(random());
+        let (to, id) = (mix_address(to), MessageId(random()));
         self.chat.mixing.insert(id, (handle, None));
         behaviour.mix.send(Send { id, to, body, hops: None, kind: Kind::Chat, timeout: MIX_TIMEOUT });
     }

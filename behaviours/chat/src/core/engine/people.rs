@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    Chat, Contact, Event, Refusal,
+    Chat, Contact, Event, MixAddress, Refusal,
     card::{Card, Claims},
     direct::{FRAME_CARD, LIFETIME},
     links::Asked,
@@ -119,6 +119,12 @@ impl Chat {
         let mut contacts: Vec<_> = contacts.filter_map(|person| self.contact(person.card.device)).collect();
         contacts.sort_by(|a, b| a.name.cmp(&b.name));
         contacts
+    }
+
+    /// Where the mixnet leads to a contact's node.
+    pub fn contact_address(&self, name: &str) -> Option<MixAddress> {
+        let called = |person: &&Person| person.is_contact && person.name == name;
+        self.people.values().find(called).map(|person| MixAddress::from(&person.card))
     }
 
     /// The words to compare, of the lower device id first.

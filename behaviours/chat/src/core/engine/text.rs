@@ -36,6 +36,7 @@ pub fn clean_name(name: &str) -> String {
         }
         clean.push(c);
     }
+    clean.truncate(clean.trim_end().len());
     if clean.is_empty() { "somebody".to_owned() } else { clean }
 }
 
@@ -64,6 +65,8 @@ mod tests {
             assert_eq!(clean_text(good.as_bytes()), good);
         }
         assert_eq!(clean_text(&[0xff, b'a']), "\u{fffd}a");
+        // Cut at a space, a name does not end with it.
+        assert_eq!(clean_name(&format!("{} b", "a".repeat(MAX_NAME - 1))), "a".repeat(MAX_NAME - 1));
     }
 
     proptest! {
