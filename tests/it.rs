@@ -30,4 +30,5 @@ mod it {
     mod services_endure;
     mod services_flood;
     mod tasks;
+    mod tasks_mixed;
 }

@@ -12,7 +12,7 @@ use fog_mix::{
     core::{
         Write, cover,
         delay::Delays,
-        endpoint::{self, Delivery, Restored, Secrets},
+        endpoint::{self, Audience, Delivery, Restored, Secrets},
         mailbox::MailboxLimits,
         outgoing::Address,
     },
@@ -195,8 +195,12 @@ impl EventLoop {
     pub(super) fn on_mix(&mut self, event: fog_mix::Event) {
         let now = clock::now();
         match event {
-            fog_mix::Event::Deliver(delivery) if delivery.is_chat => self.on_chat_delivery(delivery),
-            fog_mix::Event::Deliver(delivery) => self.store_message(delivery),
+            fog_mix::Event::Deliver(delivery) => match delivery.audience {
+                Audience::Person => self.store_message(delivery),
+                Audience::Chat => self.on_chat_delivery(delivery),
+                Audience::Tasks(blocks) => self.on_task_delivery(delivery.message, blocks, delivery.body),
+            },
+            fog_mix::Event::Answer(tag, piece) => self.tasks.handle_answer(tag, piece),
             fog_mix::Event::Persist(token, writes) => self.store_entries(token, writes),
             fog_mix::Event::Sent(news) if self.on_chat_mixed(&news) => {}
             fog_mix::Event::Sent(news) => self.mixnet.traffic.handle_sent(news, now.mono),

@@ -20,7 +20,7 @@ use libp2p::{
 use crate::{
     core::{
         VERSIONS,
-        endpoint::{Output, Ping, Send},
+        endpoint::{Output, Ping, ReplyBlock, Send},
     },
     event::Event,
     handler::{Handler, Report, Shared},
@@ -90,6 +90,11 @@ impl Behaviour {
     /// Starts a ping; [`Event::Pong`] or [`Event::PingRefused`] ends it.
     pub fn ping(&mut self, ping: Ping) {
         self.request(Request::Ping(ping));
+    }
+
+    /// Answers by a reply block that a message brought.
+    pub fn answer(&mut self, block: Box<ReplyBlock>, data: Vec<u8>) {
+        self.request(Request::Answer(block, data));
     }
 
     /// A delivered message is stored, or could not be.
@@ -168,19 +173,9 @@ impl Behaviour {
             engine::Event::Endpoint(Output::Done { relay, slot, ids }) => {
                 return self.mailbox.done(relay, slot, ids);
             }
-            // The engine carries packets to their links itself.
-            engine::Event::Endpoint(Output::Send { .. }) => return,
-            engine::Event::Endpoint(Output::Deliver(delivery)) => Event::Deliver(delivery),
-            engine::Event::Endpoint(Output::Sent(news)) => Event::Sent(news),
-            engine::Event::Endpoint(Output::Pong { ping, rtt }) => Event::Pong(ping, rtt),
-            engine::Event::Endpoint(Output::Loop(end)) => Event::Loop(end),
-            engine::Event::Endpoint(Output::Mailboxes(relays)) => Event::Mailboxes(relays),
-            engine::Event::SendRefused(message, why) => Event::SendRefused(message, why),
-            engine::Event::PingRefused(ping, why) => Event::PingRefused(ping, why),
-            engine::Event::Persist(token, writes) => Event::Persist(token, writes),
-            engine::Event::Keys(keys) => Event::Keys(keys),
+            event => Event::of(event),
         };
-        self.actions.push_back(ToSwarm::GenerateEvent(event));
+        self.actions.extend(event.map(ToSwarm::GenerateEvent));
     }
 
     fn handler(&mut self, peer: &PeerId, connection: ConnectionId) -> Result<Handler, ConnectionDenied> {

@@ -24,9 +24,13 @@ const CONTENT_FRAGMENT: u8 = 3;
 const REPLY_ACK: u8 = 1;
 const REPLY_PONG: u8 = 2;
 const REPLY_STORED: u8 = 3;
+const REPLY_ANSWER: u8 = 4;
 const ENVELOPE_ANONYMOUS: u8 = 0;
 const ENVELOPE_SIGNED: u8 = 1;
 const ENVELOPE_CHAT: u8 = 2;
+const ENVELOPE_TASKS: u8 = 3;
+/// The most that one reply block brings back of an answer.
+pub const MAX_ANSWER: usize = BODY_LEN - 3;
 
 /// Not a value of the expected type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -239,6 +243,11 @@ pub enum ReplyBody {
     Pong,
     /// A mailbox has stored a packet.
     Stored,
+    /// What the application answers.
+    Answer(
+        /// At most [`MAX_ANSWER`].
+        Vec<u8>,
+    ),
 }
 
 impl ReplyBody {
@@ -257,6 +266,12 @@ impl ReplyBody {
             }
             Self::Pong => w.put(&[REPLY_PONG])?,
             Self::Stored => w.put(&[REPLY_STORED])?,
+            Self::Answer(data) => {
+                let length = u16::try_from(data.len()).map_err(|_| Malformed)?;
+                w.put(&[REPLY_ANSWER])?;
+                w.put(&length.to_be_bytes())?;
+                w.put(data)?;
+            }
         }
         Ok(body)
     }
@@ -279,6 +294,10 @@ impl ReplyBody {
             }
             REPLY_PONG => Ok(Self::Pong),
             REPLY_STORED => Ok(Self::Stored),
+            REPLY_ANSWER => {
+                let length = u16::from_be_bytes(*r.array()?);
+                Ok(Self::Answer(r.slice(usize::from(length))?.to_vec()))
+            }
             _ => Err(Malformed),
         }
     }
@@ -306,6 +325,13 @@ pub enum Envelope<'a> {
         /// Chat's own bytes.
         body: &'a [u8],
     },
+    /// For the tasks of the recipient's node.
+    Tasks {
+        /// Reply blocks for answers, one behind the other.
+        blocks: &'a [[u8; SURB_LEN]],
+        /// Tasks' own bytes.
+        body: &'a [u8],
+    },
 }
 
 impl<'a> Envelope<'a> {
@@ -314,6 +340,11 @@ impl<'a> Envelope<'a> {
         match self {
             Self::Anonymous { body } => [&[ENVELOPE_ANONYMOUS], *body].concat(),
             Self::Chat { body } => [&[ENVELOPE_CHAT], *body].concat(),
+            Self::Tasks { blocks, body } => {
+                // A message hands out at most 255.
+                let count = u8::try_from(blocks.len()).unwrap_or(u8::MAX);
+                [&[ENVELOPE_TASKS, count], blocks.as_flattened(), *body].concat()
+            }
             Self::Signed { sender, signature, body } => {
                 [&[ENVELOPE_SIGNED], sender.0.as_slice(), signature.as_slice(), *body].concat()
             }
@@ -326,6 +357,11 @@ impl<'a> Envelope<'a> {
         match r.byte()? {
             ENVELOPE_ANONYMOUS => Ok(Self::Anonymous { body: r.0 }),
             ENVELOPE_CHAT => Ok(Self::Chat { body: r.0 }),
+            ENVELOPE_TASKS => {
+                let count = usize::from(r.byte()?);
+                let (blocks, _) = r.slice(count * SURB_LEN)?.as_chunks();
+                Ok(Self::Tasks { blocks, body: r.0 })
+            }
             ENVELOPE_SIGNED => {
                 let sender = NodeId(*r.array()?);
                 let signature = r.array()?;
@@ -401,9 +437,19 @@ mod tests {
         fragments.set(843);
         let ack =
             ReplyBody::Ack { message: MessageId([1; 16]), incarnation: [2; 8], accepted: true, count: 844, fragments };
-        for reply in [ack, ReplyBody::Pong, ReplyBody::Stored] {
+        let most = ReplyBody::Answer(vec![9; MAX_ANSWER]);
+        assert_eq!(ReplyBody::Answer(vec![9; MAX_ANSWER + 1]).to_body(), Err(Malformed));
+        for reply in [ack, ReplyBody::Pong, ReplyBody::Stored, most, ReplyBody::Answer(Vec::new())] {
             assert_eq!(ReplyBody::read(&reply.to_body().unwrap()), Ok(reply));
         }
+    }
+
+    #[test]
+    fn a_message_for_tasks_brings_its_reply_blocks() {
+        let blocks = [[1; SURB_LEN], [2; SURB_LEN]];
+        let bytes = Envelope::Tasks { blocks: &blocks, body: b"body" }.to_bytes();
+        assert_eq!(Envelope::read(&bytes), Ok(Envelope::Tasks { blocks: &blocks, body: b"body" }));
+        assert_eq!(Envelope::read(&bytes[..SURB_LEN]), Err(Malformed));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use fog_base::{DropCounters, NodeId, Now};
+use fog_mix::core::endpoint::ReplyBlock;
 use fog_tasks::{
     Arrived, Content, Outcome, Streams,
     core::{
@@ -20,7 +21,7 @@ use fog_tasks::{
         worker::{self, RunEvent, Worker},
     },
     sandbox::{Pool, PoolEvent},
-    wire::{Message, Source, StageError, StreamKind},
+    wire::{Message, Source, StageError, StreamKind, ToWorker},
 };
 use futures::{StreamExt, channel::mpsc as frames};
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +31,7 @@ use super::{
     contents::{self, Bytes, Contents, Needed},
     desk::Counts,
     logs::Logs,
+    mixed::{Mixed, News},
     offering::Capacity,
     runs::Runs,
 };
@@ -64,6 +66,8 @@ pub(super) enum Input {
     Offer(Vec<u8>),
     /// A file is here, or not.
     Fetched(Fetch, Option<Vec<u8>>),
+    /// The mixnet brought something.
+    Mixed(News),
     /// A file is shared under this manifest, or not.
     Shared(ExecutionId, Option<Vec<u8>>),
 }
@@ -93,6 +97,10 @@ pub(in crate::node) enum Want {
     Fetch { manifest: Vec<u8>, path: std::path::PathBuf, from: NodeId, reply: oneshot::Sender<bool> },
     /// Do not share what this manifest names any more.
     Unshare(Vec<u8>),
+    /// Send this to a worker's node through the mixnet, with reply blocks.
+    Mix { to: NodeId, blocks: u8, tag: u64, body: Vec<u8> },
+    /// Answer by a reply block.
+    Answer { block: Box<ReplyBlock>, piece: Vec<u8> },
     /// What a worker proved to be.
     Verdict { worker: NodeId, verdict: Verdict, value: u64 },
 }
@@ -100,6 +108,7 @@ pub(in crate::node) enum Want {
 /// What is done when everything before it is on the disk.
 enum Deed {
     Send(NodeId, Message),
+    Mixed(NodeId, ExecutionId, ToWorker),
     Stage(ExecutionId, Vec<(Content, Source)>),
     Run(ExecutionId, Arc<Work>, Duration),
     Stop(ExecutionId),
@@ -134,13 +143,14 @@ pub(super) struct Driver {
     pub(super) wanted: BTreeMap<Content, Vec<ExecutionId>>,
     pub(super) staged: BTreeMap<ExecutionId, Vec<(Content, Bytes)>>,
     lies: Results,
-    streams: Streams,
+    pub(super) streams: Streams,
     pub(super) wants: mpsc::Sender<Want>,
     pub(super) inputs: mpsc::Sender<Input>,
     writer: Writer,
     held: VecDeque<(Option<Committed>, Vec<Deed>)>,
-    drops: Arc<DropCounters>,
-    counts: Arc<Counts>,
+    pub(super) drops: Arc<DropCounters>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) mixed: Mixed,
 }
 
 /// What a driver is made of.
@@ -158,6 +168,7 @@ pub(super) struct Parts {
     pub(super) writer: Writer,
     pub(super) drops: Arc<DropCounters>,
     pub(super) counts: Arc<Counts>,
+    pub(super) mixed: Mixed,
 }
 
 impl Driver {
@@ -176,6 +187,7 @@ impl Driver {
             writer,
             drops,
             counts,
+            mixed,
         } = parts;
         let (mut needed, mut shared) = (Needed::default(), BTreeMap::new());
         for (task, content, manifest) in coordinator.blobs() {
@@ -208,6 +220,7 @@ impl Driver {
             held: VecDeque::new(),
             drops,
             counts,
+            mixed,
         }
     }
 
@@ -248,6 +261,7 @@ impl Driver {
                 () = sleep => {}
             }
             let now = clock::now();
+            self.follow_relays(now);
             self.coordinator.handle_timeout(now);
             self.worker.handle_timeout(now);
             self.settle(now);
@@ -278,6 +292,7 @@ impl Driver {
             Input::Fetched(Fetch::Output(task, from), bytes) => {
                 self.coordinator.handle_fetched(task, from, bytes.as_deref(), now);
             }
+            Input::Mixed(news) => self.on_mixed(news, now),
             Input::Shared(execution, manifest) => match manifest {
                 Some(manifest) => {
                     self.worker.handle_shared(execution, &manifest, now);
@@ -294,7 +309,12 @@ impl Driver {
             Arrived::Connected(node) => self.coordinator.handle_connected(node, None, now),
             Arrived::Gone(node) => self.coordinator.handle_gone(node, now),
             Arrived::Frame(from, bytes) => match Message::decode(&bytes) {
-                Ok(message) => self.hear(from, message, now),
+                Ok(message) => {
+                    if !matches!(message, Message::Offers(_)) {
+                        self.counts.ways.stream_received.fetch_add(1, Ordering::Relaxed);
+                    }
+                    self.hear(from, message, now);
+                }
                 Err(error) => {
                     tracing::debug!(%from, %error, "a peer sent what is no message of tasks");
                     self.drops.count(fog_base::DropReason::Malformed);
@@ -340,6 +360,7 @@ impl Driver {
         use coordinator::Output;
         deeds.push(match output {
             Output::Send { to, message } => Deed::Send(to, Message::ToWorker(message)),
+            Output::Mixed { to, execution, message } => Deed::Mixed(to, execution, message),
             Output::Offers { to, message } => Deed::Send(to, Message::Offers(message)),
             Output::Persist(rows) => return add(batch, rows),
             Output::Event(task, event) => Deed::Event(task, event),
@@ -412,14 +433,23 @@ impl Driver {
     }
 
     fn perform(&mut self, deeds: Vec<Deed>) {
-        for deed in deeds {
+        let mut deeds = VecDeque::from(deeds);
+        while let Some(deed) = deeds.pop_front() {
             let now = clock::now();
             match deed {
                 Deed::Send(to, message) if to == self.me => self.hear(to, message, now),
-                Deed::Send(to, message) => {
-                    if !self.streams.send(to, message.encode()) {
-                        tracing::debug!(%to, "too much waits for a peer");
+                Deed::Send(to, message) => self.send(to, &message),
+                Deed::Mixed(to, execution, message) => {
+                    // What is said of an execution in one go arrives in one, and in this order.
+                    let mut messages = vec![message];
+                    while let Some(Deed::Mixed(_, of, _)) = deeds.front()
+                        && *of == execution
+                    {
+                        if let Some(Deed::Mixed(_, _, message)) = deeds.pop_front() {
+                            messages.push(message);
+                        }
                     }
+                    self.ask_worker(to, execution, &messages);
                 }
                 Deed::Stage(execution, items) => self.stage(execution, items, now),
                 Deed::Run(execution, work, wall) => self.start(execution, work, wall, now),

@@ -23,6 +23,8 @@ pub enum Purpose {
     Stored(MessageId, u16),
     /// A pong.
     Pong(u64),
+    /// What an application answers, told by this.
+    Answer(u64),
 }
 
 /// A reply block that may come back.

@@ -72,6 +72,8 @@ pub enum Request {
     Send(Send),
     /// Ping.
     Ping(Ping),
+    /// Answer by a reply block.
+    Answer(Box<[u8; SURB_LEN]>, Vec<u8>),
     /// The application has stored a message, or could not.
     Accepted(MessageId, bool),
     /// The application has written what [`Event::Persist`] asked for, or could not.
@@ -369,6 +371,7 @@ impl Engine {
                     self.emit(Event::PingRefused(id, why));
                 }
             }
+            Request::Answer(block, data) => endpoint.answer(&block, data, now),
             Request::Accepted(message, stored) => endpoint.accepted(message, stored, now),
             Request::Persisted(token, ok) => self.persisted(token, ok, now),
             Request::SetPaths(paths) => {

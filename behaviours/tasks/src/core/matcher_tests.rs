@@ -39,7 +39,7 @@ fn needs() -> Needs {
 }
 
 fn known(offer: &Offer) -> Known<'_> {
-    Known { worker: NodeId([1; 32]), offer, age: Duration::ZERO, credibility: 0.9, own: false }
+    Known { worker: NodeId([1; 32]), offer, age: Duration::ZERO, credibility: 0.9, own: false, mixed: true }
 }
 
 fn with(change: impl Fn(&mut Needs, &mut Offer)) -> Match {

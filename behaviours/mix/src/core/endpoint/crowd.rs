@@ -397,6 +397,32 @@ impl Endpoint {
         Some(BackWay { relays, path, last, epoch: way.epoch, id })
     }
 
+    /// Reply blocks that a message on `way` hands out. None of their ways has the relay at its end that reads the message, which else
+    /// could tell who it is from by what comes for whom.
+    pub(super) fn give_blocks(
+        &mut self,
+        way: &Way,
+        (hops, count): (usize, u8),
+        tag: u64,
+        now: Now,
+    ) -> Option<Vec<[u8; SURB_LEN]>> {
+        let reader = way.relays.last().map(|relay| relay.id);
+        let ways: Option<Vec<_>> = (0..count).map(|_| self.back_way(way, hops, now)).collect();
+        let ways = ways?;
+        if ways.iter().any(|back| back.relays.last().map(|relay| relay.id) == reader) {
+            return None;
+        }
+        let expires = self.deadline_of(way.epoch, now);
+        let mut given = Vec::with_capacity(ways.len());
+        for few in ways.chunks(CROWD) {
+            for ReplyBlock { surb, keys, id, predicted, .. } in self.reply_blocks(few) {
+                self.surbs.insert(id, keys, Purpose::Answer(tag), now.mono, (predicted, expires));
+                given.push(surb);
+            }
+        }
+        (given.len() == ways.len()).then_some(given)
+    }
+
     fn reply_blocks<'a>(&mut self, ways: &'a [BackWay]) -> Vec<ReplyBlock> {
         let order = |way: &'a BackWay| SurbOrder { path: &way.path, epoch: way.epoch.0, last: way.last };
         let orders: Vec<_> = ways.iter().map(order).collect();

@@ -2,9 +2,10 @@
 //!
 //! Applications hand in messages and pings; the endpoint cuts them into packets that leave on the send clock, and turns packets
 //! that arrive into messages, each handed to the application once. `send.rs` says what leaves, `crowd.rs` builds it, `receive.rs`
-//! takes packets in, `paths.rs` draws paths, `measure.rs` sends loops through every relay, `types.rs` says what goes in and comes out, [`claims`] keeps a mailbox for a node that is no relay, `rtt.rs`
+//! takes packets in, `answers.rs` hands reply blocks out and uses those of others, `paths.rs` draws paths, `measure.rs` sends loops through every relay, `types.rs` says what goes in and comes out, [`claims`] keeps a mailbox for a node that is no relay, `rtt.rs`
 //! says when a packet is late and which relays to avoid.
 
+mod answers;
 pub mod claims;
 mod crowd;
 #[cfg(test)]
@@ -30,7 +31,9 @@ use fog_sphinx::{MixPublicKey, Surb};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-pub use self::types::{Config, Delivery, Kind, Output, Ping, Restored, Secrets, Send, SendError, SentNews, SentState};
+pub use self::types::{
+    Audience, Config, Delivery, Kind, Output, Ping, ReplyBlock, Restored, Secrets, Send, SendError, SentNews, SentState,
+};
 use self::{
     claims::Claims,
     crowd::{Ahead, Unsent},
@@ -134,6 +137,7 @@ pub struct Endpoint {
     acks: BTreeMap<MessageId, AckState>,
     ack_order: VecDeque<MessageId>,
     pongs: BoundedQueue<Surb>,
+    answers: BoundedQueue<(Surb, Vec<u8>)>,
     claims: Claims,
     claims_from: Instant,
     claiming: bool,
@@ -190,6 +194,7 @@ impl Endpoint {
             acks: BTreeMap::new(),
             ack_order: VecDeque::new(),
             pongs: BoundedQueue::new(MAX_WAITING),
+            answers: BoundedQueue::new(MAX_WAITING),
             claims: Claims::new(&restored.mailboxes, now.mono),
             claims_from: now.mono + if config.offers_roles { BECOMES_RELAY } else { Duration::ZERO },
             claiming: false,
@@ -230,7 +235,10 @@ impl Endpoint {
         }
         let form = self.check_route(&send.to, hops, now)?;
         let (id, created) = (send.id, now.unix.as_secs());
-        let bytes = self.envelope(&id, &send, created);
+        let bytes = match send.kind {
+            Kind::Tasks { blocks, tag } => self.envelope_with_blocks(&send, hops, (blocks, tag), now)?,
+            _ => self.envelope(&id, &send, created),
+        };
         let message = Outgoing::new(id, send.to, form, hops, created, now.mono + send.timeout, bytes);
         self.messages.insert(id, message);
         self.report_sent(id, SentState::Progress);
@@ -409,7 +417,7 @@ impl Endpoint {
         match send.kind {
             Kind::Anonymous => return Envelope::Anonymous { body: &send.body }.to_bytes(),
             Kind::Chat => return Envelope::Chat { body: &send.body }.to_bytes(),
-            Kind::Signed => {}
+            Kind::Signed | Kind::Tasks { .. } => {}
         }
         let signed = signed_bytes(&self.config.network, id, &send.to.seal_key, created, &send.body);
         let signature = ed25519_dalek::Signer::sign(&self.secrets.identity, &signed).to_bytes();

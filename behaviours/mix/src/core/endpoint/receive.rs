@@ -5,7 +5,7 @@ use fog_base::{DropReason, MessageId, NodeId, Now, time::CLOCK_TOLERANCE};
 use fog_sphinx::{BODY_LEN, PAYLOAD_LEN, Surb, TAG_LEN};
 use rand::RngExt;
 
-use super::{Completing, Delivery, Endpoint, MAX_WAITING, MESSAGE_LIFETIME, Output, SentState, signed_bytes};
+use super::{Audience, Completing, Delivery, Endpoint, MAX_WAITING, MESSAGE_LIFETIME, Output, SentState, signed_bytes};
 use crate::{
     core::{
         mailbox::{Slot, Stored},
@@ -147,9 +147,10 @@ impl Endpoint {
     /// Hands a whole message to the application, if its envelope is right.
     fn complete(&mut self, message: MessageId, completing: Completing, bytes: &[u8]) {
         let created = completing.created;
-        let (from, is_chat, body) = match Envelope::read(bytes) {
-            Ok(Envelope::Anonymous { body }) => (None, false, body),
-            Ok(Envelope::Chat { body }) => (None, true, body),
+        let (from, audience, body) = match Envelope::read(bytes) {
+            Ok(Envelope::Anonymous { body }) => (None, Audience::Person, body),
+            Ok(Envelope::Chat { body }) => (None, Audience::Chat, body),
+            Ok(Envelope::Tasks { blocks, body }) => (None, Audience::Tasks(blocks.to_vec()), body),
             Ok(Envelope::Signed { sender, signature, body }) => {
                 let signed = signed_bytes(&self.config.network, &message, &self.seal_public, created, body);
                 let signature = Signature::from_bytes(signature);
@@ -158,12 +159,12 @@ impl Endpoint {
                 if verified.is_err() {
                     return self.refuse(&message, DropReason::BadMac);
                 }
-                (Some(sender), false, body)
+                (Some(sender), Audience::Person, body)
             }
             Err(_) => return self.refuse(&message, DropReason::Malformed),
         };
         self.completing.insert(message, completing);
-        self.outputs.push_back(Output::Deliver(Delivery { message, from, is_chat, body: body.to_vec(), created }));
+        self.outputs.push_back(Output::Deliver(Delivery { message, from, audience, body: body.to_vec(), created }));
     }
 
     fn refuse(&mut self, message: &MessageId, why: DropReason) {
@@ -240,6 +241,9 @@ impl Endpoint {
                 if self.ping_deadlines.remove(&ping).is_some() {
                     self.outputs.push_back(Output::Pong { ping, rtt: Some(elapsed) });
                 }
+            }
+            (Ok(ReplyBody::Answer(data)), Purpose::Answer(tag)) => {
+                self.outputs.push_back(Output::Answer { tag, data });
             }
             (Ok(ReplyBody::Stored), Purpose::Stored(message, index)) => {
                 if let Some(outgoing) = self.messages.get_mut(&message) {

@@ -21,6 +21,7 @@ use crate::{
 enum Job {
     Ack(MessageId),
     Pong(Box<Surb>),
+    Answer(Box<Surb>, Vec<u8>),
     Ping(PingJob),
     Loop,
     Fragment(MessageId, u16),
@@ -59,6 +60,7 @@ impl Endpoint {
         self.loops_due > 0
             || !self.ack_order.is_empty()
             || !self.pongs.is_empty()
+            || !self.answers.is_empty()
             || !self.pings.is_empty()
             || self.next_fragment(now).is_some()
     }
@@ -89,7 +91,10 @@ impl Endpoint {
         if let Some(message) = self.ack_order.pop_front() {
             return Some(Job::Ack(message));
         }
-        self.pongs.pop().map(|surb| Job::Pong(Box::new(surb)))
+        if let Some(surb) = self.pongs.pop() {
+            return Some(Job::Pong(Box::new(surb)));
+        }
+        self.answers.pop().map(|(surb, data)| Job::Answer(Box::new(surb), data))
     }
 
     /// Loops take every second turn: a clock slower than they are serves the others too.
@@ -129,6 +134,7 @@ impl Endpoint {
         match job {
             Job::Ack(message) => self.acknowledgement(message, now),
             Job::Pong(surb) => self.reply(*surb, &ReplyBody::Pong, now),
+            Job::Answer(surb, data) => self.reply(*surb, &ReplyBody::Answer(data), now),
             Job::Ping(ping) => {
                 let built = self.ping_packet(&ping, now);
                 self.ahead.ping = Some(ping);

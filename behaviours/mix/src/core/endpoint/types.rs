@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use fog_base::{EpochSchedule, MessageId, NetworkId, NodeId, relay::NoPath};
+use fog_sphinx::SURB_LEN;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -68,6 +69,27 @@ pub enum Kind {
     Anonymous,
     /// For the chat of the recipient's node; chat's own bytes say who wrote it.
     Chat,
+    /// For the tasks of the recipient's node, from nobody in particular.
+    Tasks {
+        /// Reply blocks that go with it, for answers.
+        blocks: u8,
+        /// What answers are told by.
+        tag: u64,
+    },
+}
+
+/// A reply block: whoever has it can answer once, and learns nobody's name.
+pub type ReplyBlock = [u8; SURB_LEN];
+
+/// For whom in the recipient's node a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// A person.
+    Person,
+    /// Its chat.
+    Chat,
+    /// Its tasks, which may answer with these reply blocks.
+    Tasks(Vec<ReplyBlock>),
 }
 
 /// A message to send.
@@ -143,8 +165,8 @@ pub struct Delivery {
     pub message: MessageId,
     /// Who signed it; `None` if nobody did.
     pub from: Option<NodeId>,
-    /// Whether it is for the node's chat, and not for a person.
-    pub is_chat: bool,
+    /// For whom it is.
+    pub audience: Audience,
     /// The message.
     pub body: Vec<u8>,
     /// When it was made, Unix seconds.
@@ -188,6 +210,13 @@ pub enum Output {
         ping: u64,
         /// The round trip; `None` if it was lost.
         rtt: Option<Duration>,
+    },
+    /// An answer has come by a reply block that a message carried.
+    Answer {
+        /// What the message's [`Kind::Tasks`] said.
+        tag: u64,
+        /// The answer.
+        data: Vec<u8>,
     },
     /// Claim this node's slot at a relay.
     Claim {
