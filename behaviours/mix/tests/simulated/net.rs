@@ -15,7 +15,10 @@ use fog_base::{
 use fog_mix::core::{
     cover::Cover,
     delay::Delays,
-    endpoint::{Config, Delivery, Endpoint, Kind, Output, Restored, Secrets, Send, SendError, SentNews, SentState},
+    endpoint::{
+        Audience, Config, Delivery, Endpoint, Kind, Output, ReplyBlock, Restored, Secrets, Send, SendError, SentNews,
+        SentState,
+    },
     keyring::{EpochKey, Keyring, Rotation},
     loops::LoopEnd,
     mailbox::{self, Mailbox, MailboxLimits},
@@ -145,6 +148,9 @@ pub(crate) struct Node {
     pub(crate) mailbox: Mailbox,
     pub(crate) drops: Arc<DropCounters>,
     pub(crate) inbox: Vec<(MessageId, Option<NodeId>, Vec<u8>)>,
+    /// Reply blocks that messages for its tasks brought.
+    pub(crate) blocks: Vec<ReplyBlock>,
+    pub(crate) answers: Vec<(u64, Vec<u8>)>,
     pub(crate) stores: bool,
     pub(crate) online: bool,
     /// Its clock is ahead of the true one by this many milliseconds.
@@ -234,6 +240,8 @@ impl Net {
                 mailbox,
                 drops,
                 inbox: Vec::new(),
+                blocks: Vec::new(),
+                answers: Vec::new(),
                 stores: true,
                 online: true,
                 skew: 0,
@@ -306,10 +314,14 @@ impl Net {
     }
 
     pub(crate) fn send(&mut self, from: u8, to: u8, body: Vec<u8>, anonymous: bool) -> Result<MessageId, SendError> {
+        let kind = if anonymous { Kind::Anonymous } else { Kind::Signed };
+        self.send_kind(from, to, body, kind)
+    }
+
+    pub(crate) fn send_kind(&mut self, from: u8, to: u8, body: Vec<u8>, kind: Kind) -> Result<MessageId, SendError> {
         let (to, now) = (self.address(to), self.clock(id(from)));
         let timeout = Duration::from_secs(3000);
         let id = MessageId(self.rng.random());
-        let kind = if anonymous { Kind::Anonymous } else { Kind::Signed };
         self.node(from).endpoint.send(Send { id, to, body, hops: None, kind, timeout }, now).map(|()| id)
     }
 
@@ -433,8 +445,11 @@ impl Net {
                     self.left.push((at, now.mono));
                     self.link(at, first, packet);
                 }
-                Output::Deliver(Delivery { message, from, body, .. }) => {
+                Output::Deliver(Delivery { message, from, audience, body, .. }) => {
                     let node = self.nodes.get_mut(&at).unwrap();
+                    if let Audience::Tasks(blocks) = audience {
+                        node.blocks.extend(blocks);
+                    }
                     if node.stores {
                         node.inbox.push((message, from, body));
                     }
@@ -446,6 +461,7 @@ impl Net {
                         self.nodes.get_mut(&at).unwrap().retransmissions += retransmissions;
                     }
                 }
+                Output::Answer { tag, data } => self.nodes.get_mut(&at).unwrap().answers.push((tag, data)),
                 Output::Loop(end) => self.nodes.get_mut(&at).unwrap().loops.push(end),
                 Output::Pong { ping, rtt } => {
                     self.pongs.insert((at, ping), rtt);
