@@ -63,7 +63,7 @@ fn a_mixed_task_is_done_over_a_restart_by_workers_that_no_stream_tells_of_it() {
 
     // Killed while it runs: the execution goes on, by the same key.
     let client = ok(net.nodes[WORKERS].client());
-    let (from, to) = (20_000_000, 20_012_000);
+    let (from, to) = (20_000_000, 20_004_000);
     let args = [&*from.to_string(), &*to.to_string()];
     let wanted = json!({ "privacy": "mixed", "replicas": 1, "trust": 0.0 });
     let id = ok(client.task_submit(&module(), &args, &wanted));
