@@ -204,8 +204,7 @@ mod tests {
         Delivery {
             message: MessageId([n; 16]),
             from: None,
-            is_chat: false,
-            blocks: None,
+            audience: Audience::Person,
             body: body.to_vec(),
             created: NOW.as_secs(),
         }
