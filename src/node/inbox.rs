@@ -190,6 +190,8 @@ pub(super) fn rfc3339(time: UnixMillis) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fog_mix::core::endpoint::Audience;
+
     use super::*;
     use crate::store::MemoryStore;
 

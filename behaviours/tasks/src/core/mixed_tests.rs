@@ -13,7 +13,7 @@ use super::{
     pay::{Balances, Credit, LocalAccounts},
     reject::Reject,
     terms::{Privacy, Terms},
-    testing::{NETWORK, World, right, submission, work},
+    testing::{Host, NETWORK, World, right, submission, work},
     work::Work,
 };
 use crate::wire::{Failure, Message, Refusal, Source, ToCoordinator, ToWorker, mixed::Request};
@@ -117,7 +117,11 @@ fn a_mixed_task_is_done_by_workers_that_know_one_key_each_and_nothing_goes_direc
     let paid: Vec<_> = view.replicas.iter().filter_map(|replica| replica.paid).collect();
     assert!(paid.len() >= 2 && paid.iter().all(|paid| *paid > 0), "{view:?}");
     assert!(world.rows.keys().all(|key| key[0] != 5), "no account of the coordinator");
-    assert!(world.hosts.iter().all(|host| host.rows.is_empty()), "nor of a worker");
+    let nobody = [[18].as_slice(), &mixed::NOBODY.0].concat();
+    let kept: BTreeSet<_> = world.hosts.iter().flat_map(|host| host.rows.keys()).filter(|key| key[0] != 19).collect();
+    assert_eq!(kept, BTreeSet::from([&nobody]), "a worker keeps what all without a name owe it");
+    let owes = |host: &Host| world.accounts.balances().account(host.id, world.now.unix).balance.amount;
+    assert!(world.hosts.iter().all(|host| owes(host) == 0), "nobody is owed anything by name");
 }
 
 #[test]
