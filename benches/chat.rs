@@ -269,9 +269,29 @@ impl World {
                 std::mem::take(&mut self.wire).into_iter().partition(|(to, _)| *to == 0);
             first.into_iter().for_each(|(to, packet)| self.arrive(to, packet));
             let begun = on_core();
-            second.into_iter().for_each(|(to, packet)| self.arrive(to, packet));
+            self.arrive_at_second(second.into_iter().map(|(_, packet)| packet));
             self.spent += on_core().saturating_sub(begun);
         }
+    }
+
+    /// What gossip brought is taken as a node takes it: what came in a row at once.
+    fn arrive_at_second(&mut self, packets: impl Iterator<Item = Packet>) {
+        let mut envelopes = Vec::new();
+        for packet in packets {
+            match packet {
+                Packet::Gossip(bytes) => envelopes.push(bytes),
+                other => {
+                    self.take_in(std::mem::take(&mut envelopes));
+                    self.arrive(1, other);
+                }
+            }
+        }
+        self.take_in(envelopes);
+    }
+
+    fn take_in(&mut self, envelopes: Vec<Vec<u8>>) {
+        let came: Vec<_> = envelopes.iter().map(|bytes| (node(0), &bytes[..])).collect();
+        self.act(1, |chat, now| chat.handle_gossips(&came, now));
     }
 
     fn arrive(&mut self, to: usize, packet: Packet) {

@@ -1,5 +1,5 @@
-//! What a worker adds to a task: start and run of a command that does nothing, beside wasmtime's own instantiate-and-call with fuel; and
-//! such runs through a task process, by the second.
+//! What a worker adds to a task: start and run of a command that does nothing, beside wasmtime's own instantiate-and-call with fuel, by
+//! either of its allocators; and such runs through a task process, by the second.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
@@ -19,7 +19,7 @@ use fog_tasks::{
     sandbox::{Bytes, Job, Pool, PoolConfig, PoolEvent, RunId, Runner, serve},
 };
 use harness::{Harness, Side, Target};
-use wasmtime::{Config, Engine, Instance, Linker, Module, Store};
+use wasmtime::{Config, Engine, Instance, InstanceAllocationStrategy, Linker, Module, PoolingAllocationConfig, Store};
 
 /// `(module (memory (export "memory") 1) (func (export "_start")))`
 const NOTHING: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x05\x03\x01\0\x01\x07\x13\x02\x06memory\x02\0\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
@@ -45,12 +45,14 @@ fn main() -> ExitCode {
         return serve(std::io::stdin(), std::io::stdout());
     }
     let mut harness = Harness::from_env();
-    if harness.wants("task_start") {
-        let job = job();
-        let mut runner = Runner::new().unwrap();
-        let log: fog_tasks::sandbox::Log = Arc::new(|_, _| ());
-        let ours = Side::new(1, move || drop(runner.run(&job, Arc::clone(&log))));
-        harness.compare_us("task_start", ours, Some(("wasmtime, with fuel", wasmtime_alone())), Some(2.0));
+    let rivals = [
+        ("task_start", "wasmtime as it comes, with fuel", InstanceAllocationStrategy::OnDemand),
+        ("task_start_pooled", "wasmtime, pooling allocator, with fuel", pooling()),
+    ];
+    for (name, rival, strategy) in rivals {
+        if harness.wants(name) {
+            harness.compare_us(name, ours(), Some((rival, wasmtime_alone(strategy))), Some(2.0));
+        }
     }
     if harness.wants("task_process_runs") {
         let mut rates: Vec<f64> = (0..5).map(|_| through_a_process()).collect();
@@ -60,9 +62,24 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// wasmtime as it comes, but for the fuel.
-fn wasmtime_alone() -> Side<'static> {
-    let engine = Engine::new(Config::new().consume_fuel(true)).unwrap();
+fn ours() -> Side<'static> {
+    let job = job();
+    let mut runner = Runner::new().unwrap();
+    let log: fog_tasks::sandbox::Log = Arc::new(|_, _| ());
+    Side::new(1, move || drop(runner.run(&job, Arc::clone(&log))))
+}
+
+/// One slot, and what a small module touches stays mapped.
+fn pooling() -> InstanceAllocationStrategy {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_core_instances(1).total_memories(1).total_tables(1).max_unused_warm_slots(1);
+    pool.linear_memory_keep_resident(64 * 1024).table_keep_resident(64 * 1024);
+    InstanceAllocationStrategy::Pooling(pool)
+}
+
+/// wasmtime as it comes, but for the fuel and where it takes its memory from.
+fn wasmtime_alone(strategy: InstanceAllocationStrategy) -> Side<'static> {
+    let engine = Engine::new(Config::new().consume_fuel(true).allocation_strategy(strategy)).unwrap();
     let module = Module::new(&engine, NOTHING).unwrap();
     let start = Linker::<()>::new(&engine).instantiate_pre(&module).unwrap();
     Side::new(1, move || {

@@ -111,7 +111,7 @@ pub struct ContactChange {
     /// For `policy`: `auto` or `mix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// For `block`; true if absent.
+    /// For `block`; true if absent, and false unblocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<bool>,
     /// For `verify`: whether the words were compared and agree; if absent nothing changes.
@@ -184,7 +184,7 @@ pub(super) async fn conversations(State(api): State<Api>) -> Result<Json<Vec<Con
 
 /// Sends a message, and with `wait` tells what became of it.
 #[utoipa::path(post, path = "/v1/chat/messages", tag = "chat", request_body = ChatMessage, responses(
-    (status = 200, body = Sent), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Sent), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn send(State(api): State<Api>, Body(message): Body<ChatMessage>) -> Result<Json<Sent>, ApiError> {
     let patience = timeout(message.timeout_s, DEFAULT_TIMEOUT_S)?;
     let mut news = api.node.chat_news();
@@ -203,10 +203,6 @@ pub(super) async fn send(State(api): State<Api>, Body(message): Body<ChatMessage
         };
         match next {
             Ok(News::State(state)) if state.id == id => (sent, is_stored) = (state, true),
-            Ok(News::Message(line)) if line.id == id => {
-                sent = Sent { id, state: line.state, via: line.via, reason: line.reason };
-                is_stored = true;
-            }
             Err(RecvError::Lagged(_)) => Json(sent) = answer(api.node.chat(move |desk| desk.state(&id))).await?,
             Err(RecvError::Closed) => break,
             Ok(News::Notice { .. }) if !is_stored => {
@@ -231,7 +227,7 @@ fn is_over(state: &str, is_direct: bool) -> bool {
 
 /// The newest messages of a conversation, oldest first.
 #[utoipa::path(get, path = "/v1/chat/history", tag = "chat", params(Wanted), responses(
-    (status = 200, body = [Line]), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = [Line]), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn history(
     State(api): State<Api>,
     wanted: Result<Query<Wanted>, QueryRejection>,
@@ -262,14 +258,14 @@ pub(super) async fn events(State(api): State<Api>) -> Response {
 
 /// Enters a room.
 #[utoipa::path(post, path = "/v1/chat/rooms", tag = "chat", request_body = Room, responses(
-    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 409, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn join(State(api): State<Api>, Body(room): Body<Room>) -> Result<Json<Target>, ApiError> {
     answer(api.node.chat_join(room.name, room.password)).await
 }
 
 /// Leaves a room or a group.
 #[utoipa::path(post, path = "/v1/chat/leave", tag = "chat", request_body = Whither, responses(
-    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn leave(
     State(api): State<Api>,
     Body(Whither { to }): Body<Whither>,
@@ -279,7 +275,7 @@ pub(super) async fn leave(
 
 /// Marks a conversation read.
 #[utoipa::path(post, path = "/v1/chat/read", tag = "chat", request_body = Whither, responses(
-    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn read(
     State(api): State<Api>,
     Body(Whither { to }): Body<Whither>,
@@ -289,7 +285,7 @@ pub(super) async fn read(
 
 /// Creates a group.
 #[utoipa::path(post, path = "/v1/chat/groups", tag = "chat", request_body = Named, responses(
-    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 409, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn create(
     State(api): State<Api>,
     Body(Named { name }): Body<Named>,
@@ -299,14 +295,14 @@ pub(super) async fn create(
 
 /// Invites somebody into a group.
 #[utoipa::path(post, path = "/v1/chat/groups/invite", tag = "chat", request_body = Membership, responses(
-    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn invite(State(api): State<Api>, Body(change): Body<Membership>) -> Result<Json<Target>, ApiError> {
     answer(api.node.chat(move |desk| desk.invite(&change.group, &change.peer))).await
 }
 
 /// Takes up an invitation by somebody who is no contact.
 #[utoipa::path(post, path = "/v1/chat/groups/accept", tag = "chat", request_body = Whither, responses(
-    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn accept(
     State(api): State<Api>,
     Body(Whither { to }): Body<Whither>,
@@ -316,14 +312,14 @@ pub(super) async fn accept(
 
 /// Removes somebody from a group.
 #[utoipa::path(post, path = "/v1/chat/groups/remove", tag = "chat", request_body = Membership, responses(
-    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn remove(State(api): State<Api>, Body(change): Body<Membership>) -> Result<Json<Target>, ApiError> {
     answer(api.node.chat(move |desk| desk.remove(&change.group, &change.peer))).await
 }
 
 /// Makes somebody an admin or a plain member.
 #[utoipa::path(post, path = "/v1/chat/groups/role", tag = "chat", request_body = Membership, responses(
-    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Target), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn role(State(api): State<Api>, Body(change): Body<Membership>) -> Result<Json<Target>, ApiError> {
     let is_admin = match change.role.as_deref() {
         Some("admin") => true,
@@ -335,7 +331,7 @@ pub(super) async fn role(State(api): State<Api>, Body(change): Body<Membership>)
 
 /// Who is in a group, or was seen in a room.
 #[utoipa::path(get, path = "/v1/chat/members", tag = "chat", params(Whither), responses(
-    (status = 200, body = [Member]), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = [Member]), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn members(
     State(api): State<Api>,
     whither: Result<Query<Whither>, QueryRejection>,
@@ -352,7 +348,7 @@ pub(super) async fn contacts(State(api): State<Api>) -> Result<Json<Vec<Contact>
 
 /// Adds somebody by their invite.
 #[utoipa::path(post, path = "/v1/chat/contacts", tag = "chat", request_body = Introduction, responses(
-    (status = 200, body = Contact), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Contact), (status = 400, body = ErrorBody), (status = 409, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn add_contact(
     State(api): State<Api>,
     Body(Introduction { invite, name }): Body<Introduction>,
@@ -362,7 +358,7 @@ pub(super) async fn add_contact(
 
 /// Shows the safety words of a contact, and notes whether they agree.
 #[utoipa::path(post, path = "/v1/chat/contacts/verify", tag = "chat", request_body = ContactChange, responses(
-    (status = 200, body = Contact), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Contact), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn verify(
     State(api): State<Api>,
     Body(change): Body<ContactChange>,
@@ -372,7 +368,7 @@ pub(super) async fn verify(
 
 /// Sets which ways messages to a contact may take.
 #[utoipa::path(post, path = "/v1/chat/contacts/policy", tag = "chat", request_body = ContactChange, responses(
-    (status = 200, body = Contact), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Contact), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn policy(
     State(api): State<Api>,
     Body(change): Body<ContactChange>,
@@ -381,9 +377,9 @@ pub(super) async fn policy(
     answer(api.node.chat(move |desk| desk.set_policy(&change.name, &policy))).await
 }
 
-/// Blocks a contact, or takes that back.
+/// Blocks a contact: nothing of theirs is taken or shown, in rooms neither; or takes that back.
 #[utoipa::path(post, path = "/v1/chat/contacts/block", tag = "chat", request_body = ContactChange, responses(
-    (status = 200, body = Contact), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Contact), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn block(
     State(api): State<Api>,
     Body(change): Body<ContactChange>,
@@ -393,7 +389,7 @@ pub(super) async fn block(
 
 /// The causal proof of a message.
 #[utoipa::path(get, path = "/v1/chat/why", tag = "chat", params(Which), responses(
-    (status = 200, body = Why), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Why), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn why(
     State(api): State<Api>,
     which: Result<Query<Which>, QueryRejection>,

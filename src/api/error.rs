@@ -52,6 +52,8 @@ impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         let status = match failure.kind {
             FailureKind::Usage => StatusCode::BAD_REQUEST,
+            FailureKind::Missing => StatusCode::NOT_FOUND,
+            FailureKind::Taken => StatusCode::CONFLICT,
             FailureKind::Failed => StatusCode::UNPROCESSABLE_ENTITY,
             FailureKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         };

@@ -60,7 +60,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<File>>, ApiE
 
 /// Offers a file in a conversation: it is encrypted and hashed first.
 #[utoipa::path(post, path = "/v1/chat/files", tag = "chat", request_body = FileSend, responses(
-    (status = 200, body = FileDone), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = FileDone), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn send(State(api): State<Api>, Body(file): Body<FileSend>) -> Result<Json<FileDone>, ApiError> {
     within(SHARING, api.node.file_send(file.to, PathBuf::from(file.path))).await.map(Json)
 }
@@ -68,7 +68,7 @@ pub(super) async fn send(State(api): State<Api>, Body(file): Body<FileSend>) -> 
 /// Fetches a file: lines of progress, then the end.
 #[utoipa::path(post, path = "/v1/chat/files/get", tag = "chat", request_body = FileGet, responses(
     (status = 200, body = FileProgress, content_type = "application/x-ndjson", description = "lines of progress, then a FileDone"),
-    (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn fetch(State(api): State<Api>, Body(file): Body<FileGet>) -> Result<Response, ApiError> {
     let events = api.node.file_get(file.id, file.out.map(PathBuf::from)).await?;
     let lines = streamed(events, |event| match event {

@@ -26,7 +26,7 @@ pub(super) async fn snapshot(State(api): State<Api>) -> Result<Json<Snapshot>, A
 /// A relay's ticket and seat, checked from public data alone.
 #[utoipa::path(
     get, path = "/v1/relays/{peer}/seat", tag = "relays", params(("peer" = String, Path, description = "A relay's id")),
-    responses((status = 200, body = Seat), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody))
+    responses((status = 200, body = Seat), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody))
 )]
 pub(super) async fn seat(State(api): State<Api>, Path(peer): Path<String>) -> Result<Json<Seat>, ApiError> {
     answer(api.node.verify_seat(peer)).await

@@ -26,6 +26,15 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves `routes` until `stopping`, and then for [`GRACE`] what is in progress.
 pub(super) async fn serve(listener: TcpListener, routes: Router, stopping: CancellationToken) -> io::Result<()> {
+    serve_patiently(listener, routes, stopping, HEAD_WITHIN).await
+}
+
+async fn serve_patiently(
+    listener: TcpListener,
+    routes: Router,
+    stopping: CancellationToken,
+    head_within: Duration,
+) -> io::Result<()> {
     let free = Arc::new(Semaphore::new(CONNECTIONS));
     let open = TaskTracker::new();
     loop {
@@ -42,7 +51,7 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, stopping: Cance
             Ok((stream, permit)) => {
                 let (routes, stopping) = (routes.clone(), stopping.clone());
                 open.spawn(async move {
-                    converse(stream, routes, stopping).await;
+                    converse(stream, routes, stopping, head_within).await;
                     drop(permit);
                 });
             }
@@ -59,12 +68,12 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, stopping: Cance
 }
 
 /// One connection, to its end. Whatever breaks it is its client's to notice.
-async fn converse(stream: TcpStream, routes: Router, stopping: CancellationToken) {
+async fn converse(stream: TcpStream, routes: Router, stopping: CancellationToken, head_within: Duration) {
     let service =
         TowerToHyperService::new(routes.map_request(|request: hyper::Request<Incoming>| request.map(Body::new)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
+        .header_read_timeout(head_within)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -101,13 +110,13 @@ mod tests {
         text
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_never_ends_a_request_makes_room_for_others() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stopping = CancellationToken::new();
         let routes = Router::new().route("/", get(|| async { "here" }));
-        let server = tokio::spawn(serve(listener, routes, stopping.clone()));
+        let server = tokio::spawn(serve_patiently(listener, routes, stopping.clone(), Duration::from_millis(300)));
         let mut slow = Vec::new();
         for _ in 0..CONNECTIONS {
             let mut stream = TcpStream::connect(address).await.unwrap();

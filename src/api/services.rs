@@ -98,7 +98,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<Service>>, A
 
 /// Adds a service.
 #[utoipa::path(post, path = "/v1/services", tag = "services", request_body = ServiceAdd, responses(
-    (status = 200, body = Added), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Added), (status = 400, body = ErrorBody), (status = 409, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn add(State(api): State<Api>, Body(service): Body<ServiceAdd>) -> Result<Json<Added>, ApiError> {
     let ServiceAdd { target, port, name, clients } = service;
     answer(async { api.node.services().await?.add(NewService { target, port, name, clients }).await }).await
@@ -106,7 +106,7 @@ pub(super) async fn add(State(api): State<Api>, Body(service): Body<ServiceAdd>)
 
 /// Removes a service and destroys its key.
 #[utoipa::path(post, path = "/v1/services/remove", tag = "services", request_body = ServiceName, responses(
-    (status = 200, body = Removed), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Removed), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn remove(
     State(api): State<Api>,
     Body(service): Body<ServiceName>,
@@ -127,7 +127,7 @@ pub(super) async fn lookup(
 
 /// Lets a client use a service. From the first one on nobody else can.
 #[utoipa::path(post, path = "/v1/services/authorize", tag = "services", request_body = ServiceClient, responses(
-    (status = 200, body = Clients), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Clients), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn authorize(
     State(api): State<Api>,
     Body(client): Body<ServiceClient>,

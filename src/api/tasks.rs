@@ -100,14 +100,14 @@ pub(super) async fn explain(State(api): State<Api>, Body(spec): Body<TaskSpec>) 
 
 /// A task.
 #[utoipa::path(get, path = "/v1/tasks/{id}", tag = "tasks", params(("id" = String, Path, description = "32 hex digits, or the first of them")), responses(
-    (status = 200, body = Task), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Task), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Task>, ApiError> {
     answer(async { api.node.tasks().await?.show(&id).await }).await
 }
 
 /// A task, when it has ended.
 #[utoipa::path(post, path = "/v1/tasks/{id}/wait", tag = "tasks", request_body = TaskWait, params(("id" = String, Path, description = "32 hex digits, or the first of them")), responses(
-    (status = 200, body = Task), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody), (status = 504, body = ErrorBody)))]
+    (status = 200, body = Task), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody), (status = 504, body = ErrorBody)))]
 pub(super) async fn wait(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -119,7 +119,7 @@ pub(super) async fn wait(
 
 /// What a task writes to standard output and standard error, as it comes.
 #[utoipa::path(post, path = "/v1/tasks/{id}/logs", tag = "tasks", request_body = TaskLogs, params(("id" = String, Path, description = "32 hex digits, or the first of them")), responses(
-    (status = 200, body = LogLine, content_type = "application/x-ndjson"), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = LogLine, content_type = "application/x-ndjson"), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn logs(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -134,7 +134,7 @@ pub(super) async fn logs(
 
 /// Writes what a task gave into a folder of this host.
 #[utoipa::path(post, path = "/v1/tasks/{id}/output", tag = "tasks", request_body = TaskOutput, params(("id" = String, Path, description = "32 hex digits, or the first of them")), responses(
-    (status = 200, body = Written), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Written), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn output(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -145,7 +145,7 @@ pub(super) async fn output(
 
 /// Ends a task.
 #[utoipa::path(post, path = "/v1/tasks/{id}/cancel", tag = "tasks", params(("id" = String, Path, description = "32 hex digits, or the first of them")), responses(
-    (status = 200, body = Task), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    (status = 200, body = Task), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Task>, ApiError> {
     answer(async { api.node.tasks().await?.cancel(&id).await }).await
 }

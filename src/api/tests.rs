@@ -1,6 +1,6 @@
 //! The API over a node that answers from a script: statuses, streams, and that the document tells the truth.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -188,12 +188,16 @@ async fn failures_become_statuses_with_a_hint() {
     let fixture = node(|command| match command {
         Command::Connect { reply, .. } => drop(reply.send(Err(Failure::timed_out("no answer", "wait")))),
         Command::Peers(reply) => drop(reply.send(Err(Failure::failed("no peers", "")))),
+        Command::Relays(reply) => drop(reply.send(Err(Failure::missing("not here", "")))),
+        Command::Snapshot(reply) => drop(reply.send(Err(Failure::taken("here already", "")))),
         // A node that drops the question is one that stops.
         command => drop(command),
     });
     let (status, body) = fixture.lines(Method::POST, "/v1/connect", &json!({"target": "x"})).await;
     assert_eq!((status.as_u16(), &body[0]), (504, &json!({"error": "no answer", "hint": "wait", "status": 504})));
     assert_eq!(fixture.ask(Method::GET, "/v1/peers", "").await.status(), 422);
+    assert_eq!(fixture.ask(Method::GET, "/v1/relays", "").await.status(), 404);
+    assert_eq!(fixture.ask(Method::GET, "/v1/relays/snapshot", "").await.status(), 409);
     assert_eq!(fixture.ask(Method::GET, "/v1/status", "").await.status(), 422);
 }
 
@@ -309,5 +313,5 @@ async fn over_a_socket_it_serves_with_the_token_and_ends_when_told() {
     assert_eq!(get("/v1/openapi.json", "t").await.unwrap(), 200);
     assert_eq!(get("/v1/openapi.json", "wrong").await.unwrap(), 401);
     stopping.cancel();
-    tokio::time::timeout(GRACE * 3, serving).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), serving).await.unwrap().unwrap().unwrap();
 }

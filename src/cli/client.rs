@@ -18,7 +18,7 @@ use crate::{
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// What the node may take beyond the limit that it was given, before we stop waiting for it.
-const MARGIN: Duration = Duration::from_secs(5);
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// A running node.
 pub(super) struct Client {
@@ -176,6 +176,21 @@ impl Client {
         }
     }
 
+    /// A stream that only the node ends is over: it stops.
+    pub(super) fn stopped(&self) -> CliError {
+        CliError::no_node(&self.data_dir)
+    }
+
+    /// Whether nobody listens any more where the node was.
+    fn is_gone(&self) -> bool {
+        let asked = self.agent.get(self.url("/healthz")).config().timeout_global(Some(MARGIN)).build().call();
+        match asked {
+            Err(Error::ConnectionFailed) => true,
+            Err(Error::Io(error)) => error.kind() == io::ErrorKind::ConnectionRefused,
+            _ => false,
+        }
+    }
+
     fn broken(&self, error: &io::Error) -> CliError {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => CliError::no_node(&self.data_dir),
@@ -188,6 +203,7 @@ impl Client {
                     "the node did not answer in time",
                     "allow it more with --timeout, and see its log",
                 ),
+                _ if self.is_gone() => self.stopped(),
                 _ => CliError::failed(
                     format!("the connection to the node broke: {error}"),
                     "see whether it still runs: `fog status`",

@@ -62,6 +62,11 @@ impl CliError {
         self.exit == NO_NODE
     }
 
+    /// Whether time ran out.
+    pub(super) fn is_timed_out(&self) -> bool {
+        self.exit == TIMED_OUT
+    }
+
     /// What is wrong, and what to do.
     pub(super) fn parts(&self) -> (&str, &str) {
         (&self.message, &self.hint)
@@ -92,7 +97,7 @@ impl From<Failure> for CliError {
     fn from(failure: Failure) -> Self {
         let exit = match failure.kind {
             FailureKind::Usage => USAGE,
-            FailureKind::Failed => FAILED,
+            FailureKind::Missing | FailureKind::Taken | FailureKind::Failed => FAILED,
             FailureKind::TimedOut => TIMED_OUT,
         };
         Self { message: failure.message, hint: failure.hint, exit }

@@ -162,7 +162,11 @@ fn read(file: &Path) -> Result<Vec<u8>, CliError> {
 fn receive(context: &Context, arguments: &Receive) -> Result<(), CliError> {
     let request = ReceiveRequest { all: arguments.all, follow: arguments.follow };
     let limit = (!arguments.follow).then(|| context.timeout(TIMEOUT));
-    Client::open(&context.config)?.stream("/v1/mix/recv", &request, limit, |line| {
+    let client = Client::open(&context.config)?;
+    if arguments.follow {
+        super::end_on_signal()?;
+    }
+    client.stream("/v1/mix/recv", &request, limit, |line| {
         let message: Received = parse(line)?;
         let printed = context.out.value(&message, |message| {
             let from = message.from.as_deref().unwrap_or("anonymous");
@@ -174,7 +178,8 @@ fn receive(context: &Context, arguments: &Receive) -> Result<(), CliError> {
             format!("{} {from}: {body}\n", message.received_at)
         });
         printed.map_err(|error| error.with_hint("it is marked read: `fog mix recv --all` prints it again"))
-    })
+    })?;
+    if arguments.follow { Err(client.stopped()) } else { Ok(()) }
 }
 
 fn ping(context: &Context, arguments: Ping) -> Result<(), CliError> {

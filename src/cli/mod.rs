@@ -36,7 +36,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use self::error::CliError;
 use self::output::Output;
-use crate::config::{Config, Layers, key};
+use crate::{
+    config::{Config, Layers, key},
+    platform::signals::StopSignals,
+};
 
 const AFTER_HELP: &str = "\
 Each flag has a variable (--send-per-second: FOG_SEND_PER_SECOND) and a key in fog.toml (send_per_second); flags win over
@@ -145,6 +148,22 @@ impl Context {
 
 /// When most commands give up.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// From now on Ctrl-C ends the program with exit code 0, as it ends `fog run`: for what goes on until then.
+fn end_on_signal() -> Result<(), CliError> {
+    let failed = |error: std::io::Error| CliError::failed(format!("signals cannot be heard: {error}"), "try again");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        StopSignals::listen().map_err(failed)?
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(signals.next());
+        // Each line was written whole; nothing else is kept.
+        std::process::exit(0);
+    });
+    Ok(())
+}
 
 /// Parses the command line, does what it says, and returns the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

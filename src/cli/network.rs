@@ -9,6 +9,7 @@ use std::{
 use clap::Subcommand;
 use ed25519_dalek::SigningKey;
 use fog_base::{Network, NetworkId, NodeId};
+use fog_directory::core::certificate::electorate::Electorate;
 use libp2p::Multiaddr;
 use serde_json::json;
 
@@ -59,6 +60,16 @@ pub(super) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         genesis: relays,
         bootstrap: bootstrap.iter().map(Multiaddr::to_string).collect(),
     };
+    // As every node of it will: a file that none can run is of no use.
+    if !network.genesis.is_empty()
+        && let Err(error) = Electorate::genesis(&network)
+    {
+        let message = format!("these relays cannot certify anything: {error}");
+        return Err(CliError::usage(
+            message,
+            "only the proportions of the stakes count: give smaller numbers, each relay once",
+        ));
+    }
     // The key signs this file and is forgotten: a network's parameters never change.
     let text = network
         .to_file(&SigningKey::from_bytes(&random()?))

@@ -95,7 +95,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<(), CliError> {
 /// The keys in a file, without comments.
 fn read_clients(path: PathBuf) -> Result<Vec<String>, CliError> {
     let unread = |why: String| {
-        CliError::usage(format!("`{}` cannot be read: {why}", path.display()), "a file with a client key on each line")
+        CliError::failed(format!("`{}` cannot be read: {why}", path.display()), "a file with a client key on each line")
     };
     let size = fs::metadata(&path).map_err(|error| unread(error.to_string()))?.len();
     if size > MAX_CLIENTS_FILE {

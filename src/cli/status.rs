@@ -22,8 +22,16 @@ pub(super) struct Flags {
 /// Prints the status, once or every second.
 pub(super) fn run(context: &Context, flags: Flags) -> Result<(), CliError> {
     let client = Client::open(&context.config)?;
+    if flags.watch {
+        super::end_on_signal()?;
+    }
+    let mut is_first = true;
     loop {
-        let status: Status = client.get("/v1/status", context.timeout(TIMEOUT))?;
+        let asked = client.get("/v1/status", context.timeout(TIMEOUT));
+        // A node that has answered before and does not any more stops.
+        let stops = |error: CliError| if is_first || error.is_timed_out() { error } else { client.stopped() };
+        let status: Status = asked.map_err(stops)?;
+        is_first = false;
         if flags.watch && !context.out.is_json() && std::io::stdout().is_terminal() {
             context.out.text("\x1b[H\x1b[2J")?;
         }

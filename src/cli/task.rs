@@ -24,6 +24,8 @@ use crate::{
 
 /// When `run` and `batch` give up waiting.
 const WAIT: Duration = Duration::from_secs(120);
+/// What asking how a task stands may take beyond that.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// What can be done with tasks.
 #[derive(Debug, Subcommand)]
@@ -226,7 +228,7 @@ fn submit(context: &Context, client: &Client, run: &Run) -> Result<(), CliError>
         let task: Task = client.get(&path(&submitted.id, "")?, context.timeout(TIMEOUT))?;
         return context.out.value(&task, |task| format!("{}\n", task.id));
     }
-    let task = wait(client, &submitted.id, context.timeout(WAIT))?;
+    let (task, late) = wait(client, &submitted.id, context.timeout(WAIT))?;
     if context.out.is_json() {
         context.out.value(&task, |_| String::new())?;
     } else {
@@ -234,11 +236,21 @@ fn submit(context: &Context, client: &Client, run: &Run) -> Result<(), CliError>
         context.out.text(task.stdout.as_deref().unwrap_or_default())?;
         eprintln!("{}", summary(&task));
     }
-    ended(&task)
+    late.map_or_else(|| ended(&task), Err)
 }
 
-fn wait(client: &Client, id: &str, timeout: Duration) -> Result<Task, CliError> {
-    client.post(&path(id, "/wait")?, &TaskWait { timeout_s: Some(timeout.as_secs()) }, timeout)
+/// The task when it has ended, or as it stands when time is up, and that it is.
+fn wait(client: &Client, id: &str, timeout: Duration) -> Result<(Task, Option<CliError>), CliError> {
+    let waited = client.post(&path(id, "/wait")?, &TaskWait { timeout_s: Some(timeout.as_secs()) }, timeout);
+    match waited {
+        Ok(task) => Ok((task, None)),
+        Err(late) if late.is_timed_out() => match client.get(&path(id, "")?, LAST_LOOK) {
+            Ok(task) => Ok((task, Some(late))),
+            // A node that does not even tell that.
+            Err(_) => Err(late),
+        },
+        Err(error) => Err(error),
+    }
 }
 
 /// Exit code 0 only for a task that is done and a module that exited 0.
@@ -268,14 +280,21 @@ fn batch(context: &Context, client: &Client, file: &Path, detach: bool) -> Resul
         return Ok(());
     }
     let began = crate::clock::monotonic();
-    let mut failed = None;
+    let (mut failed, mut timed_out) = (None, None);
     for id in &placed.ids {
-        let left = timeout.saturating_sub(began.elapsed()).max(Duration::from_secs(1));
-        let task = wait(client, id, left)?;
+        let left = timeout.saturating_sub(began.elapsed());
+        let (task, late): (Task, _) = match &timed_out {
+            None => wait(client, id, left.max(Duration::from_secs(1)))?,
+            Some(_) => (client.get(&path(id, "")?, LAST_LOOK)?, None),
+        };
         context.out.value(&task, |task| summary(task) + "\n")?;
-        failed = failed.or(ended(&task).err());
+        if late.is_some() {
+            timed_out = late;
+        } else if timed_out.is_none() {
+            failed = failed.or(ended(&task).err());
+        }
     }
-    failed.map_or(Ok(()), Err)
+    timed_out.or(failed).map_or(Ok(()), Err)
 }
 
 fn logs(context: &Context, client: &Client, id: &str, follow: bool) -> Result<(), CliError> {

@@ -71,9 +71,9 @@ pub(super) struct DemoFlags {
 /// Flags of `sim`.
 #[derive(Debug, Args)]
 pub(super) struct SimFlags {
-    /// How many relays
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
-    peers: usize,
+    /// How many relays, or people of `chat` (20 to 500) [default: 1000; with --chat 100]
+    #[arg(long, value_name = "N")]
+    peers: Option<usize>,
     /// Where all randomness comes from: one seed, one report
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -86,9 +86,15 @@ pub(super) struct SimFlags {
     /// What is simulated: `all`, or names; a name that does not exist is answered with those that do
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_values_t = ["all".to_owned()])]
     scenario: Vec<String>,
+    /// Chat: the same as --scenario chat
+    #[arg(long, conflicts_with = "scenario")]
+    chat: bool,
     /// VRF keys that `ground-keys` tries (a million take a minute or two)
     #[arg(long, value_name = "K", default_value_t = 20_000)]
     keys: u32,
+    /// How many worlds of `chat`, each with the seed after the last one's
+    #[arg(long, value_name = "W", default_value_t = 1)]
+    seeds: u32,
     /// A tenth of the runs, in a tenth of the time
     #[arg(long)]
     quick: bool,
@@ -182,13 +188,15 @@ fn list(json: bool) -> Result<(), CliError> {
 }
 
 fn simulate(flags: &SimFlags, json: bool) -> Result<(), CliError> {
+    let scenarios = if flags.chat { vec![sim::CHAT.to_owned()] } else { flags.scenario.clone() };
     let options = sim::Options {
-        peers: flags.peers,
+        peers: flags.peers.unwrap_or(if flags.chat { 100 } else { 1_000 }),
         seed: flags.seed,
         epochs: flags.epochs,
         shares: flags.share.clone(),
-        scenarios: flags.scenario.clone(),
+        scenarios,
         keys: flags.keys,
+        seeds: flags.seeds,
         quick: flags.quick,
     };
     let report = sim::run(&options, &mut shown).map_err(failure)?;

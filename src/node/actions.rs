@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use fog_base::{Epoch, Now};
-use fog_chat::core::engine::Validation;
 use fog_directory::{Acceptance, core::standing::MIN_LOOPS};
 use fog_mix::core::loops::measuring_rate;
 use libp2p::{
@@ -61,6 +60,9 @@ impl EventLoop {
             Action::Keep(relay) => self.keep(relay),
             Action::JudgeRecord { from, bytes } => self.judge_record(from, &bytes, now),
             Action::LookUp(relay) => self.look_up(relay, now),
+            Action::Judge { topic: Topic::Chat(bucket), from, id, bytes } => {
+                self.judge_chat(bucket, from, id, bytes, now)
+            }
             Action::Judge { topic, from, id, bytes } => self.judge(topic, from, (&id, &bytes), now),
             Action::Publish { topic, bytes } => self.publish(topic, bytes),
             Action::Learn(evidence) => self.learn(evidence),
@@ -148,12 +150,14 @@ impl EventLoop {
                 Heard::Reject => Acceptance::Reject,
             },
             Topic::Offers => self.judge_offer(bytes, now),
-            Topic::Chat(bucket) => match self.judge_chat(bucket, &from, bytes) {
-                Validation::Accept => Acceptance::Accept,
-                Validation::Ignore => Acceptance::Ignore,
-                Validation::Reject => Acceptance::Reject,
-            },
+            // Judged with others, in chat.
+            Topic::Chat(_) => return,
         };
+        self.report(topic, from, id, acceptance, now);
+    }
+
+    /// Tells gossip what to do with a message.
+    pub(super) fn report(&mut self, topic: Topic, from: PeerId, id: &MessageId, acceptance: Acceptance, now: Now) {
         // An invalid report counts against its sender in fog-reputation itself.
         let is_invalid = acceptance == Acceptance::Reject && topic != Topic::Reputation;
         let verdict = match acceptance {

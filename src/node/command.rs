@@ -26,6 +26,10 @@ pub struct Failure {
 pub enum FailureKind {
     /// The request makes no sense (exit 2, HTTP 400).
     Usage,
+    /// What it names is not here (exit 1, HTTP 404).
+    Missing,
+    /// What it would make or name is here already (exit 1, HTTP 409).
+    Taken,
     /// It was tried and failed (exit 1, HTTP 422).
     Failed,
     /// Time ran out (exit 4, HTTP 504).
@@ -41,6 +45,16 @@ impl Failure {
     /// A request that makes no sense.
     pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into(), kind: FailureKind::Usage }
+    }
+
+    /// What the request names is not here.
+    pub fn missing(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into(), kind: FailureKind::Missing }
+    }
+
+    /// What the request would make or name is here already.
+    pub fn taken(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into(), kind: FailureKind::Taken }
     }
 
     /// Time ran out.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fog_base::{Epoch, Network, Now};
 use fog_directory::Snapshot;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use libp2p::{PeerId, Swarm, swarm::SwarmEvent};
 use tokio::{
     sync::{mpsc, watch},
@@ -31,6 +31,8 @@ use crate::{config::Config, keys::Keys, store::Writer};
 
 /// How often dials, bans and waiting orders are looked at.
 const TICK: Duration = Duration::from_millis(250);
+/// Events of the swarm that are taken at once when one is an envelope.
+const TOGETHER: usize = 64;
 
 /// Everything that runs in the node.
 pub(super) struct EventLoop {
@@ -87,7 +89,21 @@ impl EventLoop {
         Ok(())
     }
 
+    /// What comes from the swarm; with an envelope, whatever has come by now, so that envelopes are judged together.
     fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        self.on_event(event);
+        let mut events = 1;
+        while self.unjudged() > 0 && events < TOGETHER {
+            let Some(event) = self.swarm.select_next_some().now_or_never() else { break };
+            self.on_event(event);
+            events += 1;
+        }
+        if self.unjudged() > 0 {
+            self.judge_envelopes();
+        }
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         let Some(event) = Event::of(event) else { return };
         let now = clock::now();
         self.connects.observe(&event, &self.wiring.identity.network);

@@ -113,7 +113,7 @@ pub fn start(
     let inbox = mixnet::open_inbox(&config, &store, &writer)?;
     let inbox_seen = inbox.watch();
     let mix = mixnet::start(&config, &keys, &network, &*store, &inbox)?;
-    let (chat, blobs, chat_state) = chat::open(&config, &keys, &network, &store)?;
+    let (chat, blobs, mut chat_state) = chat::open(&config, &keys, &network, &store)?;
     let chat_news = chat_state.news.clone();
     let council = council(&config, &keys, &network, &store)?;
     let book = circuits::Book::new(&keys, &*store)?;
@@ -128,7 +128,7 @@ pub fn start(
         transport::build(&config, &keys, &network, council, (mix, onion, chat, blobs, compute), &gossip_copies)?;
     let mut expired = load_descriptors(&mut swarm, &*store)?;
     expired.append(load_reputation(&mut swarm, &*store)?);
-    swarm.behaviour_mut().blobs.resume();
+    chat_state.take_resumed(swarm.behaviour_mut().blobs.resume());
     transport::listen(&mut swarm, &config.listen)?;
     let now = clock::now();
     let (mixnet, stored) = Mixnet::new(inbox, mixnet::stored_mailboxes(&*store)?);

@@ -78,7 +78,7 @@ impl EventLoop {
             return Err(Failure::failed(format!("no set is certified for epoch {}", epoch.0), hint));
         }
         let proof = council.verify_seat(&relay, epoch).ok_or_else(|| {
-            Failure::failed(
+            Failure::missing(
                 format!("{relay} is not in the certified set of epoch {}", epoch.0),
                 "`fog relays` lists relays",
             )

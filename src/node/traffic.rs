@@ -16,6 +16,7 @@ use super::{
     command::{Failure, MixPing, MixSend, MixSendEvent},
     report::{PingReply, SendProgress, Sent},
 };
+use crate::invite::Invite;
 
 /// Pings of one command.
 const MAX_PINGS: u32 = 1000;
@@ -32,6 +33,8 @@ struct Sending {
     hops: usize,
     wait: bool,
     stored: bool,
+    /// Whether the recipient was named by an invite.
+    by_invite: bool,
 }
 
 #[derive(Debug)]
@@ -39,6 +42,7 @@ struct Pinging {
     events: PingEvents,
     seq: u32,
     hops: usize,
+    by_invite: bool,
 }
 
 /// All that somebody waits for.
@@ -53,7 +57,8 @@ impl Traffic {
     /// The message `id`, a random number, is about to be sent.
     pub(super) fn send(&mut self, id: MessageId, to: Address, send: MixSend, events: SendEvents, now: Instant) -> Send {
         let hops = send.hops.unwrap_or(DEFAULT_HOPS);
-        self.sends.insert(id, Sending { events, started: now, hops, wait: send.wait, stored: false });
+        let by_invite = Invite::is_invite(&send.to);
+        self.sends.insert(id, Sending { events, started: now, hops, wait: send.wait, stored: false, by_invite });
         let kind = if send.anonymous { Kind::Anonymous } else { Kind::Signed };
         Send { id, to, body: send.body, hops: send.hops, kind, timeout: send.timeout }
     }
@@ -72,13 +77,14 @@ impl Traffic {
                 "use `-c` with such a number",
             ));
         }
+        let by_invite = Invite::is_invite(&ping.to);
         let leaves = |seq: u32| Duration::from_secs_f64(f64::from(seq) / per_second.max(0.01));
         Ok((1..=ping.count)
             .map(|seq| {
                 let id = self.next_ping;
                 self.next_ping += 1;
                 let hops = ping.hops.unwrap_or(DEFAULT_HOPS);
-                self.pings.insert(id, Pinging { events: events.clone(), seq, hops });
+                self.pings.insert(id, Pinging { events: events.clone(), seq, hops, by_invite });
                 Ping { id, to: to.clone(), hops: ping.hops, timeout: ping.timeout + leaves(seq) }
             })
             .collect())
@@ -122,13 +128,13 @@ impl Traffic {
     /// A message cannot be sent.
     pub(super) fn handle_send_refused(&mut self, message: &MessageId, why: &SendError) {
         if let Some(sending) = self.sends.remove(message) {
-            finish(sending.events, Err(failure(why)));
+            finish(sending.events, Err(failure(why, sending.by_invite)));
         }
     }
 
     /// A ping has ended.
     pub(super) fn handle_pong(&mut self, ping: u64, rtt: Option<Duration>) {
-        if let Some(Pinging { events, seq, hops }) = self.pings.remove(&ping) {
+        if let Some(Pinging { events, seq, hops, .. }) = self.pings.remove(&ping) {
             let rtt_ms = rtt.map(|rtt| rtt.as_secs_f64() * 1000.0);
             finish(events, Ok(PingReply { seq, rtt_ms, hops }));
         }
@@ -137,7 +143,7 @@ impl Traffic {
     /// A ping cannot be sent.
     pub(super) fn handle_ping_refused(&mut self, ping: u64, why: &SendError) {
         if let Some(pinging) = self.pings.remove(&ping) {
-            finish(pinging.events, Err(failure(why)));
+            finish(pinging.events, Err(failure(why, pinging.by_invite)));
         }
     }
 }
@@ -152,11 +158,15 @@ fn finish<T: std::marker::Send + 'static>(events: mpsc::Sender<T>, event: T) {
 }
 
 /// What the user can do about it.
-fn failure(why: &SendError) -> Failure {
+fn failure(why: &SendError, by_invite: bool) -> Failure {
     use fog_base::relay::NoPath;
     let hint = match why {
         SendError::NoPath(NoPath::TooFewRelays { .. }) => {
             "wait until more relays are known (`fog relays`), or ask for fewer hops with `--hops`, which hides less"
+        }
+        SendError::NoPath(NoPath::UnknownRelay(_)) if by_invite => {
+            "nothing that the invite names is a relay of this epoch: ask for a new one, from `fog id` while its node runs and \
+             `fog status` there shows that the mixnet is ready"
         }
         SendError::NoPath(NoPath::UnknownRelay(_)) => {
             "the recipient is no relay of this epoch: use its invite, which names its mailboxes, or wait until it is back"
@@ -228,6 +238,15 @@ mod tests {
         traffic.handle_send_refused(&id, &SendError::NoReturn);
         let failure = receiver.try_recv().unwrap().unwrap_err();
         assert!(failure.message.contains("mailbox") && !failure.hint.is_empty());
+    }
+
+    #[test]
+    fn whoever_gave_an_invite_is_not_told_to_use_one() {
+        use fog_base::relay::NoPath;
+        let why = SendError::NoPath(NoPath::UnknownRelay(NodeId([1; 32])));
+        assert!(failure(&why, false).hint.contains("use its invite"));
+        let hint = failure(&why, true).hint;
+        assert!(hint.contains("ask for a new one") && !hint.contains("use its invite"), "{hint}");
     }
 
     #[test]

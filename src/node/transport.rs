@@ -29,6 +29,8 @@ const MAX_NEGOTIATING: usize = 32;
 const MAX_GOSSIP: usize = 16 * 1024;
 /// Bytes of a message's id.
 const MESSAGE_ID: usize = 20;
+/// How long a message may wait for a slow peer. What is dropped there must be asked for, which costs both more than to wait.
+const FORWARDED_WITHIN: Duration = Duration::from_secs(5);
 /// In so many heartbeats a message is announced to so many peers outside the mesh.
 const ANNOUNCED: (usize, usize) = (1, 2);
 /// Descriptors are many, and what gossip loses the exchange brings: each travels to two peers, not to six (`gossip-ways` of the
@@ -238,6 +240,7 @@ fn gossip(network: &Network, copies: Copies) -> Result<gossipsub::Behaviour, Box
         })
         .max_transmit_size(MAX_GOSSIP)
         .heartbeat_interval(Duration::from_secs(1))
+        .forward_queue_duration(FORWARDED_WITHIN)
         .history_gossip(ANNOUNCED.0)
         .gossip_lazy(ANNOUNCED.1)
         .mesh_n_low_for_topic(DESCRIPTOR_MESH, descriptors.clone())

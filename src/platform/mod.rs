@@ -4,7 +4,7 @@
 
 use std::{path::Path, time::Duration};
 
-use sysinfo::{Disks, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 mod boot;
 pub mod files;
@@ -46,10 +46,18 @@ pub fn process_runs(pid: u32) -> Option<bool> {
     Some(system.process(pid).is_some())
 }
 
+/// Free bytes for this user on the file system that holds `path`, also one in memory; `None` where the system does not tell.
+#[cfg(unix)]
+pub fn free_disk(path: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(existing_ancestor(path)?).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Free bytes for this user on the disk that holds `path`; `None` where no disk is found for it.
+#[cfg(not(unix))]
 pub fn free_disk(path: &Path) -> Option<u64> {
     let path = existing_ancestor(path)?;
-    let disks = Disks::new_with_refreshed_list().ok()?;
+    let disks = sysinfo::Disks::new_with_refreshed_list().ok()?;
     let holding = disks.iter().filter(|disk| path.starts_with(disk.mount_point()));
     let nearest = holding.max_by_key(|disk| disk.mount_point().components().count())?;
     Some(nearest.available_space())
@@ -92,6 +100,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let free = free_disk(&dir.path().join("a/b/c")).unwrap();
         assert!(free > 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_system_that_is_no_disk_is_asked_itself() {
+        assert_eq!(free_disk(Path::new("/proc/self")), Some(0));
     }
 
     #[cfg(unix)]

@@ -128,3 +128,19 @@ fn a_pipe_that_closes_is_no_error() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!said.contains("panicked") && !said.contains("error"), "{said}");
 }
+
+#[test]
+fn a_network_whose_stakes_no_node_can_add_is_not_created() {
+    let dir = scratch();
+    let file = dir.path().join("net.json");
+    let [one, other] = [
+        "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp",
+        "12D3KooWHjJ5MnW1y8QahpMMA41cEDBszQQdXbVtd98U3PX2ufYF",
+    ]
+    .map(|peer| format!("{peer}={}", u64::MAX));
+    let shown = file.display().to_string();
+    let ended = run_in(&dir.path().join("data"), &["network", "create", &shown, "--relay", &one, &other]);
+    ended.refused(2).says("64 bits").says("smaller");
+    assert!(!file.exists());
+    assert_eq!(run_in(&dir.path().join("data"), &["network", "create", &shown, "--relay", &one]).code, Some(0));
+}

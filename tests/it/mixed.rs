@@ -73,16 +73,18 @@ fn a_page_comes_through_the_mixnet_and_by_no_circuit() {
     tunnel.read_to_end(&mut answer).expect("a page");
     assert!(answer.ends_with(&services::page(10)), "{}", String::from_utf8_lossy(&answer));
 
-    // It was packets of the mixnet: at least those that the request of 60,000 bytes has; and the service was asked three times.
+    // It was packets of the mixnet: at least those that the request of 60,000 bytes has; and the service was asked at least three times.
     let (packets, served) = (sent().0 - packets, sent().1 - served);
     assert!(packets >= 60_000.0 / 1605.0, "{packets} packets");
-    assert!((served - 3.0).abs() < 0.5, "asked {served} times");
-    assert!(metric(&guest.data_dir, "fog_service_mixed_asked_total") >= 4.0);
+    assert!(served > 2.5, "asked {served} times");
+    // Each request runs once; one whose answer was too late for its client may have run as well.
+    let asked = metric(&guest.data_dir, "fog_service_mixed_asked_total");
+    assert!(asked > 3.5 && sent().1 < asked + 0.5, "asked {asked} times, served {} times", sent().1);
     let passed: f64 = net.nodes[..RELAYS].iter().map(|relay| metric(&relay.data_dir, "fog_service_exchanges")).sum();
     assert!(passed >= 4.0, "relays hold {passed} exchanges");
     // And no circuit: neither to the service, nor to a directory, nor to an introduction point.
     let built = purposes(guest);
-    assert!(built.iter().all(|purpose| purpose == "general"), "{built:?}");
+    assert!(built.iter().all(|purpose| !is_of_services(purpose)), "{built:?}");
     assert!(metric(&guest.data_dir, "fog_service_sessions") < 0.5);
 
     // What the level does not carry is refused, with a reason, and goes no other way.
@@ -93,5 +95,10 @@ fn a_page_comes_through_the_mixnet_and_by_no_circuit() {
     assert!(code("aaaa.fog").ends_with("0xf6"));
     let nobody = Address::new(*Identity::from_seed([1; 32]).expect("a key").key()).to_string();
     assert!(code(&nobody).ends_with("0xf0"));
-    assert_eq!(purposes(guest).iter().filter(|purpose| *purpose != "general").count(), 0);
+    assert_eq!(purposes(guest).iter().filter(|purpose| is_of_services(purpose)).count(), 0);
+}
+
+/// Not of a client's own streams, nor built ahead of any need.
+fn is_of_services(purpose: &str) -> bool {
+    !["general", "spare"].contains(&purpose)
 }

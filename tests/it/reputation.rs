@@ -164,7 +164,14 @@ fn a_relay_that_drops_circuits_loses_standing_and_is_chosen_no_more() {
         let means: Option<Vec<_>> = honest.iter().map(|id| mean(&lines, id)).collect();
         let is_lowest = means.as_ref().is_some_and(|means| means.iter().all(|mean| *mean > of_faulty));
         let told = format!("{of_faulty:.3}, others {means:.3?}, {} passed over", passed_over());
-        if is_lowest && passed_over() >= 1.0 { Ok(eprintln!("known: {told}")) } else { Err(told) }
+        if is_lowest && passed_over() >= 1.0 {
+            {
+                eprintln!("known: {told}");
+                Ok(())
+            }
+        } else {
+            Err(told)
+        }
     }));
 
     // From now on its evidence does not grow, as nothing is asked of it, and that of the others does.

@@ -100,7 +100,9 @@ fn a_service_is_reached_by_name_over_restarts_and_kills() {
     let circuits = run_in(&net.nodes[guest].data_dir, &["--json", "circuits"]).json();
     let open = circuits.as_array().expect("a list").iter().filter(|one| one["state"] == "open");
     assert!(open.clone().any(|one| one["purpose"] == "rendezvous"), "{circuits}");
-    assert!(open.clone().all(|one| one["hops"].as_array().is_some_and(|hops| hops.len() >= 3)), "{circuits}");
+    // Spare ones lack the relay where they are to end.
+    let mut used = open.filter(|one| one["purpose"] != "spare");
+    assert!(used.all(|one| one["hops"].as_array().is_some_and(|hops| hops.len() >= 3)), "{circuits}");
 
     // The service's node is killed and comes back: under the same name, without anybody acting.
     net.nodes[host].kill();
@@ -136,17 +138,17 @@ fn wrong_input_gets_a_reason_and_changes_nothing() {
         &["add", "--target", "127.0.0.1:0"],
         &["add", "--target", "127.0.0.1:80", "--port", "0"],
         &["add", "--target", "127.0.0.1:80", "--name", "a b"],
-        &["add", "--target", "127.0.0.1:80", "--clients", "/nonexistent"],
-        &["remove", "nothing"],
         &["lookup", "nonsense"],
         &["lookup", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.fog"],
         &["authorize", "nothing", "nonsense"],
     ] {
         service(args).refused(2);
     }
+    service(&["add", "--target", "127.0.0.1:80", "--clients", "/nonexistent"]).refused(1);
+    service(&["remove", "nothing"]).refused(1);
     assert_eq!(service(&["list"]).json(), serde_json::json!([]));
     let added = service(&["add", "--target", "127.0.0.1:80", "--name", "blog"]).json();
-    service(&["add", "--target", "127.0.0.1:81", "--name", "blog"]).refused(2);
+    service(&["add", "--target", "127.0.0.1:81", "--name", "blog"]).refused(1);
     let listed = service(&["list"]).json();
     assert_eq!((&listed[0]["address"], &listed[0]["state"]), (&added["address"], &"starting".into()), "{listed}");
     let key = service(&["client-key"]).json()["client_key"].as_str().expect("a key").to_owned();

@@ -141,18 +141,20 @@ fn what_is_larger_than_a_message_goes_in_and_comes_out_and_is_read_again_where_i
         let bytes = fs::read(out.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(bytes == noise(1, 8 * MIB), "{name} is not what went in: {} bytes", bytes.len());
     }
-    // Another one, which one worker gets: whatever reads it next runs there, though each module has its own place.
+    // Another one, which one worker gets: what reads it next runs there unless that host is busy for a moment, though each module has its
+    // own place.
     let given = format!("b.bin={}", file("other", 2, 32 * MIB).display());
     let more = json!({ "inputs": [given], "replicas": 1, "trust": 0.0, "fuel": 1_000_000, "strategy": "affinity" });
     let first = runner(&client, "hello.wasm", &["0"], &more);
-    for (module, args) in [
+    let others = [
         ("primes.wasm", ["2", "40"]),
         ("clock.wasm", ["1", "2"]),
         ("floats.wasm", ["1", "2"]),
         ("tour.wasm", ["1", "2"]),
-    ] {
-        assert_eq!(runner(&client, module, &args, &more), first, "{module}");
-    }
+    ];
+    let runners = others.map(|(module, args)| runner(&client, module, &args, &more));
+    let there = runners.iter().filter(|runner| **runner == first).count();
+    assert!(there >= 3, "{first} had it, and they ran at {runners:?}");
 }
 
 /// How far behind others the task processes of a node stand.
@@ -229,18 +231,12 @@ fn workers_are_given_what_is_known_already_and_that_is_counted() {
     let primes = modules().join("primes.wasm");
     let mut from = 1_000;
     ok(until("a spot check", PATIENCE * 4, || {
-        // Results that are sure enough to check others by.
-        let ids: Vec<_> = (0..20)
-            .map(|_| {
-                from += 50;
-                let (first, last) = (from.to_string(), (from + 50).to_string());
-                (from, ok(client.task_submit(&primes, &[&first, &last], &json!({ "trust": 0.9999 }))))
-            })
-            .collect();
-        for (from, id) in ids {
-            let task = ok(client.task_wait(&id, PATIENCE * 2));
-            assert_eq!(task.stdout.as_deref(), Some(tasks::primes(from, from + 50).as_str()), "{task:?}");
-        }
+        // A result that is sure enough to check others by, of four replicas at first; each that is right draws for a check.
+        from += 50;
+        let (first, last) = (from.to_string(), (from + 50).to_string());
+        let id = ok(client.task_submit(&primes, &[&first, &last], &json!({ "trust": 0.9999 })));
+        let task = ok(client.task_wait(&id, PATIENCE * 5));
+        assert_eq!(task.stdout.as_deref(), Some(tasks::primes(from, from + 50).as_str()), "{task:?}");
         let checks = metric(&net.nodes[5].data_dir, "fog_task_spot_checks_total");
         if checks > 0.0 { Ok(()) } else { Err(format!("none in {} tasks", (from - 1_000) / 50)) }
     }));

@@ -334,6 +334,9 @@ impl Shared {
         let mut reader = Sealing { file: data, offset: 0, key: key.as_ref() };
         let root = at("read", path, bao_tree::io::sync::outboard(&mut reader, tree, &mut parents))?;
         at("sync", outboard, parents.file.sync_data())?;
+        // What the system makes up as it is read, as in `/proc`, has no length of its own.
+        let has_more = at("read", path, reader.read(&mut [0]))? > 0;
+        at("read", path, if has_more { Err(invalid("it has more bytes than its length says")) } else { Ok(()) })?;
         let after = at("read", path, reader.file.metadata())?;
         let is_same = after.len() == size && after.modified().ok() == before.modified().ok();
         at("read", path, if is_same { Ok(()) } else { Err(invalid("it changed while it was read")) })?;
@@ -376,16 +379,28 @@ impl Shared {
         outcome
     }
 
-    fn copy(&mut self, out: &mut File, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
+    /// Whether all of the file is what the tree says.
+    pub fn verify(&mut self) -> Result<(), FileError> {
+        self.for_each(|_| Ok(()))
+    }
+
+    /// Every group, verified.
+    fn for_each(&mut self, mut each: impl FnMut(Verified) -> Result<(), FileError>) -> Result<(), FileError> {
         let mut slice = Slice::new(&self.blob, 0..self.blob.groups());
         while let Some(step) = slice.step().cloned() {
             let accepted = slice.accept(self.read(&step)?).map_err(|_| invalid("the bytes on the disk are wrong"));
-            let mut verified = at("verify", &self.pair.data_path, accepted)?;
+            each(at("verify", &self.pair.data_path, accepted)?)?;
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, out: &mut File, path: &Path, key: Option<&Key>) -> Result<(), FileError> {
+        self.for_each(|mut verified| {
             let offset = verified.offset();
             let opened = key.is_none_or(|key| key.apply(offset, verified.data_mut()));
             at("decrypt", path, if opened { Ok(()) } else { Err(invalid("too long")) })?;
-            at("write", path, out.write_all(verified.data()))?;
-        }
+            at("write", path, out.write_all(verified.data()))
+        })?;
         at("sync", path, out.sync_all())?;
         sync_dir(path);
         Ok(())

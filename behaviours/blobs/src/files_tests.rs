@@ -228,3 +228,12 @@ fn directories_and_missing_files_are_refused() {
     let gone = dir.path().join("no/such/dir");
     assert!(Partial::open(&gone, &gone.join("data"), Content::new(1, 1).blob, None).is_err());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_has_more_bytes_than_its_length_says_is_not_shared() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = Shared::create(Path::new("/proc/self/environ"), &dir.path().join("tree"), None).unwrap_err();
+    assert!(refused.to_string().contains("more bytes"), "{refused}");
+    assert!(Shared::create(dir.path(), &dir.path().join("tree"), None).is_err(), "a folder is no file");
+}

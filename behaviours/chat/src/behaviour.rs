@@ -141,9 +141,12 @@ impl Behaviour {
         self.chat.handle_disconnected(node, clock());
     }
 
-    /// Takes an envelope that `from` forwarded, and says what to do with it.
-    pub fn handle_gossip(&mut self, from: &PeerId, bytes: &[u8]) -> Validation {
-        node(from).map_or(Validation::Ignore, |from| self.chat.handle_gossip(from, bytes, clock()))
+    /// Takes envelopes with whoever forwarded them, and says what to do with each.
+    pub fn handle_gossips(&mut self, came: &[(PeerId, &[u8])]) -> Vec<Validation> {
+        let named: Vec<_> = came.iter().map(|(peer, bytes)| node(peer).map(|from| (from, *bytes))).collect();
+        let taken: Vec<_> = named.iter().copied().flatten().collect();
+        let mut verdicts = self.chat.handle_gossips(&taken, clock()).into_iter();
+        named.iter().map(|named| named.and_then(|_| verdicts.next()).unwrap_or(Validation::Ignore)).collect()
     }
 
     /// Gossip took an envelope, or nobody listens.

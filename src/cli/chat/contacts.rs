@@ -37,13 +37,15 @@ pub(super) enum Command {
         #[arg(value_parser = ["auto", "mix"])]
         policy: String,
     },
-    /// Refuse a contact's messages
+    /// Refuse a contact's messages, and hide what they say in rooms and groups; `unblock` takes it back
     Block {
         /// The contact
         name: String,
-        /// Accept them again
-        #[arg(long)]
-        undo: bool,
+    },
+    /// Accept a contact's messages again
+    Unblock {
+        /// The contact
+        name: String,
     },
 }
 
@@ -61,7 +63,8 @@ pub(super) fn run(context: &Context, client: &Client, command: Command) -> Resul
         }
         Command::Verify { name, yes } => ("verify", ContactChange { verified: yes.then_some(true), ..unchanged(name) }),
         Command::Policy { name, policy } => ("policy", ContactChange { policy: Some(policy), ..unchanged(name) }),
-        Command::Block { name, undo } => ("block", ContactChange { blocked: Some(!undo), ..unchanged(name) }),
+        Command::Block { name } => ("block", ContactChange { blocked: Some(true), ..unchanged(name) }),
+        Command::Unblock { name } => ("block", ContactChange { blocked: Some(false), ..unchanged(name) }),
     };
     let contact: Contact = client.post(&format!("/v1/chat/contacts/{path}"), &change, timeout)?;
     context.out.value(&vec![contact], |contacts| {

@@ -55,8 +55,8 @@ pub(super) fn run(context: &Context, client: &Client, command: Command) -> Resul
 fn get(context: &Context, client: &Client, id: String, out: Option<&Path>) -> Result<(), CliError> {
     let request = FileGet { id, out: Some(absolute(out.unwrap_or_else(|| Path::new(".")))?) };
     let mut progress = Progress::start();
-    let mut is_done = false;
-    client.stream("/v1/chat/files/get", &request, context.config.timeout, |line| {
+    let (mut is_done, mut last) = (false, None);
+    let ended = client.stream("/v1/chat/files/get", &request, context.config.timeout, |line| {
         let wrong =
             |error: serde_json::Error| CliError::failed(error.to_string(), "are `fog` and the node of one version?");
         if line.get("total_bytes").is_none() {
@@ -67,16 +67,34 @@ fn get(context: &Context, client: &Client, id: String, out: Option<&Path>) -> Re
             });
         }
         let told: FileProgress = serde_json::from_value(line).map_err(wrong)?;
+        let told = last.insert(told);
         if context.out.is_json() {
-            return context.out.value(&told, |_| String::new());
+            return context.out.value(told, |_| String::new());
         }
         progress.show(|| format!("{} of {} from {} peers", size(told.bytes), size(told.total_bytes), told.sources));
         Ok(())
-    })?;
+    });
+    ended.map_err(|error| if error.is_timed_out() { late(last.as_ref()) } else { error })?;
     if is_done {
         return Ok(());
     }
     Err(CliError::failed("the node stopped before the file was here", "the same command goes on with it"))
+}
+
+/// Time is up, and how far the fetch is.
+fn late(last: Option<&FileProgress>) -> CliError {
+    let is_coming = last.filter(|last| last.sources > 0);
+    let message = match is_coming {
+        Some(last) => format!("{} of {} are here", size(last.bytes), size(last.total_bytes)),
+        None => "nobody who was asked sends the file".to_owned(),
+    };
+    let hint = match is_coming {
+        Some(_) => "the node goes on with it: the same command follows it, and `--timeout` waits longer",
+        None => {
+            "its sender may be away, or have changed, moved or removed it; the node goes on asking, and the same command follows it"
+        }
+    };
+    CliError::timed_out(message, hint)
 }
 
 fn absolute(path: &Path) -> Result<String, CliError> {

@@ -7,6 +7,7 @@ mod tui;
 
 use std::{
     cell::RefCell,
+    collections::BTreeSet,
     io::{self, Read},
 };
 
@@ -189,31 +190,47 @@ fn history(context: &Context, client: &Client, arguments: &History) -> Result<()
     let limit = arguments.limit.map(|limit| limit.to_string());
     let mut query = vec![("to", arguments.to.as_str())];
     query.extend(limit.iter().map(|limit| ("limit", limit.as_str())));
-    let mut shown = std::collections::BTreeSet::new();
-    let mut print = |lines: Vec<Line>| -> Result<(), CliError> {
-        for line in lines {
+    let mut shown = BTreeSet::new();
+    // What standard output took is read, unless it is less than what is unread; what is followed is all printed.
+    let mut print = |lines: Vec<Line>, is_all: bool| -> Result<Target, CliError> {
+        for line in &lines {
             if arguments.follow && !shown.insert(line.id.clone()) {
                 continue;
             }
-            context.out.value(&line, told)?;
+            context.out.value(line, told)?;
         }
-        Ok(())
+        mark_read(context, client, &arguments.to, (!is_all).then_some(lines.len()))
     };
     let read = || client.get_with::<Vec<Line>>("/v1/chat/history", &query, context.timeout(TIMEOUT));
     if !arguments.follow {
-        return print(read()?);
+        return print(read()?, false).map(drop);
     }
+    super::end_on_signal()?;
     // The stream is opened first, so that nothing falls between it and what is read.
     let (known, print) = (RefCell::new(None), RefCell::new(print));
     let opened = || {
-        let lines = read()?;
-        *known.borrow_mut() = Some(lines.last().map_or_else(|| arguments.to.clone(), |line| line.to.clone()));
-        (print.borrow_mut())(lines)
+        *known.borrow_mut() = Some((print.borrow_mut())(read()?, false)?.to);
+        Ok(())
     };
     client.follow("/v1/chat/events", opened, |line| match serde_json::from_value(line) {
-        Ok(News::Message(line)) if Some(&line.to) == known.borrow().as_ref() => (print.borrow_mut())(vec![*line]),
+        Ok(News::Message(line)) if line.to == arguments.to || Some(&line.to) == known.borrow().as_ref() => {
+            (print.borrow_mut())(vec![*line], true).map(drop)
+        }
         _ => Ok(()),
-    })
+    })?;
+    Err(client.stopped())
+}
+
+/// Marks a conversation read, unless more of it is unread than the lines that were printed, if these are not all; how it is called.
+fn mark_read(context: &Context, client: &Client, to: &str, printed: Option<usize>) -> Result<Target, CliError> {
+    let timeout = context.timeout(TIMEOUT);
+    if let Some(printed) = printed {
+        let conversations: Vec<Conversation> = client.get("/v1/chat/conversations", timeout)?;
+        if let Some(one) = conversations.into_iter().find(|one| one.to == to && one.unread as usize > printed) {
+            return Ok(Target { to: one.to });
+        }
+    }
+    client.post("/v1/chat/read", &Whither { to: to.to_owned() }, timeout)
 }
 
 /// A line of a conversation, safe for a terminal.

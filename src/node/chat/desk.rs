@@ -8,6 +8,7 @@ use fog_chat::{
     Chat, ConversationId, DeviceId, MessageId,
     core::{
         dag::Standing,
+        delivery::Reason,
         engine::{self, Card, Event, Kind, Policy, Refusal, Via, clean_text},
     },
 };
@@ -42,9 +43,9 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let (message, hint) = (refusal.to_string(), refusal.hint());
         match refusal {
-            Refusal::Unknown(_) | Refusal::BadName | Refusal::BadText | Refusal::TooLong(_) | Refusal::WrongKind => {
-                Self::usage(message, hint)
-            }
+            Refusal::BadName | Refusal::BadText | Refusal::TooLong(_) => Self::usage(message, hint),
+            Refusal::Unknown(_) => Self::missing(message, hint),
+            Refusal::NameTaken(_) | Refusal::OtherPassword(_) => Self::taken(message, hint),
             _ => Self::failed(message, hint),
         }
     }
@@ -276,7 +277,7 @@ impl Desk<'_> {
     pub(crate) fn why(&self, id: &str) -> Result<Why, Failure> {
         let id = message_id(id)?;
         let why = self.chat.why(&id).ok_or_else(|| {
-            Failure::failed(format!("no message {id} is here"), "`fog chat history --json` shows ids")
+            Failure::missing(format!("no message {id} is here"), "`fog chat history --json` shows ids")
         })?;
         let standing = match why.order.standing {
             Standing::Complete => "complete",
@@ -307,7 +308,12 @@ impl Desk<'_> {
             Event::Message(id) => {
                 let shown = self.chat.shown(id)?;
                 let to = self.name_of(&shown.conversation);
-                News::Message(Box::new(line(shown, &to)))
+                let mut line = line(shown, &to);
+                // What is told is on the disk; the state that follows says what it waits for.
+                if line.reason.as_deref() == Some(Reason::NotStored.name()) {
+                    line.reason = None;
+                }
+                News::Message(Box::new(line))
             }
             Event::Retracted { conversation, message } => {
                 News::Retracted { to: self.name_of(conversation), id: message.to_string() }
@@ -402,4 +408,26 @@ pub(super) fn invite_addresses(store: &dyn Store, node: NodeId) -> Vec<Multiaddr
     let bytes = store.get(Table::Contacts, &node.0).ok().flatten();
     let texts: Vec<String> = bytes.and_then(|bytes| codec::decode(&bytes, MAX_ADDRESSES).ok()).unwrap_or_default();
     texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::command::FailureKind;
+
+    #[test]
+    fn what_is_not_here_and_what_is_here_already_are_no_wrong_usage() {
+        for (refusal, kind) in [
+            (Refusal::Unknown("#nope".into()), FailureKind::Missing),
+            (Refusal::NameTaken("&team".into()), FailureKind::Taken),
+            (Refusal::OtherPassword("#room".into()), FailureKind::Taken),
+            (Refusal::WrongKind, FailureKind::Failed),
+            (Refusal::NoCard("bob".into()), FailureKind::Failed),
+            (Refusal::BadName, FailureKind::Usage),
+            (Refusal::TooLong(1), FailureKind::Usage),
+        ] {
+            let shown = refusal.to_string();
+            assert_eq!(Failure::from(refusal).kind, kind, "{shown}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use fog_base::NodeId;
-use fog_blobs::{Event, Failure as FileFailure, Manifest, TaskId};
+use fog_blobs::{BlobId, Event, Failure as FileFailure, Manifest, Resumed, TaskId};
 use fog_chat::{
     MessageId,
     core::engine::{Kind, Via},
@@ -30,8 +30,9 @@ use crate::node::{
 /// Files of one conversation, and peers that are asked for one file.
 const MAX_LISTED: usize = 1000;
 const MAX_SOURCES: usize = 16;
-/// Fetches whose progress somebody follows.
+/// Fetches at a time, and who follows one of them.
 const MAX_WAITING: usize = 64;
+const MAX_FOLLOWERS: usize = 16;
 
 /// Progress of a fetch, then its end.
 pub type FileEvents = mpsc::Sender<Result<FileEvent, Failure>>;
@@ -53,17 +54,110 @@ struct Sharing {
     reply: Reply<FileDone>,
 }
 
+/// A fetch, and who follows it: nobody, if all have left or the node was started again.
+#[derive(Debug)]
+struct Fetching {
+    hash: BlobId,
+    to: Place,
+    /// As it was told last: bytes, all bytes, sources.
+    progress: Option<(u64, u64, u64)>,
+    followers: Vec<(MessageId, FileEvents)>,
+}
+
+/// Where a file goes.
+#[derive(Debug)]
+enum Place {
+    /// As somebody said: a folder, or a path.
+    Asked(PathBuf),
+    /// The file itself.
+    File(PathBuf),
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Asked(path) | Self::File(path) => path,
+        }
+    }
+
+    /// Whether a file that is asked for to `out` would be this one.
+    fn is_at(&self, out: &Path) -> bool {
+        self.path() == out || matches!(self, Self::File(path) if path.parent() == Some(out))
+    }
+}
+
+impl Fetching {
+    fn new(hash: BlobId, to: Place) -> Self {
+        Self { hash, to, progress: None, followers: Vec::new() }
+    }
+
+    /// Tells `events` of it from now on, first how far it is.
+    fn follow(&mut self, id: MessageId, events: &FileEvents) -> Result<(), Failure> {
+        self.followers.retain(|(_, events)| !events.is_closed());
+        if self.followers.len() >= MAX_FOLLOWERS {
+            return Err(Failure::failed("too many follow this file already", "end one of them with Ctrl-C"));
+        }
+        self.followers.push((id, events.clone()));
+        if let Some(progress) = self.progress {
+            tell(id, events, progress);
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, progress: (u64, u64, u64)) {
+        self.progress = Some(progress);
+        self.followers.retain(|(_, events)| !events.is_closed());
+        for (id, events) in &self.followers {
+            tell(*id, events, progress);
+        }
+    }
+
+    fn end(self, outcome: impl Fn(MessageId) -> Result<FileEvent, Failure>) {
+        for (id, events) in self.followers {
+            end(events, outcome(id));
+        }
+    }
+}
+
+fn tell(id: MessageId, events: &FileEvents, (bytes, total_bytes, sources): (u64, u64, u64)) {
+    let progress = FileProgress { id: id.to_string(), bytes, total_bytes, sources };
+    let _slow_reader = events.try_send(Ok(FileEvent::Progress(progress)));
+}
+
 /// Where the records are, and all that somebody waits for.
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) folder: PathBuf,
     sharing: BTreeMap<TaskId, Sharing>,
-    fetching: BTreeMap<TaskId, (MessageId, FileEvents)>,
+    fetching: BTreeMap<TaskId, Fetching>,
 }
 
 impl Files {
     pub(super) fn new(folder: PathBuf) -> Self {
         Self { folder, sharing: BTreeMap::new(), fetching: BTreeMap::new() }
+    }
+
+    pub(super) fn take_resumed(&mut self, resumed: Vec<Resumed>) {
+        let of = |one: Resumed| (one.task, Fetching::new(one.hash, Place::File(one.path)));
+        self.fetching.extend(resumed.into_iter().map(of));
+    }
+
+    /// Follows the fetch of `hash` that goes on, if one does; which it is.
+    fn follow(
+        &mut self,
+        hash: BlobId,
+        out: &Path,
+        (id, events): (MessageId, &FileEvents),
+    ) -> Result<Option<TaskId>, Failure> {
+        let Some((task, fetching)) = self.fetching.iter_mut().find(|(_, fetching)| fetching.hash == hash) else {
+            return Ok(None);
+        };
+        if !fetching.to.is_at(out) {
+            let message = format!("it is being fetched already, to `{}`", fetching.to.path().display());
+            return Err(Failure::taken(message, "wait until it is there: then the same command copies it"));
+        }
+        fetching.follow(id, events)?;
+        Ok(Some(*task))
     }
 }
 
@@ -76,10 +170,13 @@ impl EventLoop {
     /// `fog chat file send`: the file is hashed first, and its manifest sent when that is done.
     pub(in crate::node) fn file_send(&mut self, to: String, path: PathBuf, reply: Reply<FileDone>) {
         let checked = self.swarm.behaviour().chat.chat().resolve(&to).map_err(Failure::from).and_then(|_| {
-            let is_file = path.is_absolute() && path.is_file();
-            let failed =
-                || Failure::usage(format!("`{}` is no file", path.display()), "name a file by its absolute path");
-            is_file.then_some(()).ok_or_else(failed)
+            if !path.is_absolute() {
+                return Err(Failure::usage("the path is not absolute", "name a file by its absolute path"));
+            }
+            let failed = || {
+                Failure::failed(format!("`{}` is no plain file", path.display()), "name one that is there and yours")
+            };
+            path.is_file().then_some(()).ok_or_else(failed)
         });
         if let Err(failure) = checked {
             return drop(reply.send(Err(failure)));
@@ -119,14 +216,13 @@ impl EventLoop {
     }
 
     fn fetch(&mut self, id: &str, out: Option<PathBuf>, events: &FileEvents) -> Result<(), Failure> {
-        if self.chat.files.fetching.len() >= MAX_WAITING {
-            return Err(Failure::failed("too many files are being fetched", "wait until one is here"));
-        }
         let id = message_id(id)?;
         let chat = self.swarm.behaviour().chat.chat();
         let shown = chat.shown(&id).filter(|shown| shown.kind == Kind::FILE);
         let shown = shown
-            .ok_or_else(|| Failure::failed(format!("no file {id} is here"), "`fog chat file list` lists files"))?;
+            .ok_or_else(|| Failure::missing(format!("no file {id} is here"), "`fog chat file list` lists files"))?;
+        let manifest = Manifest::decode(&shown.body)
+            .map_err(|_| Failure::failed("what was sent is no file", "ask its sender to send it again"))?;
         let members = chat.members(shown.conversation)?;
         let author = members.iter().find(|member| member.device == shown.author).and_then(|member| member.node);
         let nodes: Vec<NodeId> = author.into_iter().chain(members.iter().filter_map(|member| member.node)).collect();
@@ -139,9 +235,21 @@ impl EventLoop {
                 Failure::failed(format!("`{}` cannot be made: {error}", out.display()), "name another with --out")
             })?;
         }
+        let hash = manifest.blob.id();
+        if let Some(task) = self.chat.files.follow(hash, &out, (id, events))? {
+            for source in self.sources(&nodes) {
+                self.swarm.behaviour_mut().blobs.add_source(task, source);
+            }
+            return Ok(());
+        }
+        if self.chat.files.fetching.len() >= MAX_WAITING {
+            return Err(Failure::failed("too many files are being fetched", "wait until one is here"));
+        }
+        let mut fetching = Fetching::new(hash, Place::Asked(out.clone()));
+        fetching.follow(id, events)?;
         let sources = self.sources(&nodes);
         let task = self.swarm.behaviour_mut().blobs.fetch(&shown.body, out, sources);
-        self.chat.files.fetching.insert(task, (id, events.clone()));
+        self.chat.files.fetching.insert(task, fetching);
         Ok(())
     }
 
@@ -167,17 +275,15 @@ impl EventLoop {
         match event {
             Event::Shared { task, manifest, hash, bytes } => self.shared(task, &manifest, (hash.to_string(), bytes)),
             Event::Progress { task, bytes, total, sources } => {
-                if let Some((id, events)) = self.chat.files.fetching.get(&task) {
-                    let progress =
-                        FileProgress { id: id.to_string(), bytes, total_bytes: total, sources: sources as u64 };
-                    let _slow_reader = events.try_send(Ok(FileEvent::Progress(progress)));
+                if let Some(fetching) = self.chat.files.fetching.get_mut(&task) {
+                    fetching.advance((bytes, total, sources as u64));
                 }
             }
             Event::Done { task, path, hash, bytes, took, sources } => {
                 // Not where: its name is part of the conversation.
                 tracing::info!(bytes, "a file is here");
-                if let Some((id, events)) = self.chat.files.fetching.remove(&task) {
-                    let done = FileDone {
+                if let Some(fetching) = self.chat.files.fetching.remove(&task) {
+                    let done = |id: MessageId| FileDone {
                         id: id.to_string(),
                         path: path.display().to_string(),
                         hash: hash.to_string(),
@@ -185,23 +291,10 @@ impl EventLoop {
                         seconds: took.as_secs_f64(),
                         sources: sources as u64,
                     };
-                    end(events, Ok(FileEvent::Done(done)));
+                    fetching.end(|id| Ok(FileEvent::Done(done(id))));
                 }
             }
-            Event::Failed { task, reason } => {
-                let hint = match &reason {
-                    FileFailure::Exists(_) => "name a folder, or a path where nothing is yet, with --out",
-                    _ => "what is here of it is kept: the same command goes on with it",
-                };
-                let failure = Failure::failed(format!("the file is not complete: {reason}"), hint);
-                if let Some(sharing) = self.chat.files.sharing.remove(&task) {
-                    let failure =
-                        Failure::failed(format!("the file cannot be shared: {reason}"), "see that it can be read");
-                    drop(sharing.reply.send(Err(failure)));
-                } else if let Some((_, events)) = self.chat.files.fetching.remove(&task) {
-                    end(events, Err(failure));
-                }
-            }
+            Event::Failed { task, reason } => self.file_failed(task, &reason),
             Event::Broken { hash } => {
                 tracing::warn!(%hash, "a shared file was changed or removed: it is not offered any more");
             }
@@ -217,6 +310,16 @@ impl EventLoop {
                 tracing::error!("the files have failed: the node stops");
                 self.shutdown.cancel();
             }
+        }
+    }
+
+    fn file_failed(&mut self, task: TaskId, reason: &FileFailure) {
+        if let Some(sharing) = self.chat.files.sharing.remove(&task) {
+            let message = format!("the file cannot be shared: {reason}");
+            drop(sharing.reply.send(Err(Failure::failed(message, "see that it can be read, and does not change"))));
+        } else if let Some(fetching) = self.chat.files.fetching.remove(&task) {
+            let failure = Failure::failed(format!("the file is not complete: {reason}"), hint(reason));
+            fetching.end(|_| Err(failure.clone()));
         }
     }
 
@@ -240,11 +343,82 @@ impl EventLoop {
     }
 }
 
+/// What can be done about a fetch that failed.
+fn hint(reason: &FileFailure) -> &'static str {
+    match reason {
+        FileFailure::Exists(_) => "name a folder, or a path where nothing is yet, with --out",
+        FileFailure::AlreadyFetching => "an earlier fetch of it is ending: try again in a moment",
+        FileFailure::NoSource => {
+            "its sender may be away, or have changed, moved or removed it; the same command goes on with what is here of it"
+        }
+        _ => "what is here of it is kept: the same command goes on with it",
+    }
+}
+
 /// The end is never left out, however slow its reader.
 fn end(events: FileEvents, event: Result<FileEvent, Failure>) {
     if let Err(mpsc::error::TrySendError::Full(event)) = events.try_send(event) {
         tokio::spawn(async move {
             let _gone = events.send(event).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: BlobId = BlobId([1; 32]);
+    const ID: MessageId = MessageId([2; 32]);
+
+    fn channel() -> (FileEvents, mpsc::Receiver<Result<FileEvent, Failure>>) {
+        mpsc::channel(4)
+    }
+
+    fn told(events: &mut mpsc::Receiver<Result<FileEvent, Failure>>) -> Option<String> {
+        Some(match events.try_recv().ok()? {
+            Ok(FileEvent::Progress(progress)) => format!("{} of {}", progress.bytes, progress.total_bytes),
+            Ok(FileEvent::Done(done)) => done.path,
+            Err(failure) => failure.message,
+        })
+    }
+
+    #[test]
+    fn whoever_asks_again_follows_the_fetch_that_goes_on_and_hears_its_end() {
+        let mut files = Files::new(PathBuf::new());
+        let resumed = Resumed { task: TaskId(7), hash: HASH, path: "/to/f.bin".into(), bytes: 9 };
+        files.take_resumed(vec![resumed]);
+        let (first, mut first_told) = channel();
+        // By its folder, and by its path.
+        assert_eq!(files.follow(HASH, Path::new("/to"), (ID, &first)).unwrap(), Some(TaskId(7)));
+        files.fetching.get_mut(&TaskId(7)).unwrap().advance((3, 9, 1));
+        let (second, mut second_told) = channel();
+        assert_eq!(files.follow(HASH, Path::new("/to/f.bin"), (ID, &second)).unwrap(), Some(TaskId(7)));
+        assert_eq!([told(&mut first_told), told(&mut second_told)], [Some("3 of 9".into()), Some("3 of 9".into())]);
+        let refused = files.follow(HASH, Path::new("/elsewhere"), (ID, &second)).unwrap_err();
+        assert!(refused.message.contains("/to/f.bin"), "{refused}");
+        assert_eq!(files.follow(BlobId([9; 32]), Path::new("/to"), (ID, &second)).unwrap(), None);
+        files.fetching.remove(&TaskId(7)).unwrap().end(|_| Err(Failure::failed("over", "")));
+        assert_eq!([told(&mut first_told), told(&mut second_told)], [Some("over".into()), Some("over".into())]);
+    }
+
+    #[test]
+    fn a_folder_that_was_asked_for_is_not_the_folder_around_it() {
+        let asked = Place::Asked("/a/b".into());
+        assert!(asked.is_at(Path::new("/a/b/")) && !asked.is_at(Path::new("/a")));
+    }
+
+    #[test]
+    fn followers_are_bounded_and_those_who_left_make_room() {
+        let mut fetching = Fetching::new(HASH, Place::Asked("/a".into()));
+        let mut stay: Vec<_> = (0..MAX_FOLLOWERS).map(|_| channel()).collect();
+        for (events, _) in &stay {
+            fetching.follow(ID, events).unwrap();
+        }
+        let (late, _late_told) = channel();
+        assert!(fetching.follow(ID, &late).is_err());
+        drop(stay.pop());
+        fetching.follow(ID, &late).unwrap();
+        assert_eq!(fetching.followers.len(), MAX_FOLLOWERS);
     }
 }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use fog_base::{DropCounters, MessageId, Network, NodeId};
+use fog_base::{DropCounters, MessageId, Network, NodeId, Now};
 use fog_chat::{
     Envelope, Reject,
     core::{
@@ -22,11 +22,12 @@ use fog_chat::{
         tag::BUCKETS,
     },
 };
+use fog_directory::Acceptance;
 use fog_mix::core::{
     endpoint::{Delivery, Kind, Send, SentNews, SentState},
     outgoing::Address,
 };
-use libp2p::gossipsub::PublishError;
+use libp2p::{PeerId, gossipsub, gossipsub::PublishError};
 use rand::RngExt;
 use tokio::sync::broadcast;
 
@@ -76,6 +77,8 @@ pub(super) struct ChatState {
     heard: BTreeSet<u8>,
     /// What each peer may have carried.
     carried: Rates<NodeId>,
+    /// What gossip brought for the engine since it was last asked: bucket, bearer, name, bytes.
+    unjudged: Vec<(u8, PeerId, gossipsub::MessageId, Vec<u8>)>,
     /// Envelopes that are not passed on.
     drops: DropCounters,
     trouble: Option<Trouble>,
@@ -98,6 +101,13 @@ impl std::fmt::Debug for ChatState {
             .field("mixing", &self.mixing.len())
             .field("writing", &written)
             .finish_non_exhaustive()
+    }
+}
+
+impl ChatState {
+    /// Fetches that go on from the last run: who asks for one of them follows it.
+    pub(super) fn take_resumed(&mut self, resumed: Vec<fog_blobs::Resumed>) {
+        self.files.take_resumed(resumed);
     }
 }
 
@@ -125,6 +135,7 @@ pub(super) fn open(
         unassigned: Vec::new(),
         heard: BTreeSet::new(),
         carried: Rates::new(CARRIED),
+        unjudged: Vec::new(),
         drops: DropCounters::default(),
         trouble: None,
     };
@@ -196,18 +207,47 @@ impl EventLoop {
         }
     }
 
-    /// Judges an envelope: by the engine, where it is in a room of this bucket; else by its layout, its expiry and what its bearer may
-    /// have carried.
-    pub(super) fn judge_chat(&mut self, bucket: u8, from: &libp2p::PeerId, bytes: &[u8]) -> Validation {
+    /// Judges an envelope: by the engine, where it is in a room of this bucket, with others that have come; else by its layout, its expiry
+    /// and what its bearer may have carried.
+    pub(super) fn judge_chat(&mut self, bucket: u8, from: PeerId, id: gossipsub::MessageId, bytes: Vec<u8>, now: Now) {
         if self.chat.heard.contains(&bucket) || !self.carries_chat() {
-            return self.swarm.behaviour_mut().chat.handle_gossip(from, bytes);
+            return self.chat.unjudged.push((bucket, from, id, bytes));
         }
+        let outcome = Envelope::parse(&bytes, now.unix)
+            .and_then(|_| node_id(&from).map_or(Err(Reject::Unknown), |from| self.chat.carried.take(from, now.mono)));
+        let verdict = match outcome {
+            Ok(()) => Validation::Accept,
+            Err(reject) => {
+                self.chat.drops.count(reject.drop_reason());
+                if reject.is_misbehaviour() { Validation::Reject } else { Validation::Ignore }
+            }
+        };
+        self.report_chat(bucket, from, &id, verdict, now);
+    }
+
+    /// How many envelopes wait for the engine's judgement.
+    pub(super) fn unjudged(&self) -> usize {
+        self.chat.unjudged.len()
+    }
+
+    /// Has the engine judge them together: their signatures cost less so.
+    pub(super) fn judge_envelopes(&mut self) {
         let now = clock::now();
-        let outcome = Envelope::parse(bytes, now.unix)
-            .and_then(|_| node_id(from).map_or(Err(Reject::Unknown), |from| self.chat.carried.take(from, now.mono)));
-        let Err(reject) = outcome else { return Validation::Accept };
-        self.chat.drops.count(reject.drop_reason());
-        if reject.is_misbehaviour() { Validation::Reject } else { Validation::Ignore }
+        let came = std::mem::take(&mut self.chat.unjudged);
+        let envelopes: Vec<_> = came.iter().map(|(_, from, _, bytes)| (*from, &bytes[..])).collect();
+        let verdicts = self.swarm.behaviour_mut().chat.handle_gossips(&envelopes);
+        for ((bucket, from, id, _), verdict) in came.iter().zip(verdicts) {
+            self.report_chat(*bucket, *from, id, verdict, now);
+        }
+    }
+
+    fn report_chat(&mut self, bucket: u8, from: PeerId, id: &gossipsub::MessageId, verdict: Validation, now: Now) {
+        let acceptance = match verdict {
+            Validation::Accept => Acceptance::Accept,
+            Validation::Ignore => Acceptance::Ignore,
+            Validation::Reject => Acceptance::Reject,
+        };
+        self.report(Topic::Chat(bucket), from, id, acceptance, now);
     }
 
     fn persist(&mut self, number: u64, rows: Vec<Row>, is_synced: bool) {
@@ -257,7 +297,7 @@ impl EventLoop {
     }
 
     /// A peer of our network is here.
-    pub(super) fn meet(&mut self, peer: &libp2p::PeerId, is_lan: bool) {
+    pub(super) fn meet(&mut self, peer: &PeerId, is_lan: bool) {
         if let Some(node) = node_id(peer) {
             self.swarm.behaviour_mut().chat.handle_connected(node, is_lan);
         }
@@ -271,7 +311,7 @@ impl EventLoop {
     }
 
     /// It is gone.
-    pub(super) fn part(&mut self, peer: &libp2p::PeerId) {
+    pub(super) fn part(&mut self, peer: &PeerId) {
         if let Some(node) = node_id(peer) {
             self.swarm.behaviour_mut().chat.handle_disconnected(node);
         }

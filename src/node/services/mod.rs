@@ -162,7 +162,7 @@ impl Desk {
         let clients = clients.iter().map(ToString::to_string).collect();
         let mut registry = self.registry.lock().await;
         if registry.find(&name).is_some() {
-            return Err(Failure::usage(format!("there is a service `{name}` already"), "choose another name"));
+            return Err(Failure::taken(format!("there is a service `{name}` already"), "choose another name"));
         }
         if registry.len() >= MAX_SERVICES {
             return Err(Failure::failed(format!("this node runs {MAX_SERVICES} services already"), "remove one"));
@@ -227,7 +227,7 @@ impl Desk {
         let began = clock::now().mono;
         let looked = self.patiently(began + patience, || self.services.lookup(parsed, Some(self.client.clone())));
         let found = looked.await.map_err(|failure| match failure {
-            Some(failure) => Failure::failed(failure.to_string(), "is it running? `fog service list` at its node says"),
+            Some(failure) => Failure::failed(failure.to_string(), unreached_hint(failure)),
             None => Failure::timed_out("the descriptor was not found in time", "`fog status`: are relays known?"),
         })?;
         Ok(Lookup {
@@ -259,6 +259,22 @@ impl Desk {
     }
 }
 
+/// What the user can do about a service that is not reached.
+fn unreached_hint(why: Unreached) -> &'static str {
+    match why {
+        Unreached::NotReady => "wait until relays are known: `fog status`",
+        Unreached::NotFound => "is the name copied whole? is it running? `fog service list` at its node says",
+        Unreached::ClientKeyMissing | Unreached::ClientKeyWrong => {
+            "give its owner what `fog service client-key` prints here, for `fog service authorize` there"
+        }
+        Unreached::Invalid(_) => "`fog service list` at its node says how it is",
+        Unreached::Introduction | Unreached::Rendezvous | Unreached::TimedOut => {
+            "try again; `fog service list` at its node says how it is"
+        }
+        Unreached::TooMany => "wait until some of them are there",
+    }
+}
+
 /// Where a service's server listens: an address, or this host by its name. Other names would have to be looked up.
 fn target(text: &str) -> Result<SocketAddr, Failure> {
     let text = text.trim();
@@ -285,7 +301,7 @@ fn checked_name(name: String) -> Result<String, Failure> {
 }
 
 fn unknown(name: &str) -> Failure {
-    Failure::usage(format!("there is no service `{name}`"), "`fog service list` lists them")
+    Failure::missing(format!("there is no service `{name}`"), "`fog service list` lists them")
 }
 
 fn unstored(error: crate::store::StoreError) -> Failure {
@@ -325,6 +341,15 @@ mod tests {
         {
             assert!(target(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn whoever_is_not_admitted_is_told_to_ask_for_it() {
+        for why in [Unreached::ClientKeyMissing, Unreached::ClientKeyWrong] {
+            let hint = unreached_hint(why);
+            assert!(hint.contains("authorize") && !hint.contains("running"), "{hint}");
+        }
+        assert!(unreached_hint(Unreached::NotFound).contains("running"));
     }
 
     #[test]

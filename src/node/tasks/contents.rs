@@ -13,7 +13,10 @@ use std::{
 
 use fog_tasks::Content;
 pub(super) use fog_tasks::sandbox::Bytes;
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
 
 /// Contents that are expected to be kept at once.
 const EXPECTED: usize = 4_096;
@@ -33,6 +36,7 @@ pub(super) struct Contents {
     cache: Arc<Cache<Content, Bytes, ByBytes>>,
     folder: PathBuf,
     counts: Arc<[AtomicU64; 2]>,
+    written: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Contents {
@@ -45,8 +49,13 @@ impl Contents {
     /// Keeps at most `bytes` in memory, and files in `folder`, which is emptied: what others share is found again by asking.
     pub(super) fn open(bytes: u64, folder: PathBuf) -> io::Result<Self> {
         crate::platform::files::create_private_dir(&folder)?;
-        let cache = Arc::new(Cache::with_weighter(EXPECTED, bytes, ByBytes));
-        Ok(Self { cache, folder, counts: Arc::default() })
+        // One shard: a module may be a quarter of the cache, and has to fit into its shard.
+        let mut options = OptionsBuilder::new();
+        options.estimated_items_capacity(EXPECTED).weight_capacity(bytes).shards(1);
+        let options = options.build().map_err(|error| io::Error::other(error.to_string()))?;
+        let (hasher, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
+        let cache = Arc::new(Cache::with_options(options, ByBytes, hasher, lifecycle));
+        Ok(Self { cache, folder, counts: Arc::default(), written: Arc::default() })
     }
 
     /// The bytes, if they are kept.
@@ -88,7 +97,9 @@ impl Contents {
         if fs::metadata(&path).is_ok_and(|meta| meta.len() == content.size) {
             return Ok(path);
         }
-        let part = self.temporary(&format!("{}-new", data_encoding::HEXLOWER.encode(&content.hash)));
+        // Each writer has a file of its own: the same content may be written twice at once.
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let part = self.temporary(&format!("{}-new{number}", data_encoding::HEXLOWER.encode(&content.hash)));
         fs::write(&part, bytes)?;
         fs::rename(&part, &path)?;
         Ok(path)
@@ -177,5 +188,118 @@ mod tests {
         assert_eq!(needed.forget_larger(2, 0), [other]);
         contents.sweep(&needed.contents()).unwrap();
         assert!(!contents.path(&other).exists());
+    }
+
+    #[test]
+    fn what_is_nearly_as_large_as_the_cache_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let contents = Contents::open(1 << 20, folder.path().join("tasks")).unwrap();
+        let bytes = vec![7; 900 << 10];
+        let content = Content::of(&bytes);
+        contents.put(&content, Arc::new(bytes)).unwrap();
+        assert!(contents.get(&content).is_some());
+    }
+
+    /// A number in [0, 1) from the state of SplitMix64.
+    fn unit(state: &mut u64) -> f64 {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Numbers of contents that are asked for: the nth as often as `n^-skew`, and of each ten requests from the middle on, `scan` are
+    /// for what is asked for once.
+    fn trace(contents: usize, requests: usize, skew: f64, scan: usize) -> Vec<usize> {
+        let mut state = 7;
+        let mut sums = Vec::new();
+        let mut sum = 0.0;
+        for rank in 1..=contents {
+            sum += (rank as f64).powf(-skew);
+            sums.push(sum);
+        }
+        let mut once = contents..;
+        let asked = |number: usize| {
+            if number >= requests / 2 && number % 10 < scan {
+                return once.next().unwrap();
+            }
+            let drawn = unit(&mut state) * sum;
+            sums.partition_point(|sum| *sum <= drawn)
+        };
+        (0..requests).map(asked).collect()
+    }
+
+    /// The least recently used goes first.
+    struct Lru {
+        order: BTreeMap<u64, (usize, u64)>,
+        places: BTreeMap<usize, u64>,
+        left: u64,
+        next: u64,
+    }
+
+    impl Lru {
+        fn has(&mut self, content: usize, weight: u64) -> bool {
+            self.next += 1;
+            if let Some(place) = self.places.insert(content, self.next) {
+                let kept = self.order.remove(&place).unwrap();
+                self.order.insert(self.next, kept);
+                return true;
+            }
+            while self.left < weight {
+                let (_, (gone, weight)) = self.order.pop_first().unwrap();
+                self.places.remove(&gone);
+                self.left += weight;
+            }
+            self.left -= weight;
+            self.order.insert(self.next, (content, weight));
+            false
+        }
+    }
+
+    /// 4,000 contents of 256 bytes to 16 KiB, of which a tenth fits.
+    #[test]
+    fn the_cache_finds_more_than_one_of_the_least_recently_used() {
+        const COUNT: usize = 4_000;
+        let size = |number: usize| 256 << (number * 7 % 7);
+        let bytes = |number: usize| [&number.to_le_bytes()[..], &vec![0; size(number) - 8]].concat();
+        let room: u64 = (0..COUNT).map(|number| size(number) as u64 + 128).sum::<u64>() / 10;
+        let folder = tempfile::tempdir().unwrap();
+        for (skew, scan) in [(0.7, 0), (0.9, 0), (1.1, 0), (0.9, 3)] {
+            let contents = Contents::open(room, folder.path().join("tasks")).unwrap();
+            let mut lru = Lru { order: BTreeMap::new(), places: BTreeMap::new(), left: room, next: 0 };
+            let trace = trace(COUNT, 60_000, skew, scan);
+            let mut found = [0, 0];
+            for number in &trace {
+                let bytes = bytes(*number);
+                let content = Content::of(&bytes);
+                let has = contents.get(&content).is_some();
+                if !has {
+                    contents.put(&content, Arc::new(bytes)).unwrap();
+                }
+                found[0] += usize::from(has);
+                found[1] += usize::from(lru.has(*number, content.size + 128));
+            }
+            let [ours, rival] = found.map(|found| found as f64 / trace.len() as f64);
+            eprintln!("skew {skew}, {scan}0 % asked for once: {ours:.3} found, by LRU {rival:.3}");
+            assert!(ours > rival, "skew {skew}, {scan}0 % asked for once: {ours:.3}, by LRU {rival:.3}");
+        }
+    }
+
+    #[test]
+    fn many_may_write_one_content_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let contents = Contents::open(1 << 20, folder.path().join("tasks")).unwrap();
+        let bytes = vec![7; 3 << 20];
+        let content = Content::of(&bytes);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let path = contents.write(&content, &bytes).unwrap();
+                    assert!(content.is(&fs::read(path).unwrap()));
+                });
+            }
+        });
+        contents.sweep(&BTreeSet::from([content])).unwrap();
+        assert_eq!(fs::read_dir(&contents.folder).unwrap().count(), 1);
     }
 }

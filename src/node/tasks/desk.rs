@@ -68,6 +68,8 @@ pub struct Desk {
     /// None if this node is no worker.
     pub(super) harvest: Option<Arc<Harvest>>,
     pub(super) relays: watch::Sender<BTreeSet<NodeId>>,
+    /// Held while a content is made a file and shared: of those who bring the same one at once, one does.
+    pub(super) sharing: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Desk {
@@ -331,9 +333,9 @@ impl Desk {
         match <[TaskView; 1]>::try_from(found) {
             Ok([task]) => Ok(task),
             Err(none) if none.is_empty() => {
-                Err(Failure::usage(format!("there is no task {digits}"), "`fog task list` lists them"))
+                Err(Failure::missing(format!("there is no task {digits}"), "`fog task list` lists them"))
             }
-            Err(_) => Err(Failure::usage(format!("more than one task begins with {digits}"), "give more digits")),
+            Err(_) => Err(Failure::failed(format!("more than one task begins with {digits}"), "give more digits")),
         }
     }
 
@@ -380,7 +382,12 @@ impl Desk {
         bytes: super::contents::Bytes,
         is_sealed: bool,
     ) -> Result<Vec<u8>, Failure> {
-        if !is_sealed && let Some(manifest) = self.ask(move |driver, _| driver.shared.get(&content).cloned()).await? {
+        let known = || self.ask(move |driver, _| driver.shared.get(&content).cloned());
+        if !is_sealed && let Some(manifest) = known().await? {
+            return Ok(manifest);
+        }
+        let _alone = self.sharing.lock().await;
+        if !is_sealed && let Some(manifest) = known().await? {
             return Ok(manifest);
         }
         let contents = self.contents.clone();

@@ -125,7 +125,8 @@ pub(super) fn start(
             runtime.block_on(tokio::task::LocalSet::new().run_until(driver.run(queue, arrived, stop)));
         })
         .context("the thread of tasks cannot be started")?;
-    let desk = Desk { inputs, wants, contents, store: Arc::clone(store), drops, counts, harvest, relays };
+    let (store, sharing) = (Arc::clone(store), Default::default());
+    let desk = Desk { inputs, wants, contents, store, drops, counts, harvest, relays, sharing };
     Ok((Arc::new(desk), Wants::new(wanted)))
 }
 

@@ -23,6 +23,8 @@ use crate::node::clock;
 const TIME: Duration = Duration::from_millis(800);
 /// Generations after which a search ends, whatever time is left: what is small is found soon.
 const GENERATIONS: usize = 400;
+/// Pairs of a task and a worker for which the whole population is searched in time; the first plans of more take as much longer.
+const CELLS: usize = 1 << 20;
 /// Points of the front that are told.
 const TOLD: usize = 64;
 
@@ -54,13 +56,19 @@ pub(super) fn solve(problem: Problem, began: Instant) -> Placed {
     let Problem { demands, candidates } = problem;
     let nowhere = Placed { placements: vec![Vec::new(); demands.len()], ..Placed::default() };
     let class = demands.iter().map(|demand| demand.class).max().unwrap_or_default();
+    let cells = demands.len().saturating_mul(candidates.len()).max(1);
     let Ok(batch) = Batch::new(&demands, &candidates) else { return nowhere };
-    let mut planner = Planner::new(batch, POPULATION, super::super::chat::random(), Vec::new());
+    let population = POPULATION.min(POPULATION * CELLS / cells);
+    let mut planner = Planner::new(batch, population, super::super::chat::random(), Vec::new());
+    let mut last = Duration::ZERO;
     for _ in 0..GENERATIONS {
-        if clock::now().mono >= began + TIME {
+        // The next generation takes about as long as the last one.
+        let begin = clock::now().mono;
+        if begin + last >= began + TIME {
             break;
         }
         planner.step();
+        last = clock::now().mono.saturating_duration_since(begin);
     }
     let choice = planner.choose(&Weights::of(class));
     let node = |at: Option<usize>| at.and_then(|at| candidates.get(at)).map(|candidate| candidate.node);

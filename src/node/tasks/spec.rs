@@ -242,7 +242,7 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, Failure> {
     if !path.is_absolute() {
         return Err(Failure::usage(format!("`{shown}` is not an absolute path"), "name the file by its absolute path"));
     }
-    let unread = |why: String| Failure::usage(format!("`{shown}` cannot be read: {why}"), "is the path right?");
+    let unread = |why: String| Failure::failed(format!("`{shown}` cannot be read: {why}"), "is the path right?");
     let file = File::open(path).map_err(|error| unread(error.to_string()))?;
     let meta = file.metadata().map_err(|error| unread(error.to_string()))?;
     if !meta.is_file() {

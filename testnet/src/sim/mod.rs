@@ -1,6 +1,7 @@
 //! `fog testnet sim`: the protocols' own cores with thousands of peers in one process, without sockets, in virtual time.
 //!
-//! Everything that is random comes from one seed: a run with the same options gives the same report, byte for byte. Each
+//! Everything that decides something comes from one seed: a run with the same options gives the same report, byte for byte. (Chat's ratchets
+//! draw keys of their own, which decide nothing.) Each
 //! scenario has a generator of its own, so it gives the same figures alone as among all. Each has a bound, which is in its
 //! check; a bound that does not hold makes the check fail. Where chance decides, the bound is the end of a confidence
 //! interval, and the check says of which confidence.
@@ -10,6 +11,7 @@
 
 mod captured;
 mod chance;
+mod chat;
 mod conduct;
 mod flood;
 mod guards;
@@ -34,7 +36,7 @@ use crate::{Check, Error};
 /// What is simulated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Relays in the network, 60 to 20,000.
+    /// Relays in the network, 60 to 20,000; of `chat` alone, the people, 20 to 500.
     pub peers: usize,
     /// Where all randomness comes from.
     pub seed: u64,
@@ -46,6 +48,8 @@ pub struct Options {
     pub scenarios: Vec<String>,
     /// Keys that `ground-keys` tries.
     pub keys: u32,
+    /// Worlds of `chat`: the first has `seed`, each other one the seed after.
+    pub seeds: u32,
     /// A tenth of the runs: the same bounds, in a tenth of the time, with wider intervals.
     pub quick: bool,
 }
@@ -59,6 +63,7 @@ impl Default for Options {
             shares: vec![0.05, 0.10, 0.20, 0.33],
             scenarios: vec!["all".into()],
             keys: 20_000,
+            seeds: 1,
             quick: false,
         }
     }
@@ -85,10 +90,13 @@ impl Report {
     }
 }
 
+/// A scenario whose peers are people, not relays.
+pub const CHAT: &str = "chat";
+
 type Scenario = fn(&Run<'_>) -> Vec<Check>;
 
 /// A scenario that can be run: its name, and what it shows.
-const TABLE: [(&str, &str, Scenario); 19] = [
+const TABLE: [(&str, &str, Scenario); 20] = [
     ("captured-paths", "an adversary with a share of the weight holds all three mixes of a path", captured::run),
     ("sybil-flood", "ten times as many relays without stake", flood::run),
     ("seats", "seats won against weight", lottery::seats),
@@ -108,6 +116,7 @@ const TABLE: [(&str, &str, Scenario); 19] = [
     ("partition", "two halves that do not reach each other", replication::partition),
     ("eclipse", "a joining node whose peers show it an old network", replication::eclipse),
     ("churn", "full nodes that come and go", replication::churn),
+    (CHAT, "rooms, groups and direct messages: loss, churn, wrong clocks, authors that lie", chat::run),
 ];
 
 /// The scenarios, in the order in which `all` runs them: name, and what it shows.
@@ -130,8 +139,12 @@ pub fn run(options: &Options, done: &mut dyn FnMut(&Check)) -> Result<Report, Er
 
 fn check(options: &Options) -> Result<Vec<(&'static str, &'static str, Scenario)>, Error> {
     let refused = |text: String| Err(Error::Plan(text));
-    if !(60..=20_000).contains(&options.peers) {
-        return refused(format!("a simulation has 60 to 20,000 peers, not {}", options.peers));
+    let (least, most) = if options.scenarios.as_slice() == [CHAT] { (20, chat::MOST_PEERS) } else { (60, 20_000) };
+    if !(least..=most).contains(&options.peers) {
+        return refused(format!("this simulation has {least} to {most} peers, not {}", options.peers));
+    }
+    if !(1..=100_000).contains(&options.seeds) {
+        return refused("there are 1 to 100,000 worlds of chat".into());
     }
     if options.epochs == Some(0) || options.epochs > Some(1_000_000) {
         return refused("a simulation has 1 to 1,000,000 epochs".into());
@@ -167,11 +180,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// The generator of a part of the scenario.
     fn rng(&self, part: u64) -> ChaCha8Rng {
-        let mut hasher = blake3::Hasher::new_derive_key("fog testnet sim v1");
-        hasher.update(&self.options.seed.to_be_bytes());
-        hasher.update(&part.to_be_bytes());
-        hasher.update(self.name.as_bytes());
-        ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
+        generator(self.name, self.options.seed, part)
     }
 
     fn epochs(&self, default: u32) -> u32 {
@@ -186,6 +195,15 @@ impl Run<'_> {
     fn name(&self, part: impl std::fmt::Display) -> String {
         format!("{}: {part}", self.name)
     }
+}
+
+/// The generator of a part of a scenario under a seed.
+fn generator(scenario: &str, seed: u64, part: u64) -> ChaCha8Rng {
+    let mut hasher = blake3::Hasher::new_derive_key("fog testnet sim v1");
+    hasher.update(&seed.to_be_bytes());
+    hasher.update(&part.to_be_bytes());
+    hasher.update(scenario.as_bytes());
+    ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
 }
 
 /// Does `work` for 0 … `count` − 1 on all cores. The results are in that order, so that they do not depend on the cores.

@@ -65,6 +65,13 @@ impl FileName {
         Self::parse(&name).unwrap_or_else(|_| Self(format!("_{}", name.trim_end_matches([' ', '.']))))
     }
 
+    /// The name under which a file that came is saved: dots and hyphens at its beginning, which hide a file or make it look like an
+    /// option of a command, become `_`.
+    pub fn harmless(&self) -> Self {
+        let rest = self.0.trim_start_matches(['.', '-']);
+        Self("_".repeat(self.0.len() - rest.len()) + rest)
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -213,7 +220,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_saved_name_hides_nothing_and_is_no_option() {
+        for (name, saved) in [
+            (".bashrc", "_bashrc"),
+            ("-rf", "_rf"),
+            ("..a", "__a"),
+            (".-x.txt", "__x.txt"),
+            ("a.-b", "a.-b"),
+            ("-", "_"),
+        ] {
+            assert_eq!(FileName::parse(name).unwrap().harmless().as_str(), saved);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_harmless_name_is_a_name(text in "[.-]{0,4}.{0,20}") {
+            let name = FileName::nearest(&text).harmless();
+            prop_assert!(!name.as_str().starts_with(['.', '-']));
+            prop_assert_eq!(FileName::parse(name.as_str()), Ok(name));
+        }
+
         #[test]
         fn the_nearest_name_is_a_name(text in prop_oneof![".*", "[. ]{0,5}", ".{0,400}"]) {
             let name = FileName::nearest(&text);

@@ -74,7 +74,7 @@ pub(crate) enum Job {
 pub(crate) enum Opened {
     /// Some of it, or nothing: these groups and pieces; who may have it, by the record.
     Partial { have: Bitmap, pieces: Bitmap, sources: Vec<NodeId> },
-    /// It was here, and is there now as well.
+    /// It was here, and is there now as well, or was already.
     Copied(PathBuf),
 }
 
@@ -413,7 +413,7 @@ impl Disk {
         });
         let mut record = match known.transpose()? {
             None => self.begin(manifest, &out, sources.clone())?,
-            Some(whole) if whole.part.is_none() => match self.copy(&whole, manifest, &out) {
+            Some(whole) if whole.part.is_none() => match self.copy_once(&whole, manifest, &out) {
                 // The file was moved or changed since: it is fetched like any other.
                 Err(Failure::Disk(_)) => {
                     self.forget(blob.id())?;
@@ -460,11 +460,17 @@ impl Disk {
         Ok(record)
     }
 
-    fn copy(&self, record: &Record, manifest: &Manifest, out: &Path) -> Result<Opened, Failure> {
+    /// Copies what is here to where it is wanted, unless it is there.
+    fn copy_once(&self, record: &Record, manifest: &Manifest, out: &Path) -> Result<Opened, Failure> {
         let blob = record.manifest.blob;
-        let place = place::find(out, &manifest.name).map_err(Failure::Exists)?;
         let tree = beside(&self.dir, blob.id(), "outboard");
-        let mut shared = Shared::open(blob, &record.path, &tree, record.manifest.key.clone())?;
+        let open = |path: &Path| Shared::open(blob, path, &tree, record.manifest.key.clone());
+        let is_it = |path: &PathBuf| open(path).and_then(|mut found| found.verify()).is_ok();
+        if let Some(path) = place::standing(out, &manifest.name, blob.size()).into_iter().find(is_it) {
+            return Ok(Opened::Copied(path));
+        }
+        let place = place::find(out, &manifest.name).map_err(Failure::Exists)?;
+        let mut shared = open(&record.path)?;
         shared.export(&place.part, manifest.key.as_ref())?;
         place::settle(&place).map_err(|error| taken(&place, error))?;
         Ok(Opened::Copied(place.path))

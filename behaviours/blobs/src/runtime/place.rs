@@ -43,8 +43,20 @@ pub(crate) fn find(out: &Path, name: &FileName) -> Result<Place, PathBuf> {
         let place = Place::of(out.to_owned());
         return if place.is_free() { Ok(place) } else { Err(place.path) };
     }
-    let places = (0..MAX_TRIES).map(|n| Place::of(out.join(numbered(name.as_str(), n))));
-    places.into_iter().find(Place::is_free).ok_or_else(|| out.join(name.as_str()))
+    let name = name.harmless();
+    let mut places = (0..MAX_TRIES).map(|n| Place::of(out.join(numbered(name.as_str(), n))));
+    places.find(Place::is_free).ok_or_else(|| out.join(name.as_str()))
+}
+
+/// The plain files that are where [`find`] would put one of this name and size: one of them may be it, from before.
+pub(crate) fn standing(out: &Path, name: &FileName, size: u64) -> Vec<PathBuf> {
+    let name = name.harmless();
+    let paths = match out.is_dir() {
+        true => (0..MAX_TRIES).map(|n| out.join(numbered(name.as_str(), n))).collect(),
+        false => vec![out.to_owned()],
+    };
+    let fits = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == size);
+    paths.into_iter().filter(fits).collect()
 }
 
 /// `a.b` as `a (1).b`, cut so that it still is a name with `.part` behind it.
@@ -96,6 +108,10 @@ mod tests {
         fs::write(dir.path().join("a.txt"), "x").unwrap();
         fs::write(dir.path().join("a (1).txt.part"), "x").unwrap();
         assert_eq!(find_name("a.txt"), "a (2).txt");
+        assert_eq!(find_name(".bashrc"), "_bashrc");
+        fs::write(dir.path().join("a (2).txt"), "yy").unwrap();
+        let standing = |size| standing(dir.path(), &name("a.txt"), size);
+        assert_eq!((standing(1), standing(2)), (vec![dir.path().join("a.txt")], vec![dir.path().join("a (2).txt")]));
         let asked = dir.path().join("a.txt");
         assert_eq!(find(&asked, &name("b")), Err(asked));
         let free = dir.path().join("free");

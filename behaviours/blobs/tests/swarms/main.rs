@@ -374,11 +374,28 @@ async fn nothing_is_overwritten_and_a_fetch_that_is_cancelled_leaves_nothing() {
     drive(&mut [&mut a, &mut b], |nodes| nodes[1].is_over(task)).await;
     assert_eq!(assert_done(&b, task, &content).0, b.files().join("note (1).txt"));
     assert_eq!(fs::read(asked).unwrap(), b"mine");
-    // What is here already is copied.
-    let task = b.fetch(&manifest, &[]);
+    // What is there already is there; elsewhere it is copied, once.
+    let elsewhere = b.dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    for (out, path) in [
+        (b.files(), b.files().join("note (1).txt")),
+        (b.files().join("note (1).txt"), b.files().join("note (1).txt")),
+        (elsewhere.clone(), elsewhere.join("note.txt")),
+        (elsewhere.clone(), elsewhere.join("note.txt")),
+    ] {
+        let task = b.blobs().fetch(&manifest, out, vec![]);
+        drive(&mut [&mut b], |nodes| nodes[0].is_over(task)).await;
+        assert_eq!(assert_done(&b, task, &content), (path, 0));
+    }
+    assert_eq!(
+        (b.names(), names(&elsewhere)),
+        (vec!["note (1).txt".into(), "note.txt".into()], vec!["note.txt".into()])
+    );
+    // What somebody changed meanwhile is not it, and stays.
+    fs::write(elsewhere.join("note.txt"), random(content.len(), 10)).unwrap();
+    let task = b.blobs().fetch(&manifest, elsewhere.clone(), vec![]);
     drive(&mut [&mut b], |nodes| nodes[0].is_over(task)).await;
-    assert_eq!(assert_done(&b, task, &content).1, 0);
-    assert_eq!(b.names(), ["note (1).txt", "note (2).txt", "note.txt"]);
+    assert_eq!(assert_done(&b, task, &content), (elsewhere.join("note (1).txt"), 0));
     let junk = b.fetch(&manifest[1..], &[]);
     drive(&mut [&mut b], |nodes| nodes[0].is_over(junk)).await;
     assert_eq!(b.end(junk), Some(&Event::Failed { task: junk, reason: Failure::Manifest }));

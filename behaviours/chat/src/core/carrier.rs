@@ -1,6 +1,9 @@
 //! Envelopes carried for others: what is taken, what is handed on, and what gives way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use fog_base::{NodeId, UnixMillis};
 
@@ -22,14 +25,17 @@ struct Carried {
     envelope: Envelope,
     from: NodeId,
     handed: BTreeSet<NodeId>,
+    number: u64,
 }
 
 /// What is carried.
 #[derive(Debug, Default)]
 pub struct Carrier {
     envelopes: BTreeMap<EnvelopeId, Carried>,
-    /// What gives way first: low priority, then what expires soon.
-    worth: BTreeSet<(Priority, u32, EnvelopeId)>,
+    /// What gives way first: low priority, then what expires soon, then what came last.
+    worth: BTreeSet<(Priority, u32, Reverse<u64>, EnvelopeId)>,
+    /// How many were ever taken.
+    taken: u64,
     from: BTreeMap<NodeId, (usize, usize)>,
     bytes: usize,
 }
@@ -49,22 +55,24 @@ impl Carrier {
         }
         while self.envelopes.len() >= MAX_CARRIED.0 || self.bytes + length > MAX_CARRIED.1 {
             let least = self.worth.first().copied().filter(|least| least.0 < envelope.priority());
-            let Some((_, _, least)) = least else { return Err(Reject::Full) };
+            let Some((.., least)) = least else { return Err(Reject::Full) };
             self.remove(&least);
         }
         self.bytes += length;
         self.from.insert(from, (count + 1, bytes + length));
-        self.worth.insert((envelope.priority(), envelope.expires(), envelope.id()));
-        self.envelopes.insert(envelope.id(), Carried { envelope, from, handed: BTreeSet::from([from]) });
+        let number = self.taken;
+        self.taken += 1;
+        self.worth.insert((envelope.priority(), envelope.expires(), Reverse(number), envelope.id()));
+        self.envelopes.insert(envelope.id(), Carried { envelope, from, handed: BTreeSet::from([from]), number });
         Ok(())
     }
 
-    /// What `peer` may get, important first and together at most `max_bytes`; the hops are counted already. It counts as
+    /// What `peer` may get, important first, then what expires last, then what came first, and together at most `max_bytes`; the hops are counted already. It counts as
     /// handed on only by [`Carrier::handle_handed`].
     pub fn offer(&mut self, peer: NodeId, max_bytes: usize, now: UnixMillis) -> Vec<Envelope> {
         self.expire(now);
         let (mut offered, mut bytes) = (Vec::new(), 0);
-        for (_, _, id) in self.worth.iter().rev() {
+        for (.., id) in self.worth.iter().rev() {
             let Some(carried) = self.envelopes.get(id).filter(|carried| !carried.handed.contains(&peer)) else {
                 continue;
             };
@@ -101,7 +109,7 @@ impl Carrier {
         let over: Vec<_> = self
             .worth
             .iter()
-            .filter(|(_, expires, _)| u64::from(*expires) < now.as_secs())
+            .filter(|(_, expires, ..)| u64::from(*expires) < now.as_secs())
             .map(|(.., id)| *id)
             .collect();
         for id in over {
@@ -110,8 +118,8 @@ impl Carrier {
     }
 
     fn remove(&mut self, id: &EnvelopeId) {
-        let Some(Carried { envelope, from, .. }) = self.envelopes.remove(id) else { return };
-        self.worth.remove(&(envelope.priority(), envelope.expires(), *id));
+        let Some(Carried { envelope, from, number, .. }) = self.envelopes.remove(id) else { return };
+        self.worth.remove(&(envelope.priority(), envelope.expires(), Reverse(number), *id));
         self.bytes -= envelope.len_bytes();
         if let Some((count, bytes)) = self.from.get_mut(&from) {
             *count -= 1;

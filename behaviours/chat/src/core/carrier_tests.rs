@@ -88,3 +88,15 @@ fn a_full_carrier_gives_up_what_matters_less() {
     // It goes first.
     assert_eq!(carrier.offer(node(40), 20_000, NOW).iter().map(Envelope::id).collect::<Vec<_>>(), [important.id()]);
 }
+
+/// Not by ids, which are random: what came first goes first, and what came last gives way first.
+#[test]
+fn equal_envelopes_go_in_the_order_in_which_they_came() {
+    let mut carrier = Carrier::default();
+    let came: Vec<_> = (0..40).map(|n| envelope(n, Priority::Message, 10)).collect();
+    for envelope in &came {
+        carrier.handle_envelope(envelope, node(0), NOW).unwrap();
+    }
+    let ids = |envelopes: &[Envelope]| envelopes.iter().map(Envelope::id).collect::<Vec<_>>();
+    assert_eq!(ids(&carrier.offer(node(1), 1_000_000, NOW)), ids(&came));
+}

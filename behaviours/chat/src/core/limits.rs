@@ -12,6 +12,8 @@ pub const AUTHOR_RATE: (f64, f64) = (20.0, 256.0);
 pub const HELLO_RATE: (f64, f64) = (2.0, 8.0);
 /// Lists of one peer, per second and at once.
 pub const LISTS_RATE: (f64, f64) = (16.0, 64.0);
+/// Fetches of one peer, per second and at once.
+pub const FETCH_RATE: (f64, f64) = (16.0, 64.0);
 /// The most authors, or peers, that are remembered.
 pub const MAX_KEYS: usize = 4_096;
 
@@ -69,13 +71,20 @@ pub struct Limits {
     pub authors: Rates<DeviceId>,
     /// Hellos by peer.
     pub hellos: Rates<NodeId>,
-    /// Lists by peer.
+    /// Lists and pushes by peer.
     pub lists: Rates<NodeId>,
+    /// Fetches by peer.
+    pub fetches: Rates<NodeId>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { authors: Rates::new(AUTHOR_RATE), hellos: Rates::new(HELLO_RATE), lists: Rates::new(LISTS_RATE) }
+        Self {
+            authors: Rates::new(AUTHOR_RATE),
+            hellos: Rates::new(HELLO_RATE),
+            lists: Rates::new(LISTS_RATE),
+            fetches: Rates::new(FETCH_RATE),
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! A message: a signed header and a body. [`Message`] is parsed and unverified; only [`Message::verify`] and
 //! [`Message::sign`] yield a [`Verified`].
 
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signer, SigningKey};
 use fog_base::NetworkId;
+use rand::Rng;
 
+pub use super::signature::KeyCache;
 use super::{
     id::{ConversationId, DeviceId, MessageId},
     reject::Reject,
+    signature::Claim,
 };
 use crate::wire::{Header, MAX_MESSAGE, Reader, SALT, SIGNATURE};
 
@@ -54,11 +57,13 @@ impl SignedHeader {
         Ok((Self { id, header, signature, encoded }, rest))
     }
 
-    /// Checks the signature with a key that was decoded before, if there is one.
+    /// Checks the signature.
     pub fn verify(&self, keys: &mut KeyCache) -> Result<(), Reject> {
-        let key = keys.get(self.header.author)?;
-        let signature = Signature::from_bytes(&self.signature);
-        key.verify_strict(&signed_bytes(self.id), &signature).map_err(|_| Reject::BadSignature)
+        if self.claim(keys)?.holds() { Ok(()) } else { Err(Reject::BadSignature) }
+    }
+
+    fn claim(&self, keys: &mut KeyCache) -> Result<Claim, Reject> {
+        keys.claim(&self.header.author.0, &signed_bytes(self.id), &self.signature).ok_or(Reject::BadSignature)
     }
 
     /// The id of its message.
@@ -96,30 +101,6 @@ pub fn body_hash(salt: &[u8; SALT], body: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key(BODY_CONTEXT);
     hasher.update(salt).update(body);
     *hasher.finalize().as_bytes()
-}
-
-/// Authors' keys in the form that checks signatures; making that form costs a tenth of a check.
-#[derive(Debug, Default)]
-pub struct KeyCache(std::collections::BTreeMap<DeviceId, VerifyingKey>);
-
-impl KeyCache {
-    const MAX: usize = 4_096;
-
-    fn get(&mut self, author: DeviceId) -> Result<VerifyingKey, Reject> {
-        if let Some(key) = self.0.get(&author) {
-            return Ok(*key);
-        }
-        let key = VerifyingKey::from_bytes(&author.0).map_err(|_| Reject::BadSignature)?;
-        // Strict checks refuse a weak key's signatures anyway.
-        if key.is_weak() {
-            return Err(Reject::BadSignature);
-        }
-        if self.0.len() >= Self::MAX {
-            self.0.clear();
-        }
-        self.0.insert(author, key);
-        Ok(key)
-    }
 }
 
 /// A message as it came: parsed, and nothing believed.
@@ -191,26 +172,31 @@ impl Message {
 
     /// Checks the conversation, the body and the signature, in this order (cheap first).
     pub fn verify(self, conversation: &ConversationId, keys: &mut KeyCache) -> Result<Verified, Reject> {
-        if self.header().conversation != *conversation {
-            return Err(Reject::WrongConversation);
-        }
+        self.claim(conversation, keys)?.verify()
+    }
+
+    /// Checks the conversation and the body; the signature is yet to be checked.
+    pub fn claim(self, conversation: &ConversationId, keys: &mut KeyCache) -> Result<Claimed, Reject> {
+        self.check_conversation(conversation)?;
         if self.is_bare || body_hash(&self.salt, &self.body) != self.header().body_hash {
             return Err(Reject::BadBody);
         }
-        self.signed.verify(keys)?;
-        Ok(Verified(self))
+        let claim = self.signed.claim(keys)?;
+        Ok(Claimed { message: self, claim, outer: None })
     }
 
-    /// Checks the conversation and the signature of a bare message.
-    pub fn verify_bare(self, conversation: &ConversationId, keys: &mut KeyCache) -> Result<Verified, Reject> {
-        if self.header().conversation != *conversation {
-            return Err(Reject::WrongConversation);
-        }
+    /// [`Message::claim`] of a bare message.
+    pub fn claim_bare(self, conversation: &ConversationId, keys: &mut KeyCache) -> Result<Claimed, Reject> {
+        self.check_conversation(conversation)?;
         if !self.is_bare {
             return Err(Reject::Malformed);
         }
-        self.signed.verify(keys)?;
-        Ok(Verified(self))
+        let claim = self.signed.claim(keys)?;
+        Ok(Claimed { message: self, claim, outer: None })
+    }
+
+    fn check_conversation(&self, conversation: &ConversationId) -> Result<(), Reject> {
+        if self.header().conversation == *conversation { Ok(()) } else { Err(Reject::WrongConversation) }
     }
 
     /// Whether it came without its body.
@@ -239,6 +225,39 @@ impl Message {
     }
 }
 
+/// A message whose body and conversation are right, and whose signature is yet to be checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    message: Message,
+    claim: Claim,
+    outer: Option<Claim>,
+}
+
+impl Claimed {
+    /// Has another signature checked with its own.
+    pub fn within(self, outer: Claim) -> Self {
+        Self { outer: Some(outer), ..self }
+    }
+
+    /// Checks it alone.
+    pub fn verify(self) -> Result<Verified, Reject> {
+        if self.claims().all(|claim| claim.holds()) { Ok(Verified(self.message)) } else { Err(Reject::BadSignature) }
+    }
+
+    /// Checks many in a fraction of the time, and if they are not all true each of them alone.
+    pub fn verify_all(claimed: Vec<Self>, rng: &mut impl Rng) -> Vec<Result<Verified, Reject>> {
+        let claims: Vec<_> = claimed.iter().flat_map(Self::claims).copied().collect();
+        if Claim::all_hold(&claims, rng) {
+            return claimed.into_iter().map(|claimed| Ok(Verified(claimed.message))).collect();
+        }
+        claimed.into_iter().map(Self::verify).collect()
+    }
+
+    fn claims(&self) -> impl Iterator<Item = &Claim> {
+        [&self.claim].into_iter().chain(&self.outer)
+    }
+}
+
 /// A message whose body, signature and conversation are right. Its clock is another matter: [`Dag`](super::dag::Dag) checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified(Message);
@@ -262,6 +281,16 @@ impl Verified {
     /// What it says.
     pub fn body(&self) -> &[u8] {
         &self.0.body
+    }
+
+    /// Whether it came without its body.
+    pub fn is_bare(&self) -> bool {
+        self.0.is_bare
+    }
+
+    /// It as it was parsed.
+    pub(crate) fn message(&self) -> &Message {
+        &self.0
     }
 
     /// The whole message as bytes.

@@ -14,6 +14,7 @@ pub mod reject;
 pub mod seal;
 pub mod secrets;
 pub mod seen;
+pub mod signature;
 pub mod tag;
 
 #[cfg(test)]

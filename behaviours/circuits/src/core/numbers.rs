@@ -9,7 +9,7 @@ use std::{
 /// A map by such numbers; never one by what a peer chooses.
 pub(crate) type ByNumber<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 
-/// One multiplication by 2⁶⁴ over the golden ratio (Knuth, TAOCP 3, 6.4), and its upper half in the lower.
+/// One multiplication by 2⁶⁴ over the golden ratio (Knuth, TAOCP 3, 6.4), and its upper bits over the lower ones.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Mix(u64);
 
@@ -23,7 +23,7 @@ impl Hasher for Mix {
     }
 
     fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
+        self.0 ^ (self.0 >> 32) ^ (self.0 >> 47)
     }
 }
 

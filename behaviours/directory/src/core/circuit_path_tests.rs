@@ -240,9 +240,9 @@ fn a_guard_that_fails_is_replaced_tried_again_and_kept_over_a_restart() {
     assert_eq!(node.stem(3, None, later).unwrap()[0].id, first, "a primary guard is tried again after ten minutes");
 
     let Some(Output::Guards(kept)) = node.poll_output() else { panic!("guards were sampled and confirmed") };
-    let Some(Output::SecondLayer(second)) = node.poll_output() else { panic!("those of the second layer were drawn") };
+    let Some(Output::SecondLayer(layer)) = node.poll_output() else { panic!("those of the second layer were drawn") };
     assert_eq!(node.poll_output(), None);
-    let both = Kept { guards: Some(&kept), second: Some(&second) };
+    let both = Kept { guards: Some(&kept), second: Some(&layer) };
     let mut restarted = CircuitPaths::new(config(), both, &snapshot, [99; 32], later).unwrap();
     assert!(restarted.second_layer().lifetimes().eq(node.second_layer().lifetimes()));
     assert_eq!(restarted.poll_output(), None, "nothing changed");
@@ -251,8 +251,7 @@ fn a_guard_that_fails_is_replaced_tried_again_and_kept_over_a_restart() {
     assert_eq!(confirmed, BTreeSet::from([first, second]));
     let again = restarted.stem(3, None, later).unwrap()[0].id;
     assert!(confirmed.contains(&again));
-    for damaged in [Kept { guards: Some(&kept[1..]), second: None }, Kept { guards: None, second: Some(&second[1..]) }]
-    {
+    for damaged in [Kept { guards: Some(&kept[1..]), second: None }, Kept { guards: None, second: Some(&layer[1..]) }] {
         assert!(CircuitPaths::new(config(), damaged, &snapshot, [99; 32], later).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! A world in memory: relays, services and clients, circuits between them that take time, and relays that misbehave.
 
+mod fault;
 pub(crate) mod mixed;
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
 
 use fog_base::{Epoch, EpochSchedule, NetworkId, NodeId, Now, UnixMillis};
 
+pub(crate) use self::fault::Fault;
 use super::{
     blinding::Identity,
     circuit::Circuit,
@@ -33,27 +35,6 @@ pub(crate) fn calendar() -> Calendar {
 
 pub(crate) fn relay_id(n: u8) -> NodeId {
     NodeId([n; 32])
-}
-
-/// How a relay misbehaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Circuits to it fail.
-    Refuses,
-    /// Circuits to it neither open nor fail.
-    Hangs,
-    /// It takes messages and does nothing.
-    Silent,
-    /// It says that it stored, and denies it.
-    Forgets,
-    /// It answers with the first descriptor that it got.
-    Stale,
-    /// It answers with bytes of no meaning.
-    Garbage,
-    /// It flips a bit in what it passes on.
-    Flips,
-    /// It passes each introduction on five times.
-    Replays,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -294,10 +294,10 @@ fn missing_messages_are_asked_for_at_once_and_then_ever_more_rarely() {
     while let Some(at) = dag.poll_timeout().filter(|at| *at < start.mono + Duration::from_secs(250)) {
         dag.handle_timeout(at);
         if outputs(&mut dag).iter().any(|output| matches!(output, Output::Fetch { from: None, .. })) {
-            asked.push((at - start.mono).as_secs());
+            asked.push((at - start.mono).as_secs_f64());
         }
     }
-    assert_eq!(asked, [2, 6, 14, 30, 62, 122, 182, 242]);
+    assert_eq!(asked, [0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 63.5, 123.5, 183.5, 243.5]);
 }
 
 #[test]

@@ -273,6 +273,11 @@ impl Dag {
         self.room.wanted()
     }
 
+    /// Whether a message is wanted and not here.
+    pub fn is_wanted(&self, id: &MessageId) -> bool {
+        self.room.is_wanted(id)
+    }
+
     /// How many messages are complete, and how many wait.
     pub fn len(&self) -> (usize, usize) {
         (self.graph.len(), self.room.len())

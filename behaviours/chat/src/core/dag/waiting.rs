@@ -22,7 +22,7 @@ pub const MAX_WAITING_OF_AUTHOR: usize = 256;
 /// After this time a waiting message is shown with a gap.
 pub const SHOWN_AFTER: Duration = Duration::from_secs(30);
 /// The first repetition of a question for a missing message; then doubled, up to [`ASK_LAST`].
-const ASK_FIRST: Duration = Duration::from_secs(2);
+const ASK_FIRST: Duration = Duration::from_millis(500);
 const ASK_LAST: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -227,7 +227,7 @@ impl Room {
                 Timer::Ask(id) => {
                     let Some(tries) = self.wanted.get_mut(&id) else { continue };
                     *tries += 1;
-                    let wait = ASK_FIRST.saturating_mul(1 << (*tries).min(5)).min(ASK_LAST);
+                    let wait = ASK_FIRST.saturating_mul(1 << (*tries).min(7)).min(ASK_LAST);
                     self.timers.insert((at.max(now) + wait, Timer::Ask(id)));
                     due.ask.push(id);
                 }

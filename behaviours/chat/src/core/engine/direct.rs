@@ -24,11 +24,13 @@ use crate::core::{
 
 /// How long a direct message is tried.
 pub(super) const LIFETIME: Duration = envelope::LIFETIME;
-/// The first byte of a data frame's body: a message, a card, a part of an invite, up to where messages were read.
+/// The first byte of a data frame's body: a message, a card, a part of an invite, up to where messages were read, a
+/// membership message.
 pub(super) const FRAME_MESSAGE: u8 = 0;
 pub(super) const FRAME_CARD: u8 = 1;
 pub(super) const FRAME_INVITE: u8 = 2;
 pub(super) const FRAME_READ: u8 = 3;
+pub(super) const FRAME_MEMBERSHIP: u8 = 4;
 /// The first repetition of a frame; then doubled, up to the last; ± 20 %.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 /// Frames to one device that wait for its window.
@@ -362,6 +364,7 @@ impl Chat {
             (Kind::Data, Some((&FRAME_MESSAGE, message))) => self.take_direct(from, message, now),
             (Kind::Data, Some((&FRAME_CARD, card))) => self.take_told_card(from, card, now),
             (Kind::Data, Some((&FRAME_INVITE, invite))) => self.take_invite(from, invite, now),
+            (Kind::Data, Some((&FRAME_MEMBERSHIP, message))) => self.take_told_membership(from, message, now),
             (Kind::Data, Some((&FRAME_READ, seq))) => {
                 if let Some(seq) = seq.first_chunk() {
                     self.take_read(from, u32::from_be_bytes(*seq));

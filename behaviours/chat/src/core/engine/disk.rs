@@ -46,6 +46,11 @@ impl Disk {
         self.has_failed
     }
 
+    /// The length of the longest queue of outputs.
+    pub(super) fn longest(&self) -> usize {
+        self.held.len().max(self.behind.len()).max(self.free.len())
+    }
+
     /// How many outputs found no room.
     pub(super) fn refused(&self) -> u64 {
         self.refused

@@ -292,7 +292,7 @@ fn texts_and_names_that_move_a_terminal_are_refused() {
         assert_eq!(sent, Err(refusal));
     }
     assert!(world.act(0, |chat, now| chat.send(room, Kind::TEXT, &[b'x'; MAX_TEXT], Via::Auto, now)).is_ok());
-    for name in ["#a\u{7}", "#", "# a"] {
+    for name in ["#a\u{7}", "#", "# a", "@x", "#@x", "##x", "&x"] {
         assert_eq!(world.act(0, |chat, now| chat.join_room(name, None, now)), Err(Refusal::BadName));
     }
 }
@@ -401,4 +401,33 @@ fn a_hello_that_is_not_answered_is_repeated_though_nothing_changed() {
     now = now.plus(SECOND * 31);
     chat.handle_timeout(now);
     assert_eq!(hello(chat), None);
+}
+
+#[test]
+fn a_device_is_told_of_its_own_messages_and_none_of_them_is_unread() {
+    let mut world = World::new(18, 2);
+    let room = world.join_all("#lobby");
+    world.connect_all();
+    let id = world.say(0, room, "mine");
+    world.run(5 * SECOND);
+    let unread = |n: usize| world.chat(n).conversations().into_iter().find(|one| one.id == room).unwrap().unread;
+    assert_eq!((unread(0), unread(1)), (0, 1));
+    for node in &world.nodes {
+        assert_eq!(node.events.iter().filter(|event| **event == Event::Message(id)).count(), 1);
+    }
+}
+
+#[test]
+fn what_tells_the_kind_of_a_conversation_begins_no_name_of_a_contact() {
+    let mut world = World::new(19, 2);
+    let chat = world.nodes[0].chat.as_mut().unwrap();
+    chat.config.name = "@#ada".into();
+    chat.mailboxes = vec![(NodeId([9; 32]), [9; 32])];
+    let card = world.act(0, |chat, now| chat.card(now));
+    for name in ["@bob", "#bob", "&bob", "", "b b"] {
+        let added = world.act(1, |chat, now| chat.add_contact(card.clone(), Some(name), now));
+        assert_eq!(added.map(|contact| contact.name), Err(Refusal::BadName), "{name:?}");
+    }
+    let added = world.act(1, |chat, now| chat.add_contact(card.clone(), None, now)).unwrap();
+    assert_eq!(added.name, "ada");
 }

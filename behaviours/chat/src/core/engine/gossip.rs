@@ -1,11 +1,11 @@
-//! Envelopes of rooms and groups: given to gossip, and taken from it.
+//! Envelopes of rooms and groups that are given to gossip; `live.rs` takes them from it.
 
 use std::time::Duration;
 
-use fog_base::{NodeId, Now};
+use fog_base::Now;
 
 use super::{
-    Chat, ConversationKind, Event, Output, State, Timer, Validation,
+    Chat, ConversationKind, Event, Output, State, Timer,
     pack::{Inside, mode},
 };
 use crate::core::{
@@ -22,33 +22,6 @@ use crate::core::{
 const REPEAT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 
 impl Chat {
-    /// Takes what gossip brought, before it is forwarded. What is of no conversation of ours is forwarded within a rate: nobody can tell
-    /// from a node what it belongs to.
-    pub fn handle_gossip(&mut self, from: NodeId, bytes: &[u8], now: Now) -> Validation {
-        let envelope = match Envelope::parse(bytes, now.unix) {
-            Ok(envelope) => envelope,
-            Err(reject) => {
-                self.count(reject);
-                return if reject.is_misbehaviour() { Validation::Reject } else { Validation::Ignore };
-            }
-        };
-        if !self.seen.insert(&envelope, now.unix) {
-            return Validation::Ignore;
-        }
-        let outcome = match self.book.find(&envelope, now.unix) {
-            None => self.forwards.take(from, now.mono),
-            Some(_) => self.take_envelope(&envelope, from, Transport::Gossip, now),
-        };
-        self.settle(now);
-        match outcome {
-            Ok(()) | Err(Reject::Known) => Validation::Accept,
-            Err(reject) => {
-                self.count(reject);
-                Validation::Ignore
-            }
-        }
-    }
-
     /// Gossip took an envelope (at least one peer), or did not.
     pub fn handle_published(&mut self, handle: u64, ok: bool, now: Now) {
         let Some((conversation, id)) = self.publishing.remove(&handle) else { return };

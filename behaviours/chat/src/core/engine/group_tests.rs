@@ -194,3 +194,36 @@ fn who_restarts_between_joining_and_the_first_meeting_is_still_a_member() {
         assert_eq!(roles(&world, n, id).len(), 2, "{n}");
     }
 }
+
+#[test]
+fn a_join_and_a_leave_that_gossip_lost_are_known_all_the_same() {
+    let mut world = World::new(8, 2);
+    let id = world.act(0, |chat, now| chat.create_group("crew", now)).unwrap();
+    world.befriend(0, 1);
+    world.befriend(1, 0);
+    for n in 0..2 {
+        world.nodes[n].is_mix_ready = true;
+        world.act(n, |chat, now| chat.handle_mix_ready(true, now));
+    }
+    // Gossip takes what nobody hears.
+    world.is_gossip_content = true;
+    world.act(0, |chat, now| chat.invite(id, "dev1", now)).unwrap();
+    world.run(60 * SECOND);
+    assert_eq!(roles(&world, 0, id), roles(&world, 1, id));
+    assert!(roles(&world, 0, id).iter().all(|(_, role)| *role != Role::Invited));
+    world.connect_all();
+    world.is_gossip_content = false;
+    for n in 0..2 {
+        world.say(n, id, &format!("from {n}"));
+        world.run(60 * SECOND);
+    }
+    for n in 0..2 {
+        assert_eq!(world.texts(n, id), ["from 0", "from 1"], "{n}");
+    }
+    assert_eq!(world.history(0, id), world.history(1, id));
+    world.disconnect(0, 1);
+    world.is_gossip_content = true;
+    world.act(1, |chat, now| chat.leave(id, now)).unwrap();
+    world.run(60 * SECOND);
+    assert_eq!(world.chat(0).members(id).unwrap().len(), 1);
+}

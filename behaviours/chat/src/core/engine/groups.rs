@@ -19,14 +19,14 @@ use fog_base::{NodeId, Now};
 use super::{
     Chat, ConversationKind, DeviceId, Event, MAX_NAME, Refusal,
     card::Card,
-    direct::{FRAME_INVITE, LIFETIME},
+    direct::{FRAME_INVITE, FRAME_MEMBERSHIP, LIFETIME},
     rooms::unknown,
     talk::{Club, Record, Talk},
     text::{clean_name, is_name},
 };
 use crate::{
     core::{
-        delivery::Via,
+        delivery::{Transport, Via},
         id::{ConversationId, MessageId},
         membership::{self, Action, Inserted, MAX_OP, Op},
         message::{Kind, Message, Verified},
@@ -195,11 +195,42 @@ impl Chat {
         }
         let body = OpBody::encode(op.bytes(), &cards, name);
         let message = self.write(group, Kind::MEMBERSHIP, &body, now)?;
+        if matches!(op.action, Action::Join | Action::Leave) {
+            self.tell_member(group, &message, now);
+        }
         self.take_membership(group, &message, now);
         self.queue_publication(group, message.id(), now);
         self.mark_all_dirty(group);
         self.settle(now);
         Ok(())
+    }
+
+    /// Tells one member, who invited this device if possible, of its own join or leave. Gossip gives no receipt, and members reconcile a
+    /// group with the nodes of members alone: what gossip lost of these two nobody would ever have.
+    fn tell_member(&mut self, group: ConversationId, message: &Verified, now: Now) {
+        let Ok(club) = self.club_of(group) else { return };
+        let is_other = |device: &DeviceId| *device != self.device && club.group.members().contains_key(device);
+        let invites = club.group.ops().filter(|op| op.action == Action::Invite && op.subject == self.device);
+        let inviter = invites.map(|op| op.author).filter(is_other).last();
+        let Some(to) = inviter.or_else(|| club.group.members().keys().copied().find(is_other)) else { return };
+        let body = [&[FRAME_MEMBERSHIP], &message.encode()[..]].concat();
+        self.queue_frame(to, secrets::Kind::Data, &body, Via::Auto, now.unix.plus(LIFETIME), now);
+    }
+
+    /// Takes what a device says of its own membership.
+    pub(super) fn take_told_membership(&mut self, from: DeviceId, bytes: &[u8], now: Now) -> Result<(), Reject> {
+        let message = Message::parse(bytes, &self.config.network)?;
+        let id = message.header().conversation;
+        let talk = self.talks.get(&id).filter(|talk| talk.club.is_some()).ok_or(Reject::Unknown)?;
+        if talk.dag.contains(&message.id()) {
+            return Err(Reject::Known);
+        }
+        let message = message.verify(&id, &mut self.keys)?;
+        if message.header().author != from || message.header().kind != Kind::MEMBERSHIP.0 {
+            return Err(Reject::BadSignature);
+        }
+        let via = self.sources.get(&from).map_or(Transport::Mix, |(_, via)| *via);
+        self.take_message(id, &message, None, via, now)
     }
 
     /// Takes the operation of a membership message.
@@ -355,20 +386,6 @@ impl Chat {
         let written = club.keys.seal(vault, &mut rows, &digest, now.unix, &id.0, message).ok()?;
         self.disk.write(rows, true);
         Some(written.body)
-    }
-
-    /// Opens a body of a group: its author, and the message.
-    pub(super) fn open_group(
-        &mut self,
-        id: ConversationId,
-        body: &[u8],
-    ) -> Result<(DeviceId, Vec<u8>), secrets::Reject> {
-        let club = self.talks.get_mut(&id).and_then(|talk| talk.club.as_mut()).ok_or(secrets::Reject::WrongMode)?;
-        let author = club.keys.author_of(body).ok_or(secrets::Reject::NoKey)?;
-        let mut rows = Vec::new();
-        let read = club.keys.open(self.secrets.vault(), &mut rows, author, &id.0, body)?;
-        self.disk.write(rows, false);
-        Ok((author, read.text.to_vec()))
     }
 
     /// Takes the key of a member's session.

@@ -2,16 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fog_base::{MessageId as FrameId, NodeId, Now};
 
-use super::{Chat, Output, Transport};
+use super::{Chat, Output, Transport, meet::AGAIN};
 use crate::{
     core::{
         envelope::Envelope,
-        id::{ConversationId, DeviceId, EnvelopeId},
+        id::{ConversationId, DeviceId, EnvelopeId, MessageId},
         reconcile::Session,
         reject::Reject,
         tag::Tag,
@@ -34,6 +34,13 @@ pub(super) struct Link {
     /// When its last hello was answered.
     pub(super) heard_at: Option<Instant>,
     pub(super) is_card_asked: bool,
+    /// How long after a hello the next one may follow if something changed.
+    pub(super) again: Duration,
+    /// Whether what it was asked since its last hello brought anything.
+    pub(super) has_brought: bool,
+    /// What it is to be asked for, and when it may be.
+    pub(super) wanted: BTreeSet<(ConversationId, MessageId)>,
+    pub(super) fetch_at: Option<Instant>,
 }
 
 /// What was asked.
@@ -60,6 +67,10 @@ impl Chat {
             asked_at: None,
             heard_at: None,
             is_card_asked: false,
+            again: AGAIN,
+            has_brought: false,
+            wanted: BTreeSet::new(),
+            fetch_at: None,
         });
         link.is_lan |= is_lan;
         if is_new {
@@ -131,6 +142,8 @@ impl Chat {
             // What one side has and the other lacks is still unknown.
             link.is_dirty = true;
         }
+        let exchange = if let Asked::Lists { conversation, .. } = &asked { Some(*conversation) } else { None };
+        let was_answered = response.is_ok();
         let outcome = match (asked, response) {
             (Asked::Frame { to, id, transport }, response) => {
                 let is_taken = matches!(response, Ok(Response::Taken(1)));
@@ -166,6 +179,10 @@ impl Chat {
             (Asked::Push | Asked::Carry { .. }, _) | (_, Err(None)) => Ok(()),
             _ => Err(Reject::Unasked),
         };
+        if let Some(id) = exchange.filter(|_| !was_answered || outcome.is_err()) {
+            self.hasten_if_worthwhile(from, now);
+            self.end_exchange(id, from, now);
+        }
         if let Err(reject) = outcome {
             self.refuse(Some(from), reject);
         }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     core::{
         id::{ConversationId, MessageId},
-        message::Message,
+        message::{Claimed, Message},
         reconcile::{self, Hello, Lists, MAX_ANSWER_BYTES, Messages, Session},
         reject::Reject,
         tag::Tag,
@@ -27,9 +27,11 @@ use crate::{
 };
 
 /// How long after a hello the next one may follow if something changed.
-const AGAIN: Duration = Duration::from_secs(30);
+pub(super) const AGAIN: Duration = Duration::from_secs(30);
 /// How long after one a hello may follow at once.
 const AT_ONCE: Duration = Duration::from_secs(2);
+/// For how long others wait while messages of a conversation are exchanged with one peer.
+const TURN: Duration = Duration::from_secs(5);
 
 impl Chat {
     /// Whether a conversation may be reconciled with a node: rooms with whoever knows their key; groups with the nodes of members, for one
@@ -64,6 +66,8 @@ impl Chat {
         if let Some(link) = self.links.get_mut(&node) {
             link.is_dirty = false;
             link.asked_at = Some(now.mono);
+            link.again = AGAIN;
+            link.has_brought = false;
         }
         self.at(now.mono + AGAIN, Timer::Meet(node));
         if !hello.entries.is_empty() {
@@ -83,8 +87,8 @@ impl Chat {
     /// Asks again if something changed.
     pub(super) fn meet_again(&mut self, node: NodeId, now: Now) {
         let Some(link) = self.links.get(&node) else { return };
-        let asked = link.asked_at.map(|at| at + AGAIN);
-        let due = asked.max(link.heard_at.map(|at| at + AGAIN / 2)).unwrap_or(now.mono);
+        let asked = link.asked_at.map(|at| at + link.again);
+        let due = asked.max(link.heard_at.map(|at| at + link.again / 2)).unwrap_or(now.mono);
         if due > now.mono {
             self.at(due, Timer::Meet(node));
         } else if link.is_dirty {
@@ -109,6 +113,46 @@ impl Chat {
     pub(super) fn mark_all_dirty(&mut self, id: ConversationId) {
         for link in self.links.values_mut().filter(|link| link.shares.contains(&id) || link.shares.is_empty()) {
             link.is_dirty = true;
+        }
+    }
+
+    /// Peers that share a conversation are asked sooner than usual.
+    pub(super) fn meet_sooner(&mut self, id: ConversationId, now: Now) {
+        let shares = |link: &Link| link.shares.contains(&id) || link.shares.is_empty();
+        let nodes: Vec<_> = self.links.iter().filter(|(_, link)| shares(link)).map(|(node, _)| *node).collect();
+        nodes.into_iter().for_each(|node| self.hasten_link(node, now));
+    }
+
+    fn hasten_link(&mut self, node: NodeId, now: Now) {
+        let Some(link) = self.links.get_mut(&node).filter(|link| link.again > AT_ONCE) else { return };
+        link.again = AT_ONCE;
+        self.at(now.mono + AT_ONCE, Timer::Meet(node));
+    }
+
+    /// A peer that brought something and answers no more is asked again soon: it may have a rate.
+    pub(super) fn hasten_if_worthwhile(&mut self, node: NodeId, now: Now) {
+        if self.links.get(&node).is_some_and(|link| link.has_brought) {
+            self.hasten_link(node, now);
+        }
+    }
+
+    /// Whether messages of a conversation are being exchanged with another peer: two would bring the same ones. A peer that is slow keeps
+    /// nobody else waiting for long.
+    fn must_wait(&self, id: ConversationId, from: NodeId, now: Now) -> bool {
+        let exchange = self.talks.get(&id).and_then(|talk| talk.exchange);
+        exchange.is_some_and(|(peer, begun)| peer != from && self.links.contains_key(&peer) && now.mono < begun + TURN)
+    }
+
+    /// An exchange with a peer is over: the next one's turn.
+    pub(super) fn end_exchange(&mut self, id: ConversationId, from: NodeId, now: Now) {
+        let Some(talk) = self.talks.get_mut(&id) else { return };
+        if talk.exchange.is_some_and(|(peer, _)| peer != from) {
+            return;
+        }
+        talk.exchange = None;
+        let next = std::iter::from_fn(|| talk.deferred.pop_first()).find(|node| self.links.contains_key(node));
+        if let Some(node) = next {
+            self.meet(node, now);
         }
     }
 
@@ -170,7 +214,7 @@ impl Chat {
         ids: &[MessageId],
         now: Now,
     ) -> Result<Messages, Reject> {
-        self.limits.lists.take(from, now.mono)?;
+        self.limits.fetches.take(from, now.mono)?;
         let talk = self.named(from, salt, &token).ok_or(Reject::Unknown)?;
         let (mut messages, mut bytes) = (Vec::new(), 0);
         for message in ids.iter().filter_map(|id| self.load_for(talk, id, from)) {
@@ -219,10 +263,17 @@ impl Chat {
                 // There may be more.
                 link.is_dirty = true;
             }
-            self.drain_dag(id, now);
-            let Some(talk) = self.talks.get(&id) else { continue };
+            self.drain_dag(id, None, now);
+            let must_wait = self.must_wait(id, from, now);
+            let Some(talk) = self.talks.get_mut(&id) else { continue };
+            if must_wait {
+                talk.deferred.insert(from);
+                self.links.get_mut(&from).into_iter().for_each(|link| link.is_dirty = true);
+                continue;
+            }
             let (session, lists) = Session::start(salt, *token, &talk.dag, ranges);
             if let Some(lists) = lists {
+                talk.exchange = Some((from, now.mono));
                 self.ask(from, &Request::Lists(lists), Asked::Lists { conversation: id, salt, session });
             }
         }
@@ -239,10 +290,14 @@ impl Chat {
         now: Now,
     ) -> Result<(), Reject> {
         let taken = self.take_brought(from, id, &answer.messages, true, now)?;
+        if let Some(link) = self.links.get_mut(&from) {
+            link.has_brought |= taken > 0;
+        }
         let Some(talk) = self.talks.get(&id) else { return Ok(()) };
         let step = session.handle_messages(answer, taken, &talk.dag)?;
-        if let Some(lists) = step.ask {
-            self.ask(from, &Request::Lists(lists), Asked::Lists { conversation: id, salt, session });
+        match step.ask {
+            Some(lists) => self.ask(from, &Request::Lists(lists), Asked::Lists { conversation: id, salt, session }),
+            None => self.end_exchange(id, from, now),
         }
         self.push_messages(from, id, &step.push);
         Ok(())
@@ -286,26 +341,40 @@ impl Chat {
     ) -> Result<usize, Reject> {
         let is_lan = self.links.get(&from).is_some_and(|link| link.is_lan);
         let via = if is_lan { Transport::Lan } else { Transport::Direct };
-        let mut taken = 0;
+        let (mut claimed, mut bad) = (Vec::new(), None);
         for bytes in messages {
-            let message = Message::parse(bytes, &self.config.network)?;
-            if self.talks.get(&id).is_some_and(|talk| talk.dag.contains(&message.id())) {
+            match self.claim_brought(id, bytes) {
+                Ok(message) => claimed.extend(message),
+                Err(reject) => {
+                    bad = Some(reject);
+                    break;
+                }
+            }
+        }
+        let mut taken = 0;
+        for message in Claimed::verify_all(claimed, &mut self.rng) {
+            let message = message?;
+            if message.is_bare() && !self.may_be_bare(id, message.message())? {
                 continue;
             }
-            let message = if message.is_bare() {
-                if !self.may_be_bare(id, &message)? {
-                    continue;
-                }
-                message.verify_bare(&id, &mut self.keys)?
-            } else {
-                message.verify(&id, &mut self.keys)?
-            };
             match self.take_message(id, &message, Some(from), via, now) {
                 Ok(()) => taken += 1,
                 Err(reject) if reject.is_misbehaviour() && (settled || !reject.is_of_order()) => return Err(reject),
                 Err(reject) => self.count(reject),
             }
         }
-        Ok(taken)
+        bad.map_or(Ok(taken), Err)
+    }
+
+    /// A message that a peer brought, but for its signature; `None` if it is here.
+    fn claim_brought(&mut self, id: ConversationId, bytes: &[u8]) -> Result<Option<Claimed>, Reject> {
+        let message = Message::parse(bytes, &self.config.network)?;
+        if self.talks.get(&id).is_some_and(|talk| talk.dag.contains(&message.id())) {
+            return Ok(None);
+        }
+        let is_bare = message.is_bare();
+        let claimed =
+            if is_bare { message.claim_bare(&id, &mut self.keys) } else { message.claim(&id, &mut self.keys) };
+        claimed.map(Some)
     }
 }

@@ -8,10 +8,13 @@ mod card;
 mod deliver;
 mod direct;
 mod disk;
+mod fetch;
 mod gossip;
 mod groups;
 mod ingest;
 mod links;
+mod live;
+mod loads;
 mod meet;
 mod open;
 mod owed;
@@ -27,6 +30,8 @@ mod types;
 mod engine_tests;
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod live_tests;
 #[cfg(test)]
 mod rough_tests;
 #[cfg(test)]
@@ -46,6 +51,7 @@ use rand_chacha::ChaCha20Rng;
 
 pub use self::{
     card::{Card, MAX_CARD, MAX_MAILBOXES, MAX_NAME},
+    loads::Load,
     text::{MAX_TEXT, clean_name, clean_text, is_clean},
     types::{
         Config, Contact, Conversation, ConversationKind, Counts, Event, Member, MixAddress, MixProgress, OpenError,
@@ -64,7 +70,10 @@ use crate::core::{
     envelope::Envelope,
     limits::{Limits, Rates},
     message::KeyCache,
-    secrets::{Device, device::Output as Secret, device::Report},
+    secrets::{
+        Device,
+        device::{Came, Output as Secret, Report},
+    },
     seen::Seen,
     tag::TagBook,
 };
@@ -94,6 +103,8 @@ enum Timer {
     Publish(ConversationId, MessageId),
     /// A connected peer is asked again.
     Meet(NodeId),
+    /// A connected peer may be asked for missing messages again.
+    Fetch(NodeId),
     /// Acknowledgements that found no way.
     Owed,
     /// Expiry of what is rarely looked at.
@@ -120,6 +131,8 @@ pub struct Chat {
     forwards: Rates<NodeId>,
     keys: KeyCache,
     links: BTreeMap<NodeId, Link>,
+    /// Peers that are to be asked for missing messages when the call ends.
+    fetching: BTreeSet<NodeId>,
     buckets: BTreeSet<u8>,
     is_mix_ready: bool,
     carrier: Carrier,
@@ -179,6 +192,7 @@ impl Chat {
                 Timer::Flight(to, id) => self.run_flight(to, id, now),
                 Timer::Publish(conversation, id) => self.publish(conversation, id, now),
                 Timer::Meet(node) => self.meet_again(node, now),
+                Timer::Fetch(node) => self.fetch_from(node, now),
                 Timer::Owed => self.run_owed(now),
                 Timer::Tick => self.tick(now),
             }
@@ -190,7 +204,7 @@ impl Chat {
             if let Some(talk) = self.talks.get_mut(&id) {
                 talk.dag.handle_timeout(now.mono);
             }
-            self.drain_dag(id, now);
+            self.drain_dag(id, None, now);
         }
         self.settle(now);
     }
@@ -231,20 +245,20 @@ impl Chat {
     fn settle(&mut self, now: Now) {
         while let Some(output) = self.secrets.poll_output() {
             match output {
-                Secret::Persist { batch, rows } => {
+                Secret::Persist { batch, rows, came } => {
+                    // What the messages lead to goes into the same batch.
                     self.disk.write(rows, true);
                     self.secrets.handle_persisted(batch);
+                    for Came { from, kind, body, .. } in came {
+                        self.take_frame(from, kind, &body, now);
+                    }
                 }
                 Secret::Send { to, id, bytes } => self.handle_sealed(to, id, &bytes, now),
-                Secret::Deliver { from, id, kind, body } => {
-                    self.take_frame(from, kind, &body, now);
-                    // The row goes in the batch in which its content came.
-                    let _known = self.secrets.handle_taken(from, id);
-                }
                 Secret::Acknowledged { to, id } => self.handle_acknowledged(to, id, now),
                 Secret::Report(report) => self.report(report),
             }
         }
+        self.fetch_all(now);
     }
 
     fn report(&mut self, report: Report) {

@@ -25,6 +25,14 @@ pub(super) struct Owed {
     is_due: bool,
 }
 
+impl Owed {
+    /// The most for one device, for how many devices, and how many are in the mixnet.
+    pub(super) fn load(&self) -> (usize, usize, usize) {
+        let most = self.waiting.values().map(VecDeque::len).max().unwrap_or(0);
+        (most, self.waiting.len(), self.mixing.len())
+    }
+}
+
 impl Chat {
     /// An acknowledgement goes by the first way that is open, or as soon as there is one.
     pub(super) fn acknowledge(&mut self, to: DeviceId, envelope: Envelope, until: Option<Instant>, now: Now) {

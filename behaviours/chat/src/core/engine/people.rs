@@ -253,6 +253,11 @@ impl Chat {
     }
 
     fn free_name(&self, wanted: &str, device: DeviceId) -> String {
+        // What tells the kind of a conversation begins no name.
+        let wanted = match wanted.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '@' | '#' | '&')) {
+            "" => "somebody",
+            wanted => wanted,
+        };
         let base: String = wanted.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect();
         let is_free = |name: &str| self.people.values().all(|other| other.name != name);
         if is_free(&base) {

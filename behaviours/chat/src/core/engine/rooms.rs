@@ -1,5 +1,7 @@
 //! What a person does with conversations: join, leave, find, write.
 
+use std::time::Duration;
+
 use fog_base::{NodeId, Now};
 
 use super::{
@@ -21,6 +23,8 @@ use crate::core::{
 const MAX_MANIFEST: usize = 12 * 1024;
 /// Own messages of one conversation that may wait.
 const MAX_QUEUED: usize = 1_024;
+/// For how long a conversation has just begun.
+const NEW: Duration = Duration::from_secs(5);
 
 impl Chat {
     /// Joins a room, or an earlier one again: its history is kept, because a device that began anew would fork its own.
@@ -209,7 +213,7 @@ impl Chat {
         talk.record.own_seq = seq;
         self.save_record(to, true);
         self.store(&name, &message.id(), None, &message.encode(), now);
-        self.drain_dag(to, now);
+        self.drain_dag(to, None, now);
         Ok(message)
     }
 
@@ -221,6 +225,9 @@ impl Chat {
         self.save_delivery(to, &id, true);
         // What gossip loses everywhere comes with the next hello.
         self.mark_all_dirty(to);
+        if self.talks.get(&to).and_then(|talk| talk.is_new_until).is_some_and(|until| now.mono < until) {
+            self.meet_sooner(to, now);
+        }
         self.publish(to, id, now);
     }
 
@@ -236,7 +243,8 @@ impl Chat {
 
     /// A conversation is heard from now on.
     pub(super) fn begin_talk(&mut self, id: ConversationId, now: Now) {
-        let Some(talk) = self.talks.get(&id) else { return };
+        let Some(talk) = self.talks.get_mut(&id) else { return };
+        talk.is_new_until = Some(now.mono + NEW);
         self.book.remove(&id);
         let is_shared = talk.is_shared();
         self.book.add(id, talk.tag_key.clone(), now.unix);

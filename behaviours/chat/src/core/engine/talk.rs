@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use fog_base::{NetworkId, UnixMillis};
+use fog_base::{NetworkId, NodeId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use super::{pack::envelope_key, types::ConversationKind};
@@ -130,6 +130,11 @@ pub(super) struct Talk {
     /// Up to which number another member has shown to have the own messages.
     pub(super) delivered_to: u32,
     pub(super) last_at: Option<UnixMillis>,
+    /// Until when it has just begun: others may not have heard yet that this node is in it.
+    pub(super) is_new_until: Option<Instant>,
+    /// With whom messages are exchanged, and since when; and who waits for that.
+    pub(super) exchange: Option<(NodeId, Instant)>,
+    pub(super) deferred: BTreeSet<NodeId>,
 }
 
 impl Record {
@@ -193,6 +198,9 @@ impl Talk {
             unpublished: BTreeMap::new(),
             delivered_to: 0,
             last_at: None,
+            is_new_until: None,
+            exchange: None,
+            deferred: BTreeSet::new(),
         }
     }
 

@@ -80,7 +80,7 @@ pub enum Refusal {
     #[error("no card of {0} has come yet")]
     NoCard(String),
     /// A name that cannot be one.
-    #[error("a name has 1 to 64 bytes without control characters")]
+    #[error("a name has 1 to 64 bytes, no spaces or control characters, and begins with none of `@`, `#` and `&`")]
     BadName,
     /// The name is taken.
     #[error("{0} is taken: it is the name of another one")]
@@ -138,7 +138,7 @@ impl Refusal {
             Self::BadName | Self::NameTaken(_) => "choose another name",
             Self::BadText | Self::TooLong(_) => "shorten or clean the text; send long ones as a file",
             Self::Forbidden => "`fog chat contact policy` changes it; rooms and groups choose no way",
-            Self::Blocked => "`fog chat contact block NAME --undo` takes that back",
+            Self::Blocked => "`fog chat contact unblock NAME` takes that back",
             Self::Full(_) => "wait until something is delivered, or leave a conversation",
             Self::WrongKind => "`fog chat conversations` shows what kind it is",
             Self::OtherPassword(_) => "leave the room first, then join it again",

@@ -27,7 +27,6 @@ use super::{
     key::SecretKey,
     peer::{Peer, Pending, Sealed},
     reject::Reject,
-    seen::Entry,
     sessions::{Slot, digest, from_wire},
     vault::{Row, RowKind, Vault},
     words::Fingerprinted,
@@ -53,12 +52,15 @@ const ACCOUNT: &[u8] = b"account";
 /// What the core asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Write these rows as one batch with `sync`, then call [`Device::handle_persisted`] with the number. Nothing else comes out before.
+    /// Write these rows, and what the messages lead to, as one batch with `sync`; then call [`Device::handle_persisted`] with the number.
+    /// Nothing else comes out before.
     Persist {
         /// The number of the batch.
         batch: u64,
         /// The rows.
         rows: Vec<Row>,
+        /// What came. It is not kept here: after a crash before the batch is on the disk it comes again, after one behind it never.
+        came: Vec<Came>,
     },
     /// Bring these bytes to a peer. Unless `id` is `None` (a bare acknowledgement), try again by [`Device::handle_resend`] until
     /// [`Output::Acknowledged`].
@@ -70,17 +72,6 @@ pub enum Output {
         /// At most [`MAX_WIRE`] bytes.
         bytes: Vec<u8>,
     },
-    /// A message came, and is stored. Repeated after a restart until [`Device::handle_taken`].
-    Deliver {
-        /// From whom: proved by its session.
-        from: DeviceId,
-        /// Chosen by the sender; comes once from one sender.
-        id: MessageId,
-        /// What it carries.
-        kind: Kind,
-        /// The plaintext.
-        body: Zeroizing<Vec<u8>>,
-    },
     /// A peer stored our message.
     Acknowledged {
         /// Which peer.
@@ -90,6 +81,19 @@ pub enum Output {
     },
     /// What a person should know.
     Report(Report),
+}
+
+/// A message that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Came {
+    /// From whom: proved by its session.
+    pub from: DeviceId,
+    /// Chosen by the sender; comes once from one sender.
+    pub id: MessageId,
+    /// What it carries.
+    pub kind: Kind,
+    /// The plaintext.
+    pub body: Zeroizing<Vec<u8>>,
 }
 
 /// What a person should know.
@@ -128,6 +132,8 @@ pub struct Device {
     /// What the next batch will hold; sessions among it are sealed when it goes, once for all that happened.
     rows: Vec<Row>,
     dirty: BTreeSet<(DeviceId, String)>,
+    dirty_seen: BTreeSet<DeviceId>,
+    pub(super) came: Vec<Came>,
     /// What waits for the next batch, and what may go.
     held: VecDeque<Output>,
     released: VecDeque<Output>,
@@ -174,6 +180,8 @@ impl Device {
             vault,
             rows: Vec::new(),
             dirty: BTreeSet::new(),
+            dirty_seen: BTreeSet::new(),
+            came: Vec::new(),
             held: VecDeque::new(),
             released: VecDeque::new(),
             waiting: None,
@@ -225,7 +233,7 @@ impl Device {
             Some(peer) => peer.renew(bundle)?,
             None if known >= MAX_PEERS => return Err(Reject::Full),
             None => {
-                self.peers.insert(bundle.device, Peer::new(bundle));
+                self.peers.insert(bundle.device, Peer::new(bundle, self.id));
             }
         }
         let mut rows = Vec::new();
@@ -325,15 +333,6 @@ impl Device {
         Ok(())
     }
 
-    /// The history has a delivered message: its row goes.
-    pub fn handle_taken(&mut self, from: DeviceId, id: MessageId) -> Result<(), Reject> {
-        self.check_running()?;
-        let mut rows = Vec::new();
-        self.vault.delete(&mut rows, RowKind::Inbox, &conversation(from), &id.0);
-        self.commit(rows, []);
-        Ok(())
-    }
-
     /// The store has batch `batch` on disk.
     pub fn handle_persisted(&mut self, batch: u64) {
         if self.waiting == Some(batch) {
@@ -345,6 +344,7 @@ impl Device {
     pub fn handle_store_failed(&mut self) {
         self.failed = true;
         self.held.clear();
+        self.came.clear();
         self.released.clear();
     }
 
@@ -384,26 +384,41 @@ impl Device {
             for (peer, session) in std::mem::take(&mut self.dirty) {
                 self.seal_session(peer, &session);
             }
+            for peer in std::mem::take(&mut self.dirty_seen) {
+                self.seal_seen(peer);
+            }
             if !self.rows.is_empty() {
                 let (batch, rows) = (self.next_batch, std::mem::take(&mut self.rows));
                 self.next_batch += 1;
                 self.waiting = Some(batch);
-                return Some(Output::Persist { batch, rows });
+                return Some(Output::Persist { batch, rows, came: std::mem::take(&mut self.came) });
             }
         }
         self.released.pop_front()
     }
 
     fn seal_session(&mut self, peer: DeviceId, session: &str) {
-        let Some(slot) = self.peers.get(&peer).and_then(|peer| peer.sessions.get(session)) else { return };
+        let slot = self.peers.get_mut(&peer).and_then(|peer| peer.sessions.get_mut(session));
+        let Some(slot) = slot else { return };
         let text = slot.save();
         self.vault.put(&mut self.rows, RowKind::Session, &conversation(peer), session.as_bytes(), &text);
+    }
+
+    fn seal_seen(&mut self, id: DeviceId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let (changed, gone) = peer.seen.unsaved();
+        for (group, bytes) in changed {
+            self.vault.put(&mut self.rows, RowKind::Seen, &conversation(id), &group.to_be_bytes(), &bytes);
+        }
+        for group in gone {
+            self.vault.delete(&mut self.rows, RowKind::Seen, &conversation(id), &group.to_be_bytes());
+        }
     }
 
     pub(super) fn check_running(&self) -> Result<(), Reject> {
         if self.failed {
             Err(Reject::StoreFailed)
-        } else if self.held.len() >= MAX_OUTPUTS || self.rows.len() >= MAX_ROWS {
+        } else if self.held.len() + self.came.len() >= MAX_OUTPUTS || self.rows.len() >= MAX_ROWS {
             Err(Reject::Full)
         } else {
             Ok(())
@@ -540,11 +555,9 @@ impl Device {
         self.vault.put(rows, RowKind::Peer, &conversation(id), b"", &text);
     }
 
-    pub(super) fn save_seen(&mut self, rows: &mut Vec<Row>, from: DeviceId, new: Entry, old: Option<Entry>) {
-        self.vault.put(rows, RowKind::Seen, &conversation(from), &new.digest, &new.encode());
-        if let Some(old) = old {
-            self.vault.delete(rows, RowKind::Seen, &conversation(from), &old.digest);
-        }
+    /// What was seen of a peer is written with the next batch.
+    pub(super) fn touch_seen(&mut self, peer: DeviceId) {
+        self.dirty_seen.insert(peer);
     }
 
     pub(super) fn verify_bundle(&self, bytes: &[u8], now: Now) -> Result<Bundle, Reject> {

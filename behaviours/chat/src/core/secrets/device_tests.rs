@@ -163,6 +163,9 @@ fn simultaneous_starts_end_in_one_session() {
         let session =
             |node: &mut Node, peer| node.device.peers.get_mut(&peer).unwrap().sessions.preferred().unwrap().id.clone();
         assert_eq!(session(&mut a, b_id), session(&mut b, a_id));
+        let began =
+            |node: &mut Node, peer| node.device.peers.get_mut(&peer).unwrap().sessions.preferred().unwrap().is_ours();
+        assert_eq!(began(&mut a, b_id), a_id < b_id, "the device with the lower id began it");
         assert!(!a.reports.iter().chain(&b.reports).any(|report| matches!(report, Report::Desynced(_))));
     }
 }
@@ -338,7 +341,7 @@ fn debug_shows_no_secret() {
     let shown = format!("{:?} ", a.device) + &format!("{:?}", a.device.vault());
     assert!(!shown.contains("canary") && shown.len() < 300, "{shown}");
     while let Some(output) = a.device.poll_output() {
-        if let Output::Persist { batch, rows } = &output {
+        if let Output::Persist { batch, rows, .. } = &output {
             assert!(!format!("{rows:?}").contains("canary"));
             let batch = *batch;
             a.device.handle_persisted(batch);

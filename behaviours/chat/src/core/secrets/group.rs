@@ -10,13 +10,15 @@
 //! Key share, the body of an Olm frame of kind GroupKey: `version 1 ‖ group id (32) ‖ members digest (32) ‖ began at, Unix ms (8) ‖ Megolm session
 //! key (229 bytes, version 2 of Megolm's own format)`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use fog_base::UnixMillis;
 use serde::{Deserialize, Serialize};
 use vodozemac::megolm::{
-    DecryptionError, ExportedSessionKey, GroupSession, GroupSessionPickle, InboundGroupSession, MegolmMessage,
-    SessionConfig, SessionKey,
+    ExportedSessionKey, GroupSession, GroupSessionPickle, InboundGroupSession, MegolmMessage, SessionConfig, SessionKey,
 };
 use zeroize::Zeroizing;
 
@@ -26,6 +28,7 @@ use super::{
     room::Mode,
     vault::{Opened, Row, RowKind, Vault},
 };
+use crate::core::signature::{Claim, KeyCache, SIGNATURE};
 
 /// Messages of one session.
 pub const MAX_MESSAGES: u32 = 100;
@@ -40,6 +43,8 @@ const SKEW: Duration = Duration::from_secs(3600);
 
 const VERSION: u8 = 1;
 const PREFIX: usize = 1 + 32;
+/// Bytes of a Megolm message's authenticator, which stands before its signature.
+const MAC: usize = 32;
 
 /// The id of a group, as [`crate::core::membership::GroupId`] has it.
 pub type Group = [u8; 32];
@@ -61,6 +66,10 @@ struct Receiver {
 }
 
 impl Receiver {
+    fn check_new(&self, index: u32) -> Result<(), Reject> {
+        if self.opened.checked_shr(index).is_some_and(|bits| bits & 1 == 1) { Err(Reject::Replayed) } else { Ok(()) }
+    }
+
     /// From its row: `author (32) ‖ members digest (32) ‖ began, Unix ms (8) ‖ opened (16) ‖ session key as Megolm exports it (165)`, at the
     /// first index that is not destroyed.
     fn restore(row: &[u8]) -> Option<(DeviceId, Self)> {
@@ -89,26 +98,33 @@ pub struct Written {
     pub body: Vec<u8>,
 }
 
-/// What was read in a group.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Read {
+/// A body that opened. Whoever has the session's key can have sealed it: it counts when `claim` holds.
+#[derive(Debug)]
+pub struct Unsealed {
     /// The plaintext.
     pub text: Zeroizing<Vec<u8>>,
-    /// The digest of the members for whom the author sealed it.
-    pub members: [u8; 32],
+    /// The signature of the session.
+    pub claim: Claim,
+    session: SessionName,
+    index: u32,
 }
+
+/// A session: its Ed25519 key, and the device that told us of it.
+type SessionName = ([u8; 32], DeviceId);
 
 /// The keys of one group.
 pub struct GroupKeys {
     group: Group,
     sender: Option<Sender>,
-    receivers: BTreeMap<(DeviceId, [u8; 32]), Receiver>,
+    receivers: BTreeMap<SessionName, Receiver>,
+    /// Those whose rows are older than they.
+    unsaved: BTreeSet<SessionName>,
 }
 
 impl GroupKeys {
     /// No keys yet.
     pub fn new(group: Group) -> Self {
-        Self { group, sender: None, receivers: BTreeMap::new() }
+        Self { group, sender: None, receivers: BTreeMap::new(), unsaved: BTreeSet::new() }
     }
 
     /// The keys that are stored of a group, from the rows that [`super::Device::restore`] gives back. Rows of other groups are left.
@@ -128,7 +144,7 @@ impl GroupKeys {
         } else {
             let (author, receiver) = Receiver::restore(&row.value)?;
             let id = session_id(&receiver.session.session_id())?;
-            self.receivers.insert((author, id), receiver);
+            self.receivers.insert((id, author), receiver);
         }
         Some(())
     }
@@ -204,64 +220,82 @@ impl GroupKeys {
         let key = SessionKey::from_bytes(share.key).map_err(|_| Reject::BadKey)?;
         let session = InboundGroupSession::new(&key, SessionConfig::version_2());
         let id = session_id(&session.session_id()).ok_or(Reject::BadKey)?;
-        if self.receivers.contains_key(&(author, id)) {
+        if self.receivers.contains_key(&(id, author)) {
             return Err(Reject::Duplicate);
         }
         self.expire(vault, rows, now);
         self.make_room(vault, rows, author)?;
         let receiver = Receiver { session, members: share.members, began: share.began, opened: 0 };
-        self.save_receiver(vault, rows, author, &id, &receiver);
-        self.receivers.insert((author, id), receiver);
+        self.receivers.insert((id, author), receiver);
+        self.unsaved.insert((id, author));
+        self.save(vault, rows);
         Ok(())
     }
 
-    /// Opens a body of `author`. [`Reject::NoKey`] if the key share has not come: the message waits for it.
-    pub fn open(
+    /// Opens a body as one of `author`, and changes nothing. [`Reject::NoKey`] if the key share has not come: the message waits for it.
+    pub fn unseal(
         &mut self,
-        vault: &mut Vault,
-        rows: &mut Vec<Row>,
+        keys: &mut KeyCache,
         author: DeviceId,
         header: &[u8],
         body: &[u8],
-    ) -> Result<Read, Reject> {
+    ) -> Result<Unsealed, Reject> {
         let (&mode, rest) = body.split_first().ok_or(Reject::Malformed)?;
         if mode != Mode::Group as u8 {
             return Err(Reject::WrongMode);
         }
-        let (id, message) = rest.split_first_chunk::<32>().ok_or(Reject::Malformed)?;
-        let message = MegolmMessage::from_bytes(message).map_err(|_| Reject::Malformed)?;
-        let receiver = self.receivers.get_mut(&(author, *id)).ok_or(Reject::NoKey)?;
+        let (id, bytes) = rest.split_first_chunk::<32>().ok_or(Reject::Malformed)?;
+        let session = (*id, author);
+        let receiver = self.receivers.get_mut(&session).ok_or(Reject::NoKey)?;
+        let message = MegolmMessage::from_bytes(bytes).map_err(|_| Reject::Malformed)?;
+        let (signed, signature) = bytes.split_last_chunk::<SIGNATURE>().ok_or(Reject::Malformed)?;
+        let (authentic, mac) = signed.split_last_chunk::<MAC>().ok_or(Reject::Malformed)?;
         let index = message.message_index();
-        if index >= MAX_MESSAGES {
+        if index >= MAX_MESSAGES || message.mac() != mac {
             return Err(Reject::Malformed);
         }
-        if receiver.opened >> index & 1 == 1 {
-            return Err(Reject::Replayed);
-        }
-        let opened = receiver.session.decrypt(&message).map_err(|error| match error {
-            DecryptionError::UnknownMessageIndex(..) => Reject::KeyGone,
-            DecryptionError::Signature(_) => Reject::BadSignature,
-            _ => Reject::Undecryptable,
-        })?;
-        let plain = Zeroizing::new(opened.plaintext);
+        receiver.check_new(index)?;
+        let claim = keys.claim(id, signed, signature).ok_or(Reject::BadSignature)?;
+        // An export is kept by the session; from its cipher alone one cannot go on.
+        let key = receiver.session.export_at(index).ok_or(Reject::KeyGone)?;
+        let at = InboundGroupSession::import(&key, SessionConfig::version_2());
+        let cipher = at.get_cipher_at(index).ok_or(Reject::KeyGone)?;
+        // The whole authenticator, in constant time: the other function takes a type that cannot be made.
+        cipher.verify_truncated_mac(authentic, mac).map_err(|_| Reject::Undecryptable)?;
+        let plain = Zeroizing::new(cipher.decrypt(message.ciphertext()).map_err(|_| Reject::Undecryptable)?);
         let (&version, rest) = plain.split_first().ok_or(Reject::Malformed)?;
         let (bound, text) = rest.split_first_chunk::<32>().ok_or(Reject::Malformed)?;
         if version != VERSION || bound != blake3::hash(header).as_bytes() {
             return Err(Reject::WrongBinding);
         }
-        receiver.opened |= 1 << index;
-        // What was opened in one row from the beginning needs no key any more.
-        receiver.session.advance_to(receiver.opened.trailing_ones());
-        let read = Read { text: Zeroizing::new(text.to_vec()), members: receiver.members };
-        let Some(receiver) = self.receivers.get(&(author, *id)) else { return Err(Reject::NoKey) };
-        self.save_receiver(vault, rows, author, id, receiver);
-        Ok(read)
+        Ok(Unsealed { text: Zeroizing::new(text.to_vec()), claim, session, index })
     }
 
-    /// Whose session a body was written in, if its key has come.
-    pub fn author_of(&self, body: &[u8]) -> Option<DeviceId> {
-        let id = body.get(1..33)?;
-        self.receivers.keys().find(|(_, known)| known == id).map(|(author, _)| *author)
+    /// Takes a body whose signature holds: it opens no more. Then [`Self::save`], in one batch with what the text leads to.
+    pub fn take(&mut self, unsealed: &Unsealed) -> Result<(), Reject> {
+        let receiver = self.receivers.get_mut(&unsealed.session).ok_or(Reject::NoKey)?;
+        receiver.check_new(unsealed.index)?;
+        receiver.opened |= 1 << unsealed.index;
+        // What was opened in one row from the beginning needs no key any more.
+        receiver.session.advance_to(receiver.opened.trailing_ones());
+        self.unsaved.insert(unsealed.session);
+        Ok(())
+    }
+
+    /// Stores the sessions that changed.
+    pub fn save(&mut self, vault: &mut Vault, rows: &mut Vec<Row>) {
+        for (id, author) in std::mem::take(&mut self.unsaved) {
+            if let Some(receiver) = self.receivers.get(&(id, author)) {
+                self.save_receiver(vault, rows, author, &id, receiver);
+            }
+        }
+    }
+
+    /// Who told us of the session in which a body was written: its author, and whoever claims to be.
+    pub fn authors_of(&self, body: &[u8]) -> Vec<DeviceId> {
+        let Some(id) = body.get(1..).and_then(|rest| rest.first_chunk::<32>()) else { return Vec::new() };
+        let of_session = (*id, DeviceId([0; 32]))..=(*id, DeviceId([0xff; 32]));
+        self.receivers.range(of_session).map(|((_, author), _)| *author).collect()
     }
 
     /// Writes with the present session no more: the next message needs [`Self::begin`].
@@ -272,7 +306,7 @@ impl GroupKeys {
     /// Destroys the keys of sessions that began longer ago than anything travels.
     pub fn expire(&mut self, vault: &Vault, rows: &mut Vec<Row>, now: UnixMillis) {
         let conversation = conversation(self.group);
-        self.receivers.retain(|(author, id), receiver| {
+        self.receivers.retain(|(id, author), receiver| {
             let keep = now.since(receiver.began) < KEEP;
             if !keep {
                 vault.delete(rows, RowKind::GroupReceiver, &conversation, &item(*author, id));
@@ -283,13 +317,11 @@ impl GroupKeys {
 
     /// Room for one more session of `author`: its oldest goes if it has too many.
     fn make_room(&mut self, vault: &Vault, rows: &mut Vec<Row>, author: DeviceId) -> Result<(), Reject> {
-        let of_author = (author, [0; 32])..=(author, [0xff; 32]);
-        let count = self.receivers.range(of_author.clone()).count();
-        if count >= MAX_RECEIVERS.0 {
-            let oldest =
-                self.receivers.range(of_author).min_by_key(|(_, receiver)| receiver.began).map(|(key, _)| *key);
-            if let Some((author, id)) = oldest {
-                self.receivers.remove(&(author, id));
+        let of_author = || self.receivers.iter().filter(|((_, of), _)| *of == author);
+        if of_author().count() >= MAX_RECEIVERS.0 {
+            let oldest = of_author().min_by_key(|(_, receiver)| receiver.began).map(|(name, _)| *name);
+            if let Some((id, author)) = oldest {
+                self.receivers.remove(&(id, author));
                 vault.delete(rows, RowKind::GroupReceiver, &conversation(self.group), &item(author, &id));
             }
         } else if self.receivers.len() >= MAX_RECEIVERS.1 {
@@ -421,10 +453,19 @@ mod tests {
         }
 
         fn open(&mut self, body: &[u8]) -> Result<Vec<u8>, Reject> {
+            self.open_as(ANA, b"header", body)
+        }
+
+        fn open_as(&mut self, author: DeviceId, header: &[u8], body: &[u8]) -> Result<Vec<u8>, Reject> {
+            let unsealed = self.keys.unseal(&mut KeyCache::default(), author, header, body)?;
+            if !unsealed.claim.holds() {
+                return Err(Reject::BadSignature);
+            }
+            self.keys.take(&unsealed)?;
             let mut rows = Vec::new();
-            let read = self.keys.open(&mut self.vault, &mut rows, ANA, b"header", body);
+            self.keys.save(&mut self.vault, &mut rows);
             self.write(rows);
-            read.map(|read| read.text.to_vec())
+            Ok(unsealed.text.to_vec())
         }
     }
 
@@ -520,10 +561,7 @@ mod tests {
         let (mut ana, mut bo) = (Member::new(), Member::new());
         bo.share(&ana.begin(1, now()), now()).unwrap();
         let body = ana.seal(1, now(), b"x").unwrap();
-        let mut rows = Vec::new();
-        let mut open = |author, header: &[u8], body: &[u8]| {
-            bo.keys.open(&mut bo.vault, &mut rows, author, header, body).map(|_| ())
-        };
+        let mut open = |author, header: &[u8], body: &[u8]| bo.open_as(author, header, body).map(|_| ());
         assert_eq!(open(DeviceId([2; 32]), b"header", &body), Err(Reject::NoKey));
         assert_eq!(open(ANA, b"another header", &body), Err(Reject::WrongBinding));
         assert_eq!(open(ANA, b"header", &[&[0], &body[1..]].concat()), Err(Reject::WrongMode));

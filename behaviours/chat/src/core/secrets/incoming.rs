@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     bundle::{Bundle, DeviceId},
-    device::{ACK_DELAY, Device, MAX_PEERS, Output, Report, conversation},
+    device::{ACK_DELAY, Came, Device, MAX_PEERS, Output, Report, conversation},
     frame::{Frame, Kind, MAX_ACKS},
     peer::{Peer, Sealed},
     reject::Reject,
@@ -123,7 +123,7 @@ impl Device {
             outputs.push(Output::Report(Report::Healed(from)));
         }
         outputs.extend(self.take_acks(rows, from, &frame.acks));
-        outputs.extend(self.take_body(rows, from, &frame, digest, now));
+        self.take_body(from, &frame, digest, now);
         self.save_peer(rows, from);
         self.touch(from, &session);
         outputs.extend(self.move_to_preferred(from, &session));
@@ -142,7 +142,7 @@ impl Device {
         if self.peers.len() >= MAX_PEERS {
             return Err(Reject::Full);
         }
-        self.peers.insert(from, Peer::new(*bundle));
+        self.peers.insert(from, Peer::new(*bundle, self.id));
         Ok(true)
     }
 
@@ -161,29 +161,19 @@ impl Device {
         outputs
     }
 
-    fn take_body(
-        &mut self,
-        rows: &mut Vec<Row>,
-        from: DeviceId,
-        frame: &Frame<'_>,
-        digest: [u8; 16],
-        now: Now,
-    ) -> Option<Output> {
-        let peer = self.peers.get_mut(&from)?;
+    fn take_body(&mut self, from: DeviceId, frame: &Frame<'_>, digest: [u8; 16], now: Now) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
         let again = peer.seen.contains(&frame.id);
-        let (new, old) = peer.seen.insert(digest, frame.id);
+        peer.seen.insert(digest, frame.id);
         if frame.kind != Kind::Ack {
             let full = peer.acks.len() + 1 >= MAX_ACKS / 2;
             peer.acknowledge(frame.id, if full { now.mono } else { now.mono + ACK_DELAY });
         }
-        self.save_seen(rows, from, new, old);
-        if again || !matches!(frame.kind, Kind::Data | Kind::GroupKey) {
-            return None;
+        self.touch_seen(from);
+        if !again && matches!(frame.kind, Kind::Data | Kind::GroupKey) {
+            let body = Zeroizing::new(frame.body.to_vec());
+            self.came.push(Came { from, id: frame.id, kind: frame.kind, body });
         }
-        let parts = [frame.id.0.as_slice(), &[frame.kind as u8], frame.body];
-        self.vault.put_parts(rows, RowKind::Inbox, &conversation(from), &frame.id.0, &parts);
-        let body = Zeroizing::new(frame.body.to_vec());
-        Some(Output::Deliver { from, id: frame.id, kind: frame.kind, body })
     }
 
     /// If the peer used the session that we write with, and it replaced an older one: what was sealed for the older one is sealed anew.

@@ -96,24 +96,24 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// A peer whose bundle was verified.
-    pub(super) fn new(bundle: Bundle) -> Self {
+    /// A peer of `own` whose bundle was verified.
+    pub(super) fn new(bundle: Bundle, own: DeviceId) -> Self {
         let (fallback, one_time) = match bundle.kind {
             PreKeyKind::Fallback => (Some(bundle), None),
             PreKeyKind::OneTime => (None, Some(bundle)),
         };
         let (device, identity, started) = (bundle.device, bundle.identity, Started::default());
-        Self::with(Known { device, identity, fallback, one_time, started, told: None }, None)
+        Self::with(Known { device, identity, fallback, one_time, started, told: None }, None, own)
     }
 
-    pub(super) fn restore(known: Known) -> Self {
+    pub(super) fn restore(known: Known, own: DeviceId) -> Self {
         let saved = Some(known.clone());
-        Self::with(known, saved)
+        Self::with(known, saved, own)
     }
 
-    fn with(known: Known, saved: Option<Known>) -> Self {
+    fn with(known: Known, saved: Option<Known>, own: DeviceId) -> Self {
         Self {
-            sessions: Sessions::new(known.started),
+            sessions: Sessions::new(known.started, own < known.device),
             known,
             saved,
             pending: Vec::new(),

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use fog_base::{MessageId, NetworkId};
+use ed25519_dalek::SigningKey;
+use fog_base::NetworkId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use vodozemac::olm::Account;
-use zeroize::Zeroizing;
 
 use super::{
     bundle::DeviceId,
-    device::{Device, Output, SavedAccount, conversation},
-    frame::Kind,
+    device::{Device, SavedAccount, conversation},
     key::SecretKey,
     peer::{Known, Peer, Pending},
     seen::Entry,
@@ -26,11 +25,10 @@ struct Parts {
     slots: Vec<Slot>,
     pending: Vec<Pending>,
     seen: Vec<Entry>,
-    inbox: Vec<(MessageId, Kind, Zeroizing<Vec<u8>>)>,
 }
 
 impl Device {
-    /// The device of these rows, and the rows of groups and histories. Delivers again what was not taken. What is
+    /// The device of these rows, and the rows of groups and histories. What is
     /// [`Self::pending`] is for the caller to send again.
     /// The rows must be those of the last batch that was persisted: a backup is not restored, but begins as a new device.
     pub fn restore(
@@ -56,13 +54,14 @@ impl Device {
         let mut account = None;
         let mut parts: BTreeMap<Vec<u8>, Parts> = BTreeMap::new();
         let (mut others, mut damaged) = (Vec::new(), 0);
+        let own = DeviceId(SigningKey::from_bytes(&signing).verifying_key().to_bytes());
         for row in opened {
             let bytes = row.value.as_slice();
             match row.kind {
                 RowKind::ConversationKey => {}
                 RowKind::Account => account = serde_json::from_slice::<SavedAccount>(bytes).ok(),
-                RowKind::Peer | RowKind::Session | RowKind::Outbox | RowKind::Inbox | RowKind::Seen => {
-                    let taken = parts.entry(row.conversation).or_default().take(row.kind, bytes);
+                RowKind::Peer | RowKind::Session | RowKind::Outbox | RowKind::Seen => {
+                    let taken = parts.entry(row.conversation).or_default().take(row.kind, bytes, own);
                     damaged += u64::from(taken.is_none());
                 }
                 _ => others.push(row),
@@ -77,10 +76,9 @@ impl Device {
         }
         for (name, parts) in parts {
             // A conversation without its peer was cut off before its first batch: nothing of it left.
-            let Some((id, peer, outputs)) = parts.assemble() else { continue };
+            let Some((id, peer)) = parts.assemble() else { continue };
             if conversation(id) == name {
                 device.peers.insert(id, peer);
-                device.commit(Vec::new(), outputs);
             }
         }
         Ok((device, others, damaged))
@@ -88,24 +86,18 @@ impl Device {
 }
 
 impl Parts {
-    fn take(&mut self, kind: RowKind, bytes: &[u8]) -> Option<()> {
+    fn take(&mut self, kind: RowKind, bytes: &[u8], own: DeviceId) -> Option<()> {
         match kind {
-            RowKind::Peer => self.peer = Some(Peer::restore(serde_json::from_slice::<Known>(bytes).ok()?)),
+            RowKind::Peer => self.peer = Some(Peer::restore(serde_json::from_slice::<Known>(bytes).ok()?, own)),
             RowKind::Session => self.slots.push(Slot::restore(bytes)?),
             RowKind::Outbox => self.pending.push(Pending::restore(bytes)?),
-            RowKind::Seen => self.seen.push(Entry::parse(bytes)?),
-            RowKind::Inbox => {
-                let (id, rest) = bytes.split_first_chunk::<16>()?;
-                let (kind, body) = rest.split_first()?;
-                let kind = Kind::of(*kind)?;
-                self.inbox.push((MessageId(*id), kind, Zeroizing::new(body.to_vec())));
-            }
+            RowKind::Seen => self.seen.extend(Entry::parse_all(bytes)?),
             _ => {}
         }
         Some(())
     }
 
-    fn assemble(mut self) -> Option<(DeviceId, Peer, Vec<Output>)> {
+    fn assemble(mut self) -> Option<(DeviceId, Peer)> {
         let mut peer = self.peer?;
         let id = peer.device();
         for slot in self.slots {
@@ -114,10 +106,7 @@ impl Parts {
         peer.seen.restore(self.seen);
         self.pending.sort_by_key(|pending| pending.number);
         peer.next_number = self.pending.last().map_or(0, |last| last.number + 1);
-        let deliver =
-            self.inbox.into_iter().map(|(message, kind, body)| Output::Deliver { from: id, id: message, kind, body });
-        let outputs = deliver.collect();
         peer.pending = self.pending;
-        Some((id, peer, outputs))
+        Some((id, peer))
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct Slot {
     next_index: u64,
     /// The ratchet keys that the peer used, the last five: an unknown one turns our chain.
     remote: Vec<[u8; 32]>,
+    /// How long its row was when it was last saved.
+    saved_bytes: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,17 +74,17 @@ struct SavedSlot {
 impl Slot {
     pub(super) fn outbound(session: Session, generation: u32) -> Self {
         let id = session.session_id();
-        Self { session, id, generation, ours: true, chain: 0, next_index: 0, remote: Vec::new() }
+        Self { session, id, generation, ours: true, chain: 0, next_index: 0, remote: Vec::new(), saved_bytes: 0 }
     }
 
     pub(super) fn inbound(session: Session, generation: u32, first: &PreKeyMessage) -> Self {
         let id = session.session_id();
         let remote = vec![first.message().ratchet_key().to_bytes()];
-        Self { session, id, generation, ours: false, chain: 0, next_index: 0, remote }
+        Self { session, id, generation, ours: false, chain: 0, next_index: 0, remote, saved_bytes: 0 }
     }
 
     /// What is stored. JSON, because vodozemac's states are internally tagged, which the packed CBOR of fog-base does not carry.
-    pub(super) fn save(&self) -> Zeroizing<Vec<u8>> {
+    pub(super) fn save(&mut self) -> Zeroizing<Vec<u8>> {
         let saved = SavedSlot {
             session: self.session.pickle(),
             generation: self.generation,
@@ -91,7 +93,13 @@ impl Slot {
             next_index: self.next_index,
             remote: self.remote.clone(),
         };
-        Zeroizing::new(serde_json::to_vec(&saved).unwrap_or_default())
+        // With room for it all: a vector that grows leaves copies behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(self.saved_bytes + self.saved_bytes / 8));
+        if serde_json::to_writer(&mut *text, &saved).is_err() {
+            text.clear();
+        }
+        self.saved_bytes = text.len();
+        text
     }
 
     pub(super) fn restore(bytes: &[u8]) -> Option<Self> {
@@ -99,12 +107,18 @@ impl Slot {
         let session = Session::from_pickle(saved.session);
         let id = session.session_id();
         let SavedSlot { generation, ours, chain, next_index, remote, .. } = saved;
-        Some(Self { session, id, generation, ours, chain, next_index, remote })
+        Some(Self { session, id, generation, ours, chain, next_index, remote, saved_bytes: bytes.len() })
     }
 
     /// The identity key of the side that began the session.
     pub(super) fn peer_identity(&self) -> [u8; 32] {
         self.session.session_keys().identity_key.to_bytes()
+    }
+
+    /// Whether our device began it.
+    #[cfg(test)]
+    pub(super) fn is_ours(&self) -> bool {
+        self.ours
     }
 
     pub(super) fn needs_bundle(&self) -> bool {
@@ -163,6 +177,8 @@ pub(super) struct Sessions {
     slots: Vec<Slot>,
     /// The highest generation that each side started; outlives the sessions themselves.
     pub(super) started: Started,
+    /// Whether our device has the lower id of the two.
+    is_lower: bool,
 }
 
 /// The highest generation that we, and that the peer, started.
@@ -188,14 +204,15 @@ impl Started {
 
 impl Sessions {
     /// None yet, or none read back yet.
-    pub(super) fn new(started: Started) -> Self {
-        Self { slots: Vec::new(), started }
+    pub(super) fn new(started: Started, is_lower: bool) -> Self {
+        Self { slots: Vec::new(), started, is_lower }
     }
 
-    /// The session that writes: of the highest generation, then the one with the lowest id. Both sides choose the same one as soon as both
-    /// know the same sessions, so that simultaneous starts end in one.
+    /// The session that writes: of the highest generation, then the one that the device with the lower id began; each begins one of a
+    /// generation. Both sides choose the same one as soon as both know the same sessions, so that simultaneous starts end in one.
     pub(super) fn preferred(&mut self) -> Option<&mut Slot> {
-        self.slots.iter_mut().max_by(|a, b| a.generation.cmp(&b.generation).then_with(|| b.id.cmp(&a.id)))
+        let is_lower = self.is_lower;
+        self.slots.iter_mut().max_by_key(|slot| (slot.generation, slot.ours == is_lower))
     }
 
     pub(super) fn contains(&self, id: &str) -> bool {
@@ -204,6 +221,10 @@ impl Sessions {
 
     pub(super) fn get(&self, id: &str) -> Option<&Slot> {
         self.slots.iter().find(|slot| slot.id == id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.id == id)
     }
 
     pub(super) fn generation(&self) -> Option<u32> {
@@ -222,7 +243,7 @@ impl Sessions {
             .slots
             .iter()
             .enumerate()
-            .min_by(|(_, a), (_, b)| a.generation.cmp(&b.generation).then_with(|| b.id.cmp(&a.id)))
+            .min_by_key(|(_, slot)| (slot.generation, slot.ours == self.is_lower))
             .map(|(at, _)| at)?;
         Some(self.slots.remove(worst).id)
     }

@@ -10,7 +10,7 @@ use vodozemac::olm::OlmMessage;
 
 use super::bundle::DeviceId;
 use super::{
-    device::{Device, Output, Report},
+    device::{Came, Device, Output, Report},
     frame::Kind,
     key::SecretKey,
     reject::Reject,
@@ -84,7 +84,7 @@ impl Node {
     pub(super) fn run(&mut self) {
         while let Some(output) = self.device.poll_output() {
             match output {
-                Output::Persist { batch, rows } => {
+                Output::Persist { batch, rows, came } => {
                     self.disks.push((self.disk.clone(), self.wires.len()));
                     assert!(self.device.poll_output().is_none(), "nothing passes a batch");
                     for row in rows {
@@ -93,6 +93,12 @@ impl Node {
                             None => self.disk.remove(&row.key),
                         };
                     }
+                    for Came { from, id, kind, body } in came {
+                        assert_eq!(kind, Kind::Data);
+                        let is_new = !self.history.iter().any(|(author, known, _)| (*author, *known) == (from, id));
+                        assert!(is_new, "what came with a batch comes with no other one");
+                        self.history.push((from, id, body.to_vec()));
+                    }
                     self.device.handle_persisted(batch);
                 }
                 Output::Send { to, id, bytes } => {
@@ -100,12 +106,6 @@ impl Node {
                     assert!(before.is_none_or(|before| before == bytes), "a message key sealed two texts");
                     self.wires.push(bytes.clone());
                     self.sent.push((to, id, bytes));
-                }
-                Output::Deliver { from, id, kind, body } => {
-                    assert_eq!(kind, Kind::Data);
-                    if !self.history.iter().any(|(author, known, _)| (*author, *known) == (from, id)) {
-                        self.history.push((from, id, body.to_vec()));
-                    }
                 }
                 Output::Acknowledged { id, .. } => self.acknowledged.push(id),
                 Output::Report(report) => self.reports.push(report),

@@ -32,9 +32,7 @@ pub enum RowKind {
     Session = 3,
     /// A message that is not acknowledged: its plaintext and ciphertext.
     Outbox = 4,
-    /// A message that came.
-    Inbox = 5,
-    /// That a message came: its id and the digest of its ciphertext.
+    /// That messages came: their ids and the digests of their ciphertexts.
     Seen = 6,
     /// The Megolm session that we write with.
     GroupSender = 7,
@@ -55,7 +53,7 @@ pub enum RowKind {
 }
 
 impl RowKind {
-    const ALL: [Self; 15] = {
+    const ALL: [Self; 14] = {
         use RowKind::*;
         [
             ConversationKey,
@@ -63,7 +61,6 @@ impl RowKind {
             Peer,
             Session,
             Outbox,
-            Inbox,
             Seen,
             GroupSender,
             GroupReceiver,
@@ -303,10 +300,10 @@ mod tests {
     fn rows_come_back_under_the_master_key_and_no_other() {
         let mut batch = Vec::new();
         let mut first = vault(1);
-        first.put(&mut batch, RowKind::Inbox, b"ana", b"1", b"hello");
-        first.put(&mut batch, RowKind::Inbox, b"ana", b"2", b"again");
-        first.put(&mut batch, RowKind::Inbox, b"bo", b"1", b"you");
-        first.delete(&mut batch, RowKind::Inbox, b"ana", b"2");
+        first.put(&mut batch, RowKind::Outbox, b"ana", b"1", b"hello");
+        first.put(&mut batch, RowKind::Outbox, b"ana", b"2", b"again");
+        first.put(&mut batch, RowKind::Outbox, b"bo", b"1", b"you");
+        first.delete(&mut batch, RowKind::Outbox, b"ana", b"2");
         let rows = stored(&batch);
         assert_eq!(rows.len(), 4, "two keys and two rows");
         let opened = vault(1).open(&rows).unwrap();
@@ -319,8 +316,8 @@ mod tests {
     fn a_destroyed_conversation_is_noise_and_the_others_live_on() {
         let mut batch = Vec::new();
         let mut first = vault(1);
-        first.put(&mut batch, RowKind::Inbox, b"ana", b"1", b"hello");
-        first.put(&mut batch, RowKind::Inbox, b"bo", b"1", b"you");
+        first.put(&mut batch, RowKind::Outbox, b"ana", b"1", b"hello");
+        first.put(&mut batch, RowKind::Outbox, b"bo", b"1", b"you");
         first.destroy(&mut batch, b"ana");
         let opened = vault(1).open(&stored(&batch)).unwrap();
         assert_eq!(opened.iter().map(|row| row.value.to_vec()).collect::<Vec<_>>(), [b"you"]);
@@ -330,8 +327,8 @@ mod tests {
     fn a_row_passes_as_no_other_row_and_the_store_shows_no_plaintext() {
         let mut batch = Vec::new();
         let mut first = vault(1);
-        first.put(&mut batch, RowKind::Inbox, b"canary-name", b"1", b"canary-text");
-        first.put(&mut batch, RowKind::Inbox, b"canary-name", b"2", b"canary-text");
+        first.put(&mut batch, RowKind::Outbox, b"canary-name", b"1", b"canary-text");
+        first.put(&mut batch, RowKind::Outbox, b"canary-name", b"2", b"canary-text");
         let rows = stored(&batch);
         for (key, value) in &rows {
             let bytes = [key.as_slice(), value].concat();

@@ -120,8 +120,7 @@ impl Coordinator {
     pub(super) fn is_idle(&self, worker: NodeId, now: Now) -> bool {
         self.offers.get(worker, now.unix).is_some_and(|listed| {
             let slots = usize::from(listed.offer().slots);
-            let taken = usize::try_from(taken(listed)).unwrap_or(usize::MAX);
-            listed.offer().eligible && taken.max(self.workers.busy(worker)) < slots
+            listed.offer().eligible && taken(listed).max(self.workers.busy(worker)) < slots
         })
     }
 }

@@ -41,12 +41,13 @@ impl Coordinator {
         (task.parked, task.fetching) = (None, None);
         task.ended = Some(now.unix);
         let mut rows = Vec::new();
-        let judged = self.verdicts(task, &end);
+        let mut judged = self.verdicts(task, &end);
         let (mut owes, mut says) = (Vec::new(), Vec::new());
         if task.check.is_some() && judged.iter().any(|it| it.verdict == Verdict::Failed) {
             // It may be the memory that is wrong.
             self.memo.forget(&task.work_id);
         }
+        fail_overcharges(task, &end, &mut judged);
         for judged in &judged {
             owes.extend(self.settle(task, judged, &mut rows, &mut says, now));
         }
@@ -195,6 +196,21 @@ impl Coordinator {
                 self.push(Output::Persist(super::saved::forget_rows(id)));
                 self.push(Output::Forget(id));
             }
+        }
+    }
+}
+
+/// Who states other fuel than the result has, which everybody's hash of it covers, did nothing well, and is paid nothing.
+fn fail_overcharges(task: &Task, end: &End, judged: &mut [Judged]) {
+    let remembered = || Some(task.content.as_ref()?.outcome.as_ref()?.fuel);
+    let fuel = if let End::Done { fuel, .. } = end { Some(*fuel) } else { remembered() };
+    let stated = |worker| {
+        let shown = task.executions.iter().find(|it| it.worker == worker && matches!(it.state, State::Revealed));
+        shown.and_then(|it| it.shown).map(|(_, fuel)| fuel)
+    };
+    for judged in judged.iter_mut().filter(|judged| judged.verdict == Verdict::Good) {
+        if fuel.is_some() && stated(judged.worker).is_some_and(|stated| Some(stated) != fuel) {
+            (judged.verdict, judged.proven) = (Verdict::Failed, false);
         }
     }
 }

@@ -88,6 +88,29 @@ fn a_liar_is_outvoted_unpaid_and_told_of() {
 }
 
 #[test]
+fn fuel_that_a_result_does_not_have_is_not_paid() {
+    let mut world = World::new(2, false);
+    let task = world.submit(1, Terms::default());
+    for _ in 0..40 {
+        for at in 0..2 {
+            while world.hand_to_worker(at) {}
+            let _moved = world.stage(at) | world.run(at, right);
+            while let Some(mut message) = world.hosts[at].from_it.pop_front() {
+                if let ToCoordinator::Revealed { fuel, .. } = &mut message
+                    && at == 1
+                {
+                    *fuel += 1_000_000_000;
+                }
+                let _taken = world.say_from_worker(at, message);
+            }
+        }
+    }
+    assert!(is_right(&world, task, 1), "{:?}", world.coordinator.task(task));
+    let paid = |at: usize| world.hosts[at].claims.values().sum::<u64>();
+    assert_eq!((paid(0), paid(1), world.coordinator.spent()), (1, 0, 1));
+}
+
+#[test]
 fn results_are_shown_only_when_every_replica_has_committed() {
     let mut world = World::new(2, false);
     world.submit(1, Terms::default());

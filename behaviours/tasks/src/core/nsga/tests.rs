@@ -52,16 +52,24 @@ fn the_test_problems_of_two_objectives_are_solved() {
     }
 }
 
-/// A front of finitely many points misses a part of a surface's volume: 91 of the best points have 92 % of it.
+/// A front of finitely many points misses a part of a surface's volume: 91 of the best points have 92 % of it. The median of the seeds is
+/// at least what most of them reach, so that the rest need not be searched.
 #[test]
 fn three_objectives_are_solved_by_niching() {
     let divisions = 66;
     let population = das_dennis(3, divisions).len();
-    let nsga = searched(dtlz2(), &config(population, 1, Some(Diversity::Niching { divisions })), 120);
-    let points: Vec<_> = nsga.front().map(|(_, scores)| *scores).collect();
-    let share = hypervolume(&points, 3, &[1.1; 5]) / 0.807_401;
-    eprintln!("DTLZ2: {share:.4} of the analytic volume with {population} points");
-    assert!(share >= 0.98, "{share}");
+    let mut shares = Vec::new();
+    for seed in 1..=SEEDS {
+        let nsga = searched(dtlz2(), &config(population, seed, Some(Diversity::Niching { divisions })), 120);
+        let points: Vec<_> = nsga.front().map(|(_, scores)| *scores).collect();
+        shares.push(hypervolume(&points, 3, &[1.1; 5]) / 0.807_401);
+        let enough = shares.iter().filter(|share| **share >= 0.98).count();
+        if enough > usize::from(SEEDS / 2) {
+            eprintln!("DTLZ2: {shares:.4?} of the analytic volume with {population} points");
+            return;
+        }
+    }
+    panic!("{shares:?}");
 }
 
 #[test]

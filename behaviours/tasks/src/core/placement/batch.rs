@@ -12,6 +12,8 @@ pub use self::{
     plan::Plan,
 };
 
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+
 use self::cost::Costs;
 use super::{Candidate, Demand};
 use crate::core::nsga::{Config, Evaluation, Nsga, Problem, random::Random, random::below, random::unit};
@@ -36,13 +38,25 @@ struct Aim {
     limit: u64,
 }
 
+impl Aim {
+    /// Each task where it ends first.
+    const EARLIEST: Self = Self { weights: [0.0; 4], limit: 0 };
+
+    /// One thing that is summed, and nothing else.
+    fn alone(column: usize) -> Self {
+        let mut weights = [0.0; 4];
+        weights.get_mut(column).into_iter().for_each(|weight| *weight = 1.0);
+        Self { weights, limit: u64::MAX }
+    }
+}
+
 impl Batch {
     /// Prepares to place each of `demands` at one of `candidates`.
     pub fn new(demands: &[Demand], candidates: &[Candidate]) -> Result<Self, TooLarge> {
         let costs = Costs::new(demands, candidates)?;
         let mut batch = Self { costs, spans: (0, 0) };
-        let earliest = batch.greedy(&Aim { weights: [0.0; 4], limit: 0 }).makespan(&batch.costs);
-        let cheapest = batch.greedy(&Aim { weights: [1.0, 0.0, 0.0, 0.0], limit: u64::MAX }).makespan(&batch.costs);
+        let span = |aim: &Aim| batch.greedy(aim).makespan(&batch.costs);
+        let (earliest, cheapest) = rayon::join(|| span(&Aim::EARLIEST), || span(&Aim::alone(0)));
         batch.spans = (earliest.max(1), cheapest.max(earliest).max(1));
         Ok(batch)
     }
@@ -55,22 +69,17 @@ impl Batch {
     /// The answers that simple strategies give: earliest finish, cheapest, least energy, most reliable, nearest data, least loaded, and
     /// an even mixture.
     pub fn heuristics(&self) -> Vec<Plan> {
-        let alone = |column: usize| {
-            let mut weights = [0.0; 4];
-            weights.get_mut(column).into_iter().for_each(|weight| *weight = 1.0);
-            Aim { weights, limit: u64::MAX }
-        };
         let (low, high) = self.spans;
         let aims = [
-            Aim { weights: [0.0; 4], limit: 0 },
-            alone(0),
-            alone(1),
-            alone(2),
-            alone(3),
+            Aim::EARLIEST,
+            Aim::alone(0),
+            Aim::alone(1),
+            Aim::alone(2),
+            Aim::alone(3),
             Aim { weights: [0.25; 4], limit: low },
             Aim { weights: [0.25; 4], limit: low.midpoint(high) },
         ];
-        aims.iter().map(|aim| self.greedy(aim)).collect()
+        aims.par_iter().map(|aim| self.greedy(aim)).collect()
     }
 
     /// The plan of an earlier batch: for each task a position in the candidates of this one. Where that does not fit, or is `None`, the
@@ -80,8 +89,7 @@ impl Batch {
         for task in self.costs.order() {
             let wanted = workers.get(self.costs.demand(task)).copied().flatten().map(|worker| worker as u32);
             let worker = wanted.filter(|worker| self.costs.fits(task, *worker));
-            let worker =
-                worker.or_else(|| self.best(&plan, task, &Aim { weights: [0.0; 4], limit: 0 }, [].into_iter()));
+            let worker = worker.or_else(|| self.best(&plan, task, &Aim::EARLIEST, [].into_iter()));
             worker.into_iter().for_each(|worker| plan.put(&self.costs, task, worker));
         }
         plan
@@ -113,13 +121,9 @@ impl Batch {
         let mut best: Option<(u8, f64, u32)> = None;
         for worker in tried.chain(self.costs.champions(task).iter().copied()) {
             let cost = self.costs.cost(task, worker);
-            let (end, keeps) = plan.with(&self.costs, task, worker, cost.busy_us);
-            let key = if !keeps {
-                (2, end as f64, worker)
-            } else if end > aim.limit {
-                (1, end as f64, worker)
-            } else {
-                (0, self.costs.weighted(&cost, &aim.weights), worker)
+            let key = match plan.judge(&self.costs, task, worker, cost.busy_us, aim.limit) {
+                (0, _) => (0, self.costs.weighted(&cost, &aim.weights), worker),
+                (class, end) => (class, end as f64, worker),
             };
             if best
                 .is_none_or(|best| key.0.cmp(&best.0).then(key.1.total_cmp(&best.1)).then(key.2.cmp(&best.2)).is_lt())
@@ -131,9 +135,9 @@ impl Batch {
     }
 
     /// Some of the workers that fit.
-    fn some(&self, task: usize, count: usize, random: &mut Random) -> Vec<u32> {
+    fn some(&self, task: usize, count: usize, random: &mut Random) -> impl Iterator<Item = u32> {
         let fitting = self.costs.fitting(task);
-        (0..count).filter_map(|_| fitting.get(below(random, fitting.len())).copied()).collect()
+        (0..count).filter_map(|_| fitting.get(below(random, fitting.len())).copied())
     }
 
     fn draw_weights(random: &mut Random) -> [f64; 4] {
@@ -157,8 +161,8 @@ impl Problem for Batch {
         let aim = Aim { weights: Self::draw_weights(random), limit: limit as u64 };
         let mut plan = Plan::empty(&self.costs);
         for task in self.costs.order() {
-            let some = self.some(task, 24, random);
-            self.best(&plan, task, &aim, some.into_iter()).into_iter().for_each(|w| plan.put(&self.costs, task, w));
+            let some = self.some(task, 12, random);
+            self.best(&plan, task, &aim, some).into_iter().for_each(|w| plan.put(&self.costs, task, w));
         }
         plan
     }
@@ -188,7 +192,7 @@ impl Problem for Batch {
         for task in crowd.into_iter().chain(others) {
             plan.take(&self.costs, task);
             let some = self.some(task, 12, random);
-            self.best(plan, task, &aim, some.into_iter()).into_iter().for_each(|w| plan.put(&self.costs, task, w));
+            self.best(plan, task, &aim, some).into_iter().for_each(|w| plan.put(&self.costs, task, w));
         }
     }
 

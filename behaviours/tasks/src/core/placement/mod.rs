@@ -134,8 +134,7 @@ impl Demand {
 
     /// Staging and running at `candidate`, in milliseconds, without waiting.
     pub fn busy_ms(&self, candidate: &Candidate) -> f64 {
-        let seconds = self.missing_bytes(candidate) as f64 / candidate.bandwidth + self.fuel as f64 / candidate.speed;
-        candidate.rtt_ms + seconds * 1e3
+        self.busy_with(candidate, self.missing_bytes(candidate))
     }
 
     /// Until which millisecond it is planned to end, if it must.
@@ -166,11 +165,19 @@ impl Demand {
         if self.max_price.is_some_and(|most| self.price(candidate) > most) {
             return Err(Misfit::TooDear);
         }
-        // The cache is asked last: it is the dearest question.
-        if self.due_ms().is_some_and(|due| queue_ms + self.busy_ms(candidate) > due) {
-            return Err(Misfit::TooSlow);
+        // The cache is asked last, and only where it decides: it is the dearest question.
+        let ends_by = |due: f64, missing: u64| queue_ms + self.busy_with(candidate, missing) <= due;
+        match self.due_ms() {
+            Some(due) if !ends_by(due, self.staged_bytes()) && !ends_by(due, self.missing_bytes(candidate)) => {
+                Err(Misfit::TooSlow)
+            }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    fn busy_with(&self, candidate: &Candidate, missing: u64) -> f64 {
+        let seconds = missing as f64 / candidate.bandwidth + self.fuel as f64 / candidate.speed;
+        candidate.rtt_ms + seconds * 1e3
     }
 }
 

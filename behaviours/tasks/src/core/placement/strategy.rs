@@ -1,7 +1,10 @@
 //! Strategies for one task at a time. Each sees the candidates that fit, in any order, and what it chooses does not depend on that
 //! order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    hash::{BuildHasherDefault, Hash, Hasher},
+};
 
 use fog_base::NodeId;
 
@@ -141,15 +144,46 @@ impl Strategy for Proximity {
 #[derive(Debug, Default)]
 pub struct PrivacyAware {
     recent: VecDeque<[Option<Seen>; 3]>,
-    counts: BTreeMap<Seen, u32>,
+    counts: HashMap<Seen, u32, BuildHasherDefault<Mixed>>,
 }
 
 /// Who learns of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Node(NodeId),
     Family(u64),
     Network(u64),
+}
+
+impl Hash for Seen {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (kind, number) = match self {
+            // Ids are keys: their first bytes tell them apart.
+            Self::Node(node) => (0, node.0.first_chunk().copied().map_or(0, u64::from_le_bytes)),
+            Self::Family(family) => (1, *family),
+            Self::Network(network) => (2, *network),
+        };
+        state.write_u64(number.wrapping_add(kind << 62));
+    }
+}
+
+/// A quick hash, for a map that has few entries and is asked about each candidate. Whoever makes names that meet in it makes it slower for
+/// users who chose them, and no more.
+#[derive(Debug, Default)]
+struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = mix(self.0.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ word);
+    }
 }
 
 impl PrivacyAware {
@@ -170,9 +204,15 @@ impl PrivacyAware {
         seers.into_iter().flatten().for_each(|seen| *self.counts.entry(seen).or_default() += 1);
         self.recent.push_back(seers);
         if self.recent.len() > Self::MEMORY {
-            for seen in self.recent.pop_front().into_iter().flatten().flatten() {
-                self.counts.entry(seen).and_modify(|count| *count = count.saturating_sub(1));
-                self.counts.retain(|other, count| *other != seen || *count > 0);
+            self.recent.pop_front().into_iter().flatten().flatten().for_each(|seen| self.forget(seen));
+        }
+    }
+
+    fn forget(&mut self, seen: Seen) {
+        if let Entry::Occupied(mut count) = self.counts.entry(seen) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
             }
         }
     }
@@ -181,11 +221,18 @@ impl PrivacyAware {
 impl Strategy for PrivacyAware {
     fn choose(&mut self, _: &Demand, fitting: &[&Candidate], random: &mut Random) -> Option<usize> {
         let draw = random_key(random);
-        let order = |(_, candidate): &(usize, &&Candidate)| {
-            (!candidate.is_private, self.exposure(candidate), keyed(draw, &candidate.node.0), candidate.node)
-        };
-        let (at, chosen) = fitting.iter().enumerate().min_by_key(order)?;
-        self.remember(chosen);
+        let any_private = fitting.iter().any(|candidate| candidate.is_private);
+        let mut best: Option<(u32, u64, NodeId, usize)> = None;
+        for (at, candidate) in fitting.iter().enumerate().filter(|(_, it)| it.is_private == any_private) {
+            let exposure = self.exposure(candidate);
+            if best.is_some_and(|(least, ..)| exposure > least) {
+                continue;
+            }
+            let order = (exposure, keyed(draw, &candidate.node.0), candidate.node, at);
+            best = Some(best.map_or(order, |best| best.min(order)));
+        }
+        let (.., at) = best?;
+        self.remember(fitting.get(at)?);
         Some(at)
     }
 }

@@ -1,6 +1,6 @@
 //! What each task costs at each worker, in integers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
@@ -40,8 +40,10 @@ struct Task {
     class: usize,
     due_us: u64,
     fuel: f64,
-    /// Number and size of each of its contents.
+    /// Number and size of each of its contents that some worker has.
     contents: Vec<(usize, u64)>,
+    /// Bytes that every worker lacks.
+    everywhere: u64,
     fitting: Vec<u32>,
     champions: Vec<u32>,
 }
@@ -93,8 +95,10 @@ impl Costs {
         if tasks.checked_mul(workers).is_none_or(|cells| cells > MAX_CELLS) {
             return Err(TooLarge { tasks, workers });
         }
+        // What nobody has is missing everywhere: only what somebody has needs to be asked for.
+        let kept: BTreeSet<&[u8; 32]> = candidates.iter().flat_map(|candidate| candidate.cached.iter()).collect();
         let mut numbers: BTreeMap<[u8; 32], usize> = BTreeMap::new();
-        for content in demands.iter().flat_map(|demand| &demand.contents) {
+        for content in demands.iter().flat_map(|demand| &demand.contents).filter(|it| kept.contains(&it.hash)) {
             let next = numbers.len();
             numbers.entry(content.hash).or_insert(next);
         }
@@ -132,12 +136,14 @@ impl Costs {
         numbers: &BTreeMap<[u8; 32], usize>,
     ) -> (Task, [f64; 4]) {
         let contents = demand.contents.iter().filter_map(|content| Some((*numbers.get(&content.hash)?, content.size)));
+        let unknown = demand.contents.iter().filter(|content| !numbers.contains_key(&content.hash));
         let mut task = Task {
             demand: number,
             class: class_number(demand.class),
             due_us: demand.due_ms().map_or(u64::MAX, |due| capped(due * 1e3)),
             fuel: demand.fuel as f64,
             contents: contents.collect(),
+            everywhere: unknown.map(|content| content.size).fold(0, u64::saturating_add),
             fitting: Vec::new(),
             champions: Vec::new(),
         };
@@ -256,7 +262,7 @@ fn worker(candidate: &Candidate, numbers: &BTreeMap<[u8; 32], usize>) -> Worker 
 }
 
 fn cost(task: &Task, worker: &Worker) -> Cost {
-    let mut missing = 0u64;
+    let mut missing = task.everywhere;
     for (number, size) in &task.contents {
         let bits = worker.has.get(number / 64).copied().unwrap_or(0);
         if bits >> (number % 64) & 1 == 0 {

@@ -72,6 +72,27 @@ impl Plan {
         (end(loads.iter().sum()), *count < host.room && end(before) <= costs.due_us(task))
     }
 
+    /// What `worker` would be for `task`: 0 if it has the room, and ends the task in time and everything by `limit`; 1 if not by the limit;
+    /// else 2. Then also when it would be done with everything. No division where none is needed: this is asked most often of all.
+    pub(super) fn judge(&self, costs: &Costs, task: usize, worker: u32, busy_us: u64, limit: u64) -> (u8, u64) {
+        let at = worker as usize;
+        let (Some(host), Some(loads), Some(count)) = (costs.workers().get(at), self.loads.get(at), self.counts.get(at))
+        else {
+            return (2, u64::MAX);
+        };
+        let before: u64 = loads.iter().take(costs.class(task) + 1).sum::<u64>() + busy_us;
+        let all: u64 = loads.iter().sum::<u64>() + busy_us;
+        let ends_by = |load: u64, due: u64| {
+            due >= host.queue_us && load < (due - host.queue_us).saturating_add(1).saturating_mul(host.slots)
+        };
+        let end = || host.queue_us + all / host.slots;
+        match () {
+            () if *count >= host.room || !ends_by(before, costs.due_us(task)) => (2, end()),
+            () if !ends_by(all, limit) => (1, end()),
+            () => (0, 0),
+        }
+    }
+
     /// When the last worker is done, in microseconds.
     pub(super) fn makespan(&self, costs: &Costs) -> u64 {
         self.ends(costs).map(|(_, end)| end).max().unwrap_or(0)
