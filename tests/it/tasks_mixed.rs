@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use fog_testnet::{Node, NodePlan, Plan, Testnet, tasks, until};
@@ -14,7 +14,7 @@ use super::support::{PATIENCE, fog, metric, ok, one_network_at_a_time, run_in};
 const WORKERS: usize = 6;
 
 fn module() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("behaviours/tasks/tests/modules/primes.wasm")
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo runs this")).join("behaviours/tasks/tests/modules/primes.wasm")
 }
 
 /// Messages about executions that this node sent and received, by the way.
