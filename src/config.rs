@@ -98,6 +98,7 @@ keys! {
     WORKER_MAX_SUSPEND_TIME_S "worker.max_suspend_time_s" "whole seconds, from 0 to 86400"
     WORKER_MAX_VACATE_TIME_S "worker.max_vacate_time_s" "whole seconds, from 0 to 86400"
     WORKER_RATE "worker.rate" "micro-credits, from 0 to 1000000000000"
+    WORKER_ACCEPT_MIXED "worker.accept_mixed" "true or false"
     WORKER_FEATURES "worker.features" "names such as gpu:cuda"
     WORKER_FAMILY "worker.family" "1 to 64 bytes"
     WORKER_MEMORY_MIB "worker.memory_mib" "a number from 1 to 4096"
@@ -235,6 +236,8 @@ pub struct WorkerConfig {
     pub preferences: Preferences,
     /// Micro-credits for 10⁹ units of fuel.
     pub rate: u64,
+    /// Whether it takes tasks of submitters that it cannot know.
+    pub accept_mixed: bool,
     /// What it has beside WebAssembly.
     pub features: Vec<String>,
     /// Whose it is.
@@ -516,6 +519,7 @@ fn worker(layers: &Layers) -> Result<WorkerConfig, ConfigError> {
     Ok(WorkerConfig {
         preferences,
         rate: number(layers, key::WORKER_RATE, 0..=1_000_000_000_000, 1_000)?,
+        accept_mixed: layers.parse(key::WORKER_ACCEPT_MIXED, |text| text.parse().ok())?.unwrap_or(true),
         features: features.unwrap_or_default(),
         family: layers.parse(key::WORKER_FAMILY, |text| is_name(text).then(|| text.to_owned()))?,
         memory_mib: number(layers, key::WORKER_MEMORY_MIB, 1..=4096, 1024)?,

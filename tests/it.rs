@@ -32,4 +32,5 @@ mod it {
     mod services_flood;
     mod tasks;
     mod tasks_hard;
+    mod tasks_mixed;
 }

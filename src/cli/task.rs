@@ -119,7 +119,7 @@ pub(super) struct Run {
     /// best-effort, standard or urgent [default: standard]
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
-    /// open, or sealed: remembered by nobody [default: open]
+    /// open, sealed, or mixed: its workers do not learn who you are [default: open]
     #[arg(long, value_name = "LABEL")]
     privacy: Option<String>,
     /// The most micro-credits for a run that uses all its fuel

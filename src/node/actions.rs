@@ -227,6 +227,7 @@ impl EventLoop {
         let Some(snapshot) = self.snapshots.get(&epoch) else { return };
         let relays = snapshot.relays().iter();
         let relays = relays.map(|relay| (relay.hop.id, relay.descriptor.facts().addresses.clone()));
+        self.tasks.handle_relays(snapshot.relays().iter().map(|relay| relay.hop.id).collect());
         let known = self.snapshots.values().flat_map(|snapshot| snapshot.relays().iter().map(|relay| relay.hop.id));
         self.swarm.behaviour_mut().reputation.set_relays(known);
         let actions = self.wiring.set_relays(relays, now);

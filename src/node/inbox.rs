@@ -190,6 +190,8 @@ pub(super) fn rfc3339(time: UnixMillis) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fog_mix::core::endpoint::Audience;
+
     use super::*;
     use crate::store::MemoryStore;
 
@@ -204,8 +206,7 @@ mod tests {
         Delivery {
             message: MessageId([n; 16]),
             from: None,
-            is_chat: false,
-            blocks: None,
+            audience: Audience::Person,
             body: body.to_vec(),
             created: NOW.as_secs(),
         }

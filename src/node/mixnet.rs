@@ -12,7 +12,7 @@ use fog_mix::{
     core::{
         Write, cover,
         delay::Delays,
-        endpoint::{self, Delivery, Restored, Secrets},
+        endpoint::{self, Audience, Delivery, Restored, Secrets},
         mailbox::MailboxLimits,
         outgoing::Address,
     },
@@ -21,6 +21,7 @@ use fog_mix::{
         keystore::KeyStoreConfig,
         start::{Config as MixConfig, Limits},
     },
+    wire::Application,
 };
 use rand::{Rng, RngExt};
 use tokio::sync::{mpsc, oneshot};
@@ -195,10 +196,16 @@ impl EventLoop {
     pub(super) fn on_mix(&mut self, event: fog_mix::Event) {
         let now = clock::now();
         match event {
-            fog_mix::Event::Deliver(delivery) if delivery.is_chat => self.on_chat_delivery(delivery),
-            fog_mix::Event::Deliver(delivery) if delivery.blocks.is_some() => self.on_services_delivery(delivery),
-            fog_mix::Event::Deliver(delivery) => self.store_message(delivery),
-            fog_mix::Event::Answer(message, bytes) => self.on_services_answer(message, bytes),
+            fog_mix::Event::Deliver(mut delivery) => {
+                match std::mem::replace(&mut delivery.audience, Audience::Person) {
+                    Audience::Person => self.store_message(delivery),
+                    Audience::Chat => self.on_chat_delivery(delivery),
+                    Audience::Application(Application::Services, blocks) => self.on_services_delivery(delivery, blocks),
+                    Audience::Application(Application::Tasks, blocks) => self.on_task_delivery(delivery, blocks),
+                }
+            }
+            fog_mix::Event::Answer(Application::Services, message, bytes) => self.on_services_answer(message, bytes),
+            fog_mix::Event::Answer(Application::Tasks, message, bytes) => self.tasks.handle_answer(message, bytes),
             fog_mix::Event::Persist(token, writes) => self.store_entries(token, writes),
             fog_mix::Event::Sent(news) if self.on_chat_mixed(&news) || self.on_services_sent(&news) => {}
             fog_mix::Event::Sent(news) => self.mixnet.traffic.handle_sent(news, now.mono),

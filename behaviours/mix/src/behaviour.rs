@@ -139,7 +139,9 @@ impl Behaviour {
             engine::Event::Endpoint(Output::Send { .. }) => return,
             engine::Event::Endpoint(Output::Deliver(delivery)) => Event::Deliver(delivery),
             engine::Event::Endpoint(Output::Sent(news)) => Event::Sent(news),
-            engine::Event::Endpoint(Output::Answer { message, data }) => Event::Answer(message, data),
+            engine::Event::Endpoint(Output::Answer { application, message, data }) => {
+                Event::Answer(application, message, data)
+            }
             engine::Event::Endpoint(Output::Pong { ping, rtt }) => Event::Pong(ping, rtt),
             engine::Event::Endpoint(Output::Loop(end)) => Event::Loop(end),
             engine::Event::Endpoint(Output::Mailboxes(relays)) => Event::Mailboxes(relays),

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use fog_base::{Epoch, MessageId, NodeId};
 
-use crate::core::{
-    Write,
-    endpoint::{Delivery, SendError, SentNews},
-    loops::LoopEnd,
+use crate::{
+    core::{
+        Write,
+        endpoint::{Delivery, SendError, SentNews},
+        loops::LoopEnd,
+    },
+    wire::Application,
 };
 
 /// What the node is told.
@@ -17,8 +20,8 @@ pub enum Event {
     Deliver(Delivery),
     /// News of a message that was sent.
     Sent(SentNews),
-    /// An answer to a message of [`Kind::Services`](crate::core::endpoint::Kind).
-    Answer(MessageId, Vec<u8>),
+    /// An answer to a message that this application sent with [`Kind::Asking`](crate::core::endpoint::Kind).
+    Answer(Application, MessageId, Vec<u8>),
     /// A message is not sent.
     SendRefused(MessageId, SendError),
     /// The ping with this number is not sent.

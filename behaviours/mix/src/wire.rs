@@ -33,6 +33,7 @@ const ENVELOPE_ANONYMOUS: u8 = 0;
 const ENVELOPE_SIGNED: u8 = 1;
 const ENVELOPE_CHAT: u8 = 2;
 const ENVELOPE_SERVICES: u8 = 3;
+const ENVELOPE_TASKS: u8 = 4;
 
 /// Not a value of the expected type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -297,6 +298,15 @@ impl ReplyBody {
     }
 }
 
+/// What in a node asks the same of other nodes, and is answered by reply blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Application {
+    /// Its services.
+    Services,
+    /// Its tasks.
+    Tasks,
+}
+
 /// A whole message, before it is cut into fragments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Envelope<'a> {
@@ -319,11 +329,13 @@ pub enum Envelope<'a> {
         /// Chat's own bytes.
         body: &'a [u8],
     },
-    /// For the services of the recipient's node, from nobody in particular, with the blocks by which it can be answered.
-    Services {
+    /// For an application of the recipient's node, from nobody in particular, with the blocks by which it can be answered.
+    Asking {
+        /// Which.
+        application: Application,
         /// The blocks.
         blocks: Vec<[u8; SURB_LEN]>,
-        /// The services' own bytes.
+        /// The application's own bytes.
         body: &'a [u8],
     },
 }
@@ -334,9 +346,13 @@ impl<'a> Envelope<'a> {
         match self {
             Self::Anonymous { body } => [&[ENVELOPE_ANONYMOUS], *body].concat(),
             Self::Chat { body } => [&[ENVELOPE_CHAT], *body].concat(),
-            Self::Services { blocks, body } => {
+            Self::Asking { application, blocks, body } => {
+                let code = match application {
+                    Application::Services => ENVELOPE_SERVICES,
+                    Application::Tasks => ENVELOPE_TASKS,
+                };
                 let count = u16::try_from(blocks.len()).unwrap_or(u16::MAX).to_be_bytes();
-                [&[ENVELOPE_SERVICES], count.as_slice(), &blocks.concat(), *body].concat()
+                [&[code], count.as_slice(), &blocks.concat(), *body].concat()
             }
             Self::Signed { sender, signature, body } => {
                 [&[ENVELOPE_SIGNED], sender.0.as_slice(), signature.as_slice(), *body].concat()
@@ -350,13 +366,14 @@ impl<'a> Envelope<'a> {
         match r.byte()? {
             ENVELOPE_ANONYMOUS => Ok(Self::Anonymous { body: r.0 }),
             ENVELOPE_CHAT => Ok(Self::Chat { body: r.0 }),
-            ENVELOPE_SERVICES => {
+            code @ (ENVELOPE_SERVICES | ENVELOPE_TASKS) => {
+                let application = if code == ENVELOPE_TASKS { Application::Tasks } else { Application::Services };
                 let count = usize::from(u16::from_be_bytes(*r.array()?));
                 if count > MAX_BLOCKS {
                     return Err(Malformed);
                 }
                 let blocks = (0..count).map(|_| r.array().copied()).collect::<Result<_, _>>()?;
-                Ok(Self::Services { blocks, body: r.0 })
+                Ok(Self::Asking { application, blocks, body: r.0 })
             }
             ENVELOPE_SIGNED => {
                 let sender = NodeId(*r.array()?);
@@ -439,16 +456,19 @@ mod tests {
     }
 
     #[test]
-    fn a_message_for_services_brings_its_blocks_and_no_more_than_it_may() {
-        for count in [0, 1, MAX_BLOCKS] {
-            let envelope = Envelope::Services { blocks: vec![[5; SURB_LEN]; count], body: b"asked" };
+    fn a_message_that_asks_brings_its_blocks_and_no_more_than_it_may() {
+        let cases = [(Application::Services, 0), (Application::Services, MAX_BLOCKS), (Application::Tasks, 1)];
+        for (application, count) in cases {
+            let envelope = Envelope::Asking { application, blocks: vec![[5; SURB_LEN]; count], body: b"asked" };
             let bytes = envelope.to_bytes();
+            assert_eq!(bytes[0], if application == Application::Tasks { 4 } else { 3 });
             assert_eq!(Envelope::read(&bytes), Ok(envelope));
             if count > 0 {
                 assert_eq!(Envelope::read(&bytes[..count * SURB_LEN + 2]), Err(Malformed), "cut off");
             }
         }
-        let many = Envelope::Services { blocks: vec![[5; SURB_LEN]; MAX_BLOCKS + 1], body: b"" };
+        let blocks = vec![[5; SURB_LEN]; MAX_BLOCKS + 1];
+        let many = Envelope::Asking { application: Application::Tasks, blocks, body: b"" };
         assert_eq!(Envelope::read(&many.to_bytes()), Err(Malformed));
         assert_eq!(ReplyBody::Answer(vec![0; ANSWER_LEN + 1]).to_body(), Err(Malformed));
     }

@@ -22,7 +22,7 @@ use fog_mix::{
         PacketBuf,
         cover::Cover,
         delay::Delays,
-        endpoint::{Config, Delivery, Endpoint, Output, Restored, Secrets},
+        endpoint::{Audience, Config, Delivery, Endpoint, Output, Restored, Secrets},
         keyring::{EpochKey, Keyring},
         relay::{Arrival, Done, Outcome, Processor, ReplayLog},
         replay::Fingerprint,
@@ -201,8 +201,7 @@ fn a_frozen_message_is_delivered_and_acknowledged_by_its_reply_block() {
     let delivery = Delivery {
         message: MessageId([6; 16]),
         from: Some(id(5)),
-        is_chat: false,
-        blocks: None,
+        audience: Audience::Person,
         body: b"version one".to_vec(),
         created: CREATED,
     };

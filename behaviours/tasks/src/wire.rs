@@ -2,6 +2,7 @@
 
 mod bytes;
 pub mod message;
+pub mod mixed;
 mod offers;
 pub mod outcome;
 pub mod record;

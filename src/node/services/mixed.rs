@@ -3,9 +3,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use fog_base::{MessageId, NodeId};
-use fog_mix::core::{
-    endpoint::{Delivery, Kind, Send, SentNews, SentState},
-    outgoing::Address,
+use fog_mix::{
+    core::{
+        endpoint::{Delivery, Kind, ReplyBlock, Send, SentNews, SentState},
+        outgoing::Address,
+    },
+    wire::Application,
 };
 use fog_services::{
     core::mixed::Sent,
@@ -41,7 +44,7 @@ impl EventLoop {
             MixOrder::Send { message, to, body, blocks } => match self.relay_address(to) {
                 Some(to) => {
                     self.circuits.exchanges.sent.insert(message);
-                    let kind = Kind::Services(blocks);
+                    let kind = Kind::Asking(Application::Services, blocks);
                     let send = Send { id: message, to, body, hops: None, kind, timeout: TIMEOUT };
                     self.swarm.behaviour_mut().mix.send(send);
                 }
@@ -57,11 +60,11 @@ impl EventLoop {
     }
 
     /// A message for services, with the blocks by which it is answered.
-    pub(in crate::node) fn on_services_delivery(&mut self, delivery: Delivery) {
+    pub(in crate::node) fn on_services_delivery(&mut self, delivery: Delivery, blocks: Vec<ReplyBlock>) {
         // Nothing of it is kept: a relay that ends forgets what it was asked, and the service knows what it answered.
         self.swarm.behaviour_mut().mix.accepted(delivery.message, true);
         self.circuits.record_mixed(&delivery.body);
-        let blocks = delivery.blocks.unwrap_or_default().into_iter().map(|block| block.to_vec()).collect();
+        let blocks = blocks.into_iter().map(|block| block.to_vec()).collect();
         self.tell_services(MixEvent::Asked { body: delivery.body, blocks });
     }
 

@@ -1,6 +1,7 @@
 //! What people and programs do with tasks, and with this node as a worker.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -9,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use fog_base::{DropCounters, NodeId, Now};
+use fog_base::{DropCounters, DropReason, MessageId, NodeId, Now};
+use fog_mix::core::endpoint::ReplyBlock;
 use fog_tasks::{
     Content, Outcome,
     core::{
@@ -17,17 +19,19 @@ use fog_tasks::{
         ids::TaskId,
         reject::Reject,
         standing::Prior,
+        terms::Privacy,
     },
     wire::{Source, message::MAX_INLINE_TOTAL},
 };
 use serde_bytes::ByteBuf;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     contents::Contents,
     driver::{Driver, Input, Job, Want},
     harvest::Harvest,
     logs::FOLLOWED,
+    mixed::{News, Ways},
     placing, report,
     spec::{BatchSpec, Parsed, TaskSpec},
     view,
@@ -50,6 +54,7 @@ pub(super) struct Counts {
     pub(super) ended: AtomicU64,
     pub(super) runs: AtomicU64,
     pub(super) checks: AtomicU64,
+    pub(super) ways: Ways,
 }
 
 /// Tasks, for the API.
@@ -62,6 +67,7 @@ pub struct Desk {
     pub(super) counts: Arc<Counts>,
     /// None if this node is no worker.
     pub(super) harvest: Option<Arc<Harvest>>,
+    pub(super) relays: watch::Sender<BTreeSet<NodeId>>,
     /// Held while a content is made a file and shared: of those who bring the same one at once, one does.
     pub(super) sharing: tokio::sync::Mutex<()>,
 }
@@ -91,6 +97,28 @@ impl Desk {
     /// An offer that gossip brought, and what others say of its worker's results: false if the driver is behind.
     pub(in crate::node) fn handle_offer(&self, bytes: Vec<u8>, worker: NodeId, heard: Prior) -> bool {
         self.inputs.try_send(Input::Offer { bytes, worker, heard }).is_ok()
+    }
+
+    /// A message for this node's worker came through the mixnet: false if the driver is behind.
+    pub(in crate::node) fn handle_request(&self, blocks: Vec<ReplyBlock>, body: Vec<u8>) -> bool {
+        self.inputs.try_send(Input::Mixed(News::Request { blocks, body })).is_ok()
+    }
+
+    /// An answer of a worker came through the mixnet.
+    pub(in crate::node) fn handle_answer(&self, message: MessageId, piece: Vec<u8>) {
+        if self.inputs.try_send(Input::Mixed(News::Answer { message, piece })).is_err() {
+            self.drops.count(DropReason::QueueFull);
+        }
+    }
+
+    /// The nodes to which the mixnet leads.
+    pub(in crate::node) fn handle_relays(&self, relays: BTreeSet<NodeId>) {
+        self.relays.send_if_modified(|known| {
+            *known != relays && {
+                *known = relays;
+                true
+            }
+        });
     }
 
     /// `fog task run`
@@ -285,6 +313,7 @@ impl Desk {
         metrics.counter("task_runs", "Runs of tasks here", read(&counts.runs));
         let help = "Works whose results are known that were given to workers as if they were not";
         metrics.counter("task_spot_checks", help, read(&counts.checks));
+        counts.ways.add_metrics(metrics);
         let dropped = self.drops.snapshot().map(|(reason, n)| (reason.name().to_owned(), n)).collect();
         metrics.counters("task_messages_dropped", "Messages of tasks that were not taken", "reason", dropped);
         let eligible = self.harvest.as_ref().is_some_and(|harvest| harvest.status().eligible);
@@ -329,13 +358,14 @@ impl Desk {
     /// A task as the coordinator takes it: what is large is shared as files.
     async fn prepare(&self, spec: TaskSpec) -> Result<Submission, Failure> {
         let Parsed { work, terms, contents } = parse(spec).await?;
-        let is_sealed = terms.privacy != fog_tasks::core::terms::Privacy::Open;
+        let (is_sealed, is_mixed) = (terms.privacy != Privacy::Open, terms.privacy == Privacy::Mixed);
         let mut sources = Vec::new();
         let mut inline = 0;
         for (content, bytes) in contents {
             let bytes: super::contents::Bytes = Arc::new(bytes);
             self.contents.put(&content, Arc::clone(&bytes));
-            if bytes.len() <= INLINE && inline + bytes.len() <= MAX_INLINE_TOTAL {
+            // Whoever fetches a file knows from whom. The sizes were looked at.
+            if is_mixed || bytes.len() <= INLINE && inline + bytes.len() <= MAX_INLINE_TOTAL {
                 inline += bytes.len();
                 sources.push((content, Source::Inline(ByteBuf::from(bytes.to_vec()))));
             } else {

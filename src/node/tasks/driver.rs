@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use fog_base::{DropCounters, NodeId, Now};
+use fog_base::{DropCounters, MessageId, NodeId, Now};
+use fog_mix::core::endpoint::ReplyBlock;
 use fog_tasks::{
     Arrived, Content, Outcome, Streams,
     core::{
@@ -21,7 +22,7 @@ use fog_tasks::{
         worker::{self, RunEvent, Worker},
     },
     sandbox::{Pool, PoolEvent},
-    wire::{Message, Source, StageError, StreamKind},
+    wire::{Message, Source, StageError, StreamKind, ToWorker},
 };
 use futures::{StreamExt, channel::mpsc as frames};
 use tokio::sync::{mpsc, oneshot};
@@ -32,6 +33,7 @@ use super::{
     desk::Counts,
     lies::Lies,
     logs::Logs,
+    mixed::{Mixed, News},
     offering::Capacity,
     runs::Runs,
 };
@@ -65,6 +67,8 @@ pub(super) enum Input {
     Offer { bytes: Vec<u8>, worker: NodeId, heard: Prior },
     /// A file is here, or not.
     Fetched(Fetch, Option<Vec<u8>>),
+    /// The mixnet brought something.
+    Mixed(News),
     /// A file is shared under this manifest, or not.
     Shared(ExecutionId, Option<Vec<u8>>),
 }
@@ -94,6 +98,10 @@ pub(in crate::node) enum Want {
     Fetch { manifest: Vec<u8>, path: std::path::PathBuf, from: NodeId, reply: oneshot::Sender<bool> },
     /// Do not share what this manifest names any more.
     Unshare(Vec<u8>),
+    /// Send this to a worker's node through the mixnet, with reply blocks.
+    Mix { message: MessageId, to: NodeId, blocks: usize, body: Vec<u8> },
+    /// Answer by a reply block.
+    Answer { block: Box<ReplyBlock>, piece: Vec<u8> },
     /// What a worker proved to be.
     Verdict { worker: NodeId, verdict: Verdict, value: u64 },
 }
@@ -101,6 +109,7 @@ pub(in crate::node) enum Want {
 /// What is done when everything before it is on the disk.
 enum Deed {
     Send(NodeId, Message),
+    Mixed(NodeId, ExecutionId, ToWorker),
     Stage(ExecutionId, Vec<(Content, Source)>),
     Run(ExecutionId, Arc<Work>, Duration),
     Stop(ExecutionId),
@@ -135,13 +144,14 @@ pub(super) struct Driver {
     pub(super) wanted: BTreeMap<Content, Vec<ExecutionId>>,
     pub(super) staged: BTreeMap<ExecutionId, Vec<(Content, Bytes)>>,
     pub(super) lies: Lies,
-    streams: Streams,
+    pub(super) streams: Streams,
     pub(super) wants: mpsc::Sender<Want>,
     pub(super) inputs: mpsc::Sender<Input>,
     writer: Writer,
     held: VecDeque<(Option<Committed>, Vec<Deed>)>,
-    drops: Arc<DropCounters>,
-    counts: Arc<Counts>,
+    pub(super) drops: Arc<DropCounters>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) mixed: Mixed,
 }
 
 /// What a driver is made of.
@@ -159,6 +169,7 @@ pub(super) struct Parts {
     pub(super) writer: Writer,
     pub(super) drops: Arc<DropCounters>,
     pub(super) counts: Arc<Counts>,
+    pub(super) mixed: Mixed,
 }
 
 impl Driver {
@@ -177,6 +188,7 @@ impl Driver {
             writer,
             drops,
             counts,
+            mixed,
         } = parts;
         let (mut needed, mut shared) = (Needed::default(), BTreeMap::new());
         for (task, content, manifest) in coordinator.blobs() {
@@ -209,6 +221,7 @@ impl Driver {
             held: VecDeque::new(),
             drops,
             counts,
+            mixed,
         }
     }
 
@@ -249,6 +262,7 @@ impl Driver {
                 () = sleep => {}
             }
             let now = clock::now();
+            self.follow_relays(now);
             self.coordinator.handle_timeout(now);
             self.worker.handle_timeout(now);
             self.settle(now);
@@ -281,6 +295,7 @@ impl Driver {
             Input::Fetched(Fetch::Output(task, from), bytes) => {
                 self.coordinator.handle_fetched(task, from, bytes.as_deref(), now);
             }
+            Input::Mixed(news) => self.on_mixed(news, now),
             Input::Shared(execution, manifest) => match manifest {
                 Some(manifest) => {
                     self.worker.handle_shared(execution, &manifest, now);
@@ -297,7 +312,12 @@ impl Driver {
             Arrived::Connected(node) => self.coordinator.handle_connected(node, None, now),
             Arrived::Gone(node) => self.coordinator.handle_gone(node, now),
             Arrived::Frame(from, bytes) => match Message::decode(&bytes) {
-                Ok(message) => self.hear(from, message, now),
+                Ok(message) => {
+                    if !matches!(message, Message::Offers(_)) {
+                        self.counts.ways.stream_received.fetch_add(1, Ordering::Relaxed);
+                    }
+                    self.hear(from, message, now);
+                }
                 Err(error) => {
                     tracing::debug!(%from, %error, "a peer sent what is no message of tasks");
                     self.drops.count(fog_base::DropReason::Malformed);
@@ -343,6 +363,7 @@ impl Driver {
         use coordinator::Output;
         deeds.push(match output {
             Output::Send { to, message } => Deed::Send(to, Message::ToWorker(message)),
+            Output::Mixed { to, execution, message } => Deed::Mixed(to, execution, message),
             Output::Offers { to, message } => Deed::Send(to, Message::Offers(message)),
             Output::Persist(rows) => return add(batch, rows),
             // Its row is among the worker's outputs, and so in this batch.
@@ -417,14 +438,23 @@ impl Driver {
     }
 
     fn perform(&mut self, deeds: Vec<Deed>) {
-        for deed in deeds {
+        let mut deeds = VecDeque::from(deeds);
+        while let Some(deed) = deeds.pop_front() {
             let now = clock::now();
             match deed {
                 Deed::Send(to, message) if to == self.me => self.hear(to, message, now),
-                Deed::Send(to, message) => {
-                    if !self.streams.send(to, self.lies.sent(message).encode()) {
-                        tracing::debug!(%to, "too much waits for a peer");
+                Deed::Send(to, message) => self.send(to, message),
+                Deed::Mixed(to, execution, message) => {
+                    // What is said of an execution in one go arrives in one, and in this order.
+                    let mut messages = vec![message];
+                    while let Some(Deed::Mixed(_, of, _)) = deeds.front()
+                        && *of == execution
+                    {
+                        if let Some(Deed::Mixed(_, _, message)) = deeds.pop_front() {
+                            messages.push(message);
+                        }
                     }
+                    self.ask_worker(to, execution, &messages);
                 }
                 Deed::Stage(execution, items) => self.stage(execution, items, now),
                 Deed::Run(execution, work, wall) => self.start(execution, work, wall, now),

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `driver.rs`, `runs.rs`, `staging.rs`, `contents.rs` | the thread; runs of the pool; bytes of modules, inputs and outputs |
 //! | `harvest.rs`, `offering.rs` | the host; what it offers |
+//! | `mixed.rs` | what goes through the mixnet |
 //! | `desk.rs`, `spec.rs`, `placing.rs`, `logs.rs` | what can be asked; what a user describes; many tasks at once; what tasks write |
 //! | `view.rs`, `report.rs` | what is told |
 //! | `lies.rs` | what a worker says that a test makes a liar |
@@ -16,6 +17,7 @@ mod driver;
 mod harvest;
 mod lies;
 mod logs;
+mod mixed;
 mod offering;
 mod placing;
 pub mod report;
@@ -46,6 +48,7 @@ use self::{
     driver::{Driver, INPUTS, Input, Parts},
     harvest::Harvest,
     lies::Lies,
+    mixed::Mixed,
     offering::Capacity,
 };
 use super::clock;
@@ -89,6 +92,7 @@ pub(super) fn start(
     let is_worker = config.roles.has(Role::Worker);
     let pool = Arc::new(pool(config, is_worker, inputs.clone()).context("task processes cannot be started")?);
     let (drops, counts) = (Arc::new(DropCounters::default()), Arc::new(Counts::default()));
+    let (relays, followed) = tokio::sync::watch::channel(Default::default());
     let driver = Driver::new(Parts {
         me: keys.node_id(),
         coordinator,
@@ -103,6 +107,7 @@ pub(super) fn start(
         writer: writer.clone(),
         drops: Arc::clone(&drops),
         counts: Arc::clone(&counts),
+        mixed: Mixed::new(network.id, followed),
     });
     let harvest = is_worker
         .then(|| {
@@ -121,7 +126,7 @@ pub(super) fn start(
         })
         .context("the thread of tasks cannot be started")?;
     let (store, sharing) = (Arc::clone(store), Default::default());
-    let desk = Desk { inputs, wants, contents, store, drops, counts, harvest, sharing };
+    let desk = Desk { inputs, wants, contents, store, drops, counts, harvest, relays, sharing };
     Ok((Arc::new(desk), Wants::new(wanted)))
 }
 

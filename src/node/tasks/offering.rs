@@ -1,6 +1,9 @@
 //! What this host offers: what its owner configured, and what the host allows now.
 
-use fog_tasks::core::offer::{Accepts, Offer, Price};
+use fog_tasks::core::{
+    offer::{Accepts, Offer, Price},
+    terms::Privacy,
+};
 
 use crate::config::WorkerConfig;
 
@@ -51,16 +54,15 @@ impl Capacity {
             staging_bytes: STAGING,
             features: self.config.features.clone(),
             price: Price { rate: self.config.rate, ..Price::default() },
-            accepts: Accepts { privacy: accepted(), ..Accepts::default() },
+            accepts: Accepts { privacy: self.accepted(), ..Accepts::default() },
             family: self.config.family.clone(),
             milliwatts: self.config.milliwatts,
             eligible: slots > 0,
         }
     }
-}
 
-/// Submission through the mixnet is not spoken yet.
-fn accepted() -> Vec<fog_tasks::core::terms::Privacy> {
-    use fog_tasks::core::terms::Privacy;
-    vec![Privacy::Open, Privacy::Sealed]
+    fn accepted(&self) -> Vec<Privacy> {
+        let mixed = self.config.accept_mixed.then_some(Privacy::Mixed);
+        [Privacy::Open, Privacy::Sealed].into_iter().chain(mixed).collect()
+    }
 }

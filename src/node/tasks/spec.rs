@@ -12,6 +12,7 @@ use fog_tasks::{
         terms::{PPM, Privacy, Terms},
         work::{MAX_MODULE, PAGE, is_file_name},
     },
+    wire::message::{MAX_INLINE, MAX_INLINE_TOTAL},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -23,6 +24,8 @@ const MAX_INPUT: u64 = 256 * 1024 * 1024;
 const MIB: u64 = 1024 * 1024;
 const MAX_MEMORY_MIB: u64 = 4096;
 const MAX_OUTPUT_MIB: u64 = 256;
+/// Each output of a task whose result comes through the mixnet: all three, and what is around them, fit in one answer.
+const MIXED_OUTPUT: u64 = 20 * 1024;
 
 /// A task as a user describes it. Paths are absolute.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -66,7 +69,7 @@ pub struct TaskSpec {
     /// `best-effort`, `standard` or `urgent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// `open` or `sealed`.
+    /// `open`; `sealed`: the inputs are for its workers alone; or `mixed`: and they do not learn who submits it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub privacy: Option<String>,
     /// The most micro-credits for one run that uses all its fuel.
@@ -149,18 +152,28 @@ impl TaskSpec {
         };
         work.encode().map_err(|error| usage(error.to_string()))?;
         let terms = self.terms()?;
+        if terms.privacy == Privacy::Mixed {
+            fits_the_mixnet(&contents)?;
+        }
         Ok(Parsed { work, terms, contents })
     }
 
     fn limits(&self) -> Result<Limits, Failure> {
         let default = Limits::default();
+        let is_mixed = self.privacy.as_deref() == Some(Privacy::Mixed.name());
+        if is_mixed && self.output_mib.is_some() {
+            let message =
+                format!("what comes through the mixnet has at most {} KiB of each output", MIXED_OUTPUT / 1024);
+            return Err(Failure::usage(message, "leave --output-mib out, or choose `--privacy sealed`"));
+        }
         let mib = |given: Option<u64>, default: u64, most: u64, what: &str| match given {
             None => Ok(default),
             Some(mib) if (1..=most).contains(&mib) => Ok(mib * MIB),
             Some(_) => Err(usage(format!("{what} is a number of MiB from 1 to {most}"))),
         };
         let memory_bytes = mib(self.memory_mib, default.memory_bytes, MAX_MEMORY_MIB, "the memory")?;
-        let output_bytes = mib(self.output_mib, default.output_bytes, MAX_OUTPUT_MIB, "the output")?;
+        let most_output = if is_mixed { MIXED_OUTPUT } else { default.output_bytes };
+        let output_bytes = mib(self.output_mib, most_output, MAX_OUTPUT_MIB, "the output")?;
         debug_assert_eq!(memory_bytes % PAGE, 0);
         let fuel = self.fuel.unwrap_or(default.fuel);
         // wasmtime counts fuel in an i64.
@@ -194,10 +207,6 @@ impl TaskSpec {
         terms.replicas = self.replicas.unwrap_or_default();
         terms.class = parsed(self.class.as_ref())?;
         terms.privacy = parsed(self.privacy.as_ref())?;
-        if terms.privacy == Privacy::Mixed {
-            let hint = "`--privacy sealed` shows the inputs to the assigned workers alone";
-            return Err(Failure::usage("tasks do not go through the mixnet yet", hint));
-        }
         terms.strategy = parsed(self.strategy.as_ref())?;
         terms.deadline_ms = self.deadline_s.map(|seconds| seconds.saturating_mul(1000));
         terms.clocks.running_ms = self.run_s.map(|seconds| seconds.saturating_mul(1000));
@@ -207,6 +216,24 @@ impl TaskSpec {
         terms.check().map_err(|error| usage(error.to_string()))?;
         Ok(terms)
     }
+}
+
+/// Whether module and inputs go inside of messages: through the mixnet nothing is fetched.
+fn fits_the_mixnet(contents: &[(Content, Vec<u8>)]) -> Result<(), Failure> {
+    let largest = contents.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or_default();
+    let all: usize = contents.iter().map(|(_, bytes)| bytes.len()).sum();
+    if largest <= MAX_INLINE && all <= MAX_INLINE_TOTAL {
+        return Ok(());
+    }
+    let kib = |bytes: usize| bytes.div_ceil(1024);
+    let message = format!(
+        "a task labelled mixed brings at most {} KiB in one file and {} KiB in all, not {} KiB and {} KiB",
+        kib(MAX_INLINE),
+        kib(MAX_INLINE_TOTAL),
+        kib(largest),
+        kib(all)
+    );
+    Err(Failure::usage(message, "make its module or its inputs smaller, or choose `--privacy sealed`"))
 }
 
 /// The bytes of a file; a device or a pipe would never end.
@@ -335,6 +362,13 @@ mod tests {
         assert_eq!(parsed.contents.len(), 2);
         assert_eq!(parsed.work.inputs[0].name, "a");
         assert_eq!((parsed.work.env[0].1.as_str(), parsed.terms.trust_ppm), ("1=2", 999_000));
+        let mixed = TaskSpec { privacy: Some("mixed".into()), ..good.clone() };
+        assert_eq!(mixed.parse().unwrap().work.limits.output_bytes, MIXED_OUTPUT);
+        std::fs::write(folder.path().join("large"), vec![7; MAX_INLINE + 1]).unwrap();
+        let large = TaskSpec { stdin: Some(path("large")), ..mixed.clone() }.parse().unwrap_err().message;
+        assert!(large.contains("64 KiB in one file"), "{large}");
+        let output = TaskSpec { output_mib: Some(1), ..mixed }.parse().unwrap_err().message;
+        assert!(output.contains("20 KiB"), "{output}");
         let with = |change: fn(&mut TaskSpec)| {
             let mut spec = good.clone();
             change(&mut spec);
@@ -356,7 +390,6 @@ mod tests {
             (|spec| spec.deadline_s = Some(0), "time"),
             (|spec| spec.strategy = Some("best".into()), "strategy"),
             (|spec| spec.seed = Some("00".into()), "seed"),
-            (|spec| spec.privacy = Some("mixed".into()), "mixnet"),
             (|spec| spec.features = vec!["GPU".into()], "features"),
         ] {
             let message = with(change);

@@ -1,10 +1,17 @@
 //! The event loop's part in tasks: it publishes offers, has fog-blobs share and fetch files, and tells reputation.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use fog_base::{Now, record::RecordError};
+use fog_base::{MessageId, NodeId, Now, record::RecordError};
 use fog_blobs::{Event as Blob, TaskId};
-use fog_reputation::{Kind, Observation, Outcome};
+use fog_mix::{
+    core::{
+        endpoint::{Delivery, Kind, ReplyBlock, Send},
+        outgoing::Address,
+    },
+    wire::Application,
+};
+use fog_reputation::{Kind as Evident, Observation, Outcome};
 use fog_tasks::core::{
     offer::{Offer, OfferError},
     pay::Verdict,
@@ -24,6 +31,8 @@ const FAILED: f64 = 0.5;
 /// Micro-credits of one unit of evidence, and the most that one verdict weighs.
 const UNIT: f64 = 10_000.0;
 const MOST: f64 = 1.0;
+/// How long a message of a task may take through the mixnet; the coordinator says it again before.
+const MIX_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What tasks want of the event loop, and what they wait for.
 #[derive(Debug)]
@@ -80,6 +89,8 @@ impl EventLoop {
                 let task = self.swarm.behaviour_mut().blobs.fetch(&manifest, path, sources);
                 self.wants.fetching.insert(task, reply);
             }
+            Want::Mix { message, to, blocks, body } => self.mix_task(message, to, blocks, body),
+            Want::Answer { block, piece } => self.swarm.behaviour_mut().mix.answer(block, piece),
             Want::Unshare(manifest) => {
                 if let Ok(manifest) = fog_blobs::Manifest::decode(&manifest) {
                     self.swarm.behaviour_mut().blobs.unshare(manifest.blob.id());
@@ -92,6 +103,24 @@ impl EventLoop {
         }
     }
 
+    /// Sends something to a worker's node through the mixnet. A worker to which that does not lead now is asked again by the coordinator, or
+    /// given up.
+    fn mix_task(&mut self, id: MessageId, node: NodeId, blocks: usize, body: Vec<u8>) {
+        let relay = self.sending_snapshot().and_then(|snapshot| snapshot.find(node));
+        let Some(seal_key) = relay.map(|relay| relay.hop.seal_key) else {
+            return tracing::debug!(%node, "the mixnet does not lead to a worker now");
+        };
+        let to = Address { node, seal_key, mailboxes: Vec::new() };
+        let kind = Kind::Asking(Application::Tasks, blocks);
+        self.swarm.behaviour_mut().mix.send(Send { id, to, body, hops: None, kind, timeout: MIX_TIMEOUT });
+    }
+
+    /// Something for this node's worker came through the mixnet. It is not written down: whoever asks repeats what is not answered.
+    pub(in crate::node) fn on_task_delivery(&mut self, delivery: Delivery, blocks: Vec<ReplyBlock>) {
+        let taken = self.tasks.handle_request(blocks, delivery.body);
+        self.swarm.behaviour_mut().mix.accepted(delivery.message, taken);
+    }
+
     /// Whether an offer that gossip brought is one; if so the driver gets it, with what others say of its worker.
     pub(in crate::node) fn judge_offer(&self, bytes: &[u8], now: Now) -> fog_directory::Acceptance {
         match Offer::verify(bytes, &self.network.id, now.unix) {
@@ -99,7 +128,7 @@ impl EventLoop {
                 let worker = offer.record().signer();
                 // What this node saw itself is in the coordinator's own records.
                 let reputation = self.swarm.behaviour().reputation.reputation();
-                let heard = reputation.heard(worker, Kind::Correctness, now.unix);
+                let heard = reputation.heard(worker, Evident::Correctness, now.unix);
                 match self.tasks.handle_offer(bytes.to_vec(), worker, prior(&heard)) {
                     true => fog_directory::Acceptance::Accept,
                     false => fog_directory::Acceptance::Ignore,
@@ -118,15 +147,18 @@ fn prior(heard: &fog_reputation::Evidence) -> Prior {
 }
 
 /// What a verdict says of a worker. A wrong result weighs the same whatever it was worth; a right one more, the more it was.
-fn observations(worker: fog_base::NodeId, verdict: Verdict, value: u64, now: Now) -> Vec<Observation> {
+fn observations(worker: NodeId, verdict: Verdict, value: u64, now: Now) -> Vec<Observation> {
     let observed = |kind, outcome, weight| Observation { peer: worker, kind, outcome, weight, at: now.unix };
     let worth = (value as f64 / UNIT).clamp(SMALL, MOST);
     match verdict {
         Verdict::Good => {
-            vec![observed(Kind::Correctness, Outcome::Good, worth), observed(Kind::Availability, Outcome::Good, worth)]
+            vec![
+                observed(Evident::Correctness, Outcome::Good, worth),
+                observed(Evident::Availability, Outcome::Good, worth),
+            ]
         }
-        Verdict::Wrong => vec![observed(Kind::Correctness, Outcome::Bad, WRONG)],
-        Verdict::Failed => vec![observed(Kind::Availability, Outcome::Bad, FAILED)],
+        Verdict::Wrong => vec![observed(Evident::Correctness, Outcome::Bad, WRONG)],
+        Verdict::Failed => vec![observed(Evident::Availability, Outcome::Bad, FAILED)],
     }
 }
 

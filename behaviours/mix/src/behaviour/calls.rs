@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use fog_base::{MessageId, relay::PathSelector};
-use fog_sphinx::SURB_LEN;
 
 use super::Behaviour;
 use crate::{
-    core::endpoint::{Ping, Send},
+    core::endpoint::{Ping, ReplyBlock, Send},
     runtime::engine::Request,
 };
 
@@ -17,8 +16,8 @@ impl Behaviour {
         self.request(Request::Send(send));
     }
 
-    /// Answers by a reply block that came with a message of [`Kind::Services`](crate::core::endpoint::Kind), once.
-    pub fn answer(&mut self, block: Box<[u8; SURB_LEN]>, data: Vec<u8>) {
+    /// Answers by a reply block that came with a message of [`Kind::Asking`](crate::core::endpoint::Kind), once.
+    pub fn answer(&mut self, block: Box<ReplyBlock>, data: Vec<u8>) {
         self.request(Request::Answer(block, data));
     }
 

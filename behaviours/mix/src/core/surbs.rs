@@ -8,6 +8,8 @@ use std::{
 use fog_base::MessageId;
 use fog_sphinx::{SURB_LEN, SurbKeys};
 
+use crate::wire::Application;
+
 /// Reply blocks outstanding at one time; beyond, the oldest is forgotten.
 pub const CAPACITY: usize = 16_384;
 
@@ -23,8 +25,8 @@ pub enum Purpose {
     Stored(MessageId, u16),
     /// A pong.
     Pong(u64),
-    /// An answer to a message that brought it.
-    Answer(MessageId),
+    /// An answer to a message of an application, which brought it.
+    Answer(Application, MessageId),
 }
 
 /// A reply block that may come back.

@@ -7,7 +7,7 @@ use fog_mix::core::{
     cover::Cover,
     endpoint::{Config, Endpoint, Kind, Ping, Restored, SendError, SentState},
 };
-use fog_mix::wire::{ANSWER_LEN, MAX_BLOCKS};
+use fog_mix::wire::{ANSWER_LEN, Application, MAX_BLOCKS};
 
 use crate::net::{Known, Net, bytes, config, id, secrets};
 
@@ -35,12 +35,12 @@ fn a_mebibyte_arrives_over_links_that_lose_packets() {
 }
 
 #[test]
-fn a_message_for_services_is_answered_by_the_blocks_that_it_brings_each_once() {
+fn a_message_that_asks_is_answered_by_the_blocks_that_it_brings_each_once() {
     let mut net = Net::new(7, 1, Cover::Loops);
     net.run(Duration::from_secs(2), |_| false);
     // A relay, and a client behind a mailbox.
-    for asker in [2, 100] {
-        let message = net.send_as(Kind::Services(40), asker, 1, bytes(5000)).unwrap();
+    for (asker, application) in [(2, Application::Services), (100, Application::Tasks)] {
+        let message = net.send_as(Kind::Asking(application, 40), asker, 1, bytes(5000)).unwrap();
         assert!(net.run(Duration::from_secs(60), |n| n.state(&message) == Some(SentState::Delivered)));
         let (_, from, body) = net.node(1).inbox.pop().unwrap();
         assert_eq!((from, body), (None, bytes(5000)));
@@ -52,15 +52,15 @@ fn a_message_for_services_is_answered_by_the_blocks_that_it_brings_each_once() {
         }
         assert!(net.run(Duration::from_secs(60), |n| n.nodes[&id(asker)].answers.len() == 40));
         let mut answers = std::mem::take(&mut net.node(asker).answers);
-        answers.sort();
-        for (n, (of, data)) in answers.iter().enumerate() {
+        answers.sort_by(|one, other| one.2.cmp(&other.2));
+        for (n, (to, of, data)) in answers.iter().enumerate() {
             let mut expected = vec![n as u8; n * 50];
             expected.resize(ANSWER_LEN, 0);
-            assert_eq!((of, data), (&message, &expected));
+            assert_eq!((to, of, data), (&application, &message, &expected));
         }
     }
     assert_eq!(net.drops(DropReason::Replayed), 2, "a block is not used twice");
-    let many = net.send_as(Kind::Services(MAX_BLOCKS + 1), 2, 1, Vec::new());
+    let many = net.send_as(Kind::Asking(Application::Tasks, MAX_BLOCKS + 1), 2, 1, Vec::new());
     assert!(matches!(many, Err(SendError::TooLarge(_))));
 }
 

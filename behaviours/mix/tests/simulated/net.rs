@@ -15,7 +15,10 @@ use fog_base::{
 use fog_mix::core::{
     cover::Cover,
     delay::Delays,
-    endpoint::{Config, Delivery, Endpoint, Kind, Output, Restored, Secrets, Send, SendError, SentNews, SentState},
+    endpoint::{
+        Audience, Config, Delivery, Endpoint, Kind, Output, ReplyBlock, Restored, Secrets, Send, SendError, SentNews,
+        SentState,
+    },
     keyring::{EpochKey, Keyring, Rotation},
     loops::LoopEnd,
     mailbox::{self, Mailbox, MailboxLimits},
@@ -24,7 +27,7 @@ use fog_mix::core::{
     replay::Fingerprint,
     seal,
 };
-use fog_mix::wire::ReplyBody;
+use fog_mix::wire::{Application, ReplyBody};
 use fog_sphinx::{MixSecretKey, SURB_LEN, Surb};
 use rand::{Rng, RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha20Rng;
@@ -145,9 +148,9 @@ pub(crate) struct Node {
     pub(crate) mailbox: Mailbox,
     pub(crate) drops: Arc<DropCounters>,
     pub(crate) inbox: Vec<(MessageId, Option<NodeId>, Vec<u8>)>,
-    /// Reply blocks that came with messages for services.
-    pub(crate) blocks: Vec<[u8; SURB_LEN]>,
-    pub(crate) answers: Vec<(MessageId, Vec<u8>)>,
+    /// Reply blocks that came with messages that ask.
+    pub(crate) blocks: Vec<ReplyBlock>,
+    pub(crate) answers: Vec<(Application, MessageId, Vec<u8>)>,
     pub(crate) stores: bool,
     pub(crate) online: bool,
     /// Its clock is ahead of the true one by this many milliseconds.
@@ -442,10 +445,14 @@ impl Net {
                     self.left.push((at, now.mono));
                     self.link(at, first, packet);
                 }
-                Output::Answer { message, data } => self.nodes.get_mut(&at).unwrap().answers.push((message, data)),
-                Output::Deliver(Delivery { message, from, body, blocks, .. }) => {
+                Output::Answer { application, message, data } => {
+                    self.nodes.get_mut(&at).unwrap().answers.push((application, message, data));
+                }
+                Output::Deliver(Delivery { message, from, audience, body, .. }) => {
                     let node = self.nodes.get_mut(&at).unwrap();
-                    node.blocks.extend(blocks.into_iter().flatten());
+                    if let Audience::Application(_, blocks) = audience {
+                        node.blocks.extend(blocks);
+                    }
                     if node.stores {
                         node.inbox.push((message, from, body));
                     }

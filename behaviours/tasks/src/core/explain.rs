@@ -171,9 +171,9 @@ fn change_for(needs: &Needs, known: &Known<'_>, reason: &Reason) -> Option<Chang
             let lesser = offer.accepts.classes.iter().rev().find(|class| **class < needs.class)?;
             Some(Change::Class(needs.class, *lesser))
         }
-        Reason::Privacy(label) => {
-            let weaker = offer.accepts.privacy.iter().rev().find(|other| *other < label)?;
-            Some(Change::Privacy(*label, *weaker))
+        Reason::Privacy(_) | Reason::Unmixed => {
+            let weaker = offer.accepts.privacy.iter().rev().find(|other| **other < needs.privacy)?;
+            Some(Change::Privacy(needs.privacy, *weaker))
         }
         Reason::Feature(name) | Reason::FeatureUnsaid(name) => Some(Change::Feature(name.clone())),
         Reason::NotEligible

@@ -12,7 +12,7 @@ use crate::core::{
 const MIB: u64 = 1024 * 1024;
 
 fn known(n: u8, offer: &Offer) -> Known<'_> {
-    Known { worker: NodeId([n; 32]), offer, age: Duration::ZERO, credibility: 0.9, own: false }
+    Known { worker: NodeId([n; 32]), offer, age: Duration::ZERO, credibility: 0.9, own: false, mixed: true }
 }
 
 fn offer(memory: u64, rate: u64) -> Offer {

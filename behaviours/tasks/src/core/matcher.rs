@@ -66,6 +66,8 @@ pub struct Known<'a> {
     pub credibility: f64,
     /// Whether it is this node's own.
     pub own: bool,
+    /// Whether the mixnet leads to it.
+    pub mixed: bool,
 }
 
 /// Why an offer does not fit, or may not.
@@ -113,6 +115,8 @@ pub enum Reason {
     Class(Class),
     /// It does not take this privacy label.
     Privacy(Privacy),
+    /// The task is to go through the mixnet, which does not lead to it.
+    Unmixed,
     /// All the fuel would take longer than the run may.
     Time {
         /// Milliseconds.
@@ -189,6 +193,9 @@ fn host(needs: &Needs, known: &Known<'_>, reasons: &mut Vec<Reason>) {
     if !known.own && known.credibility < USED_FROM {
         reasons.push(Reason::Distrusted);
     }
+    if needs.privacy == Privacy::Mixed && !known.mixed {
+        reasons.push(Reason::Unmixed);
+    }
     if needs.class == Class::Urgent && offer.free == 0 {
         reasons.push(Reason::Busy);
     }
@@ -261,6 +268,7 @@ impl fmt::Display for Reason {
             }
             Self::Class(class) => write!(f, "it does not take class {class}"),
             Self::Privacy(label) => write!(f, "it does not take tasks labelled {label}"),
+            Self::Unmixed => f.write_str("it is no relay of this epoch: the mixnet does not lead to it"),
             Self::Time { most, needed } => write!(f, "all the fuel would take {needed} ms where {most} ms are allowed"),
             Self::SpeedUnsaid => f.write_str("its speed is not known"),
             Self::Busy => f.write_str("no slot is free now"),

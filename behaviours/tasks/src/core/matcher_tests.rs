@@ -40,7 +40,7 @@ fn needs() -> Needs {
 }
 
 fn known(offer: &Offer) -> Known<'_> {
-    Known { worker: NodeId([1; 32]), offer, age: Duration::ZERO, credibility: 0.9, own: false }
+    Known { worker: NodeId([1; 32]), offer, age: Duration::ZERO, credibility: 0.9, own: false, mixed: true }
 }
 
 fn with(change: impl Fn(&mut Needs, &mut Offer)) -> Match {
@@ -176,7 +176,7 @@ proptest! {
             4 => relaxed.fuel = relaxed.fuel.saturating_sub(by * 500),
             _ => drop(relaxed.features.pop()),
         }
-        let known = Known { worker: NodeId([1; 32]), offer: &offer, age: Duration::from_secs(age), credibility, own: false };
+        let known = Known { worker: NodeId([1; 32]), offer: &offer, age: Duration::from_secs(age), credibility, own: false, mixed: true };
         let (before, after) = (judge(&needs, &known), judge(&relaxed, &known));
         prop_assert!(grade(&after) >= grade(&before), "{before:?} {after:?}");
     }

@@ -8,6 +8,9 @@ pub mod harvest;
 pub mod ids;
 pub mod matcher;
 pub mod memo;
+pub mod mixed;
+#[cfg(test)]
+mod mixed_tests;
 #[cfg(test)]
 mod model_tests;
 pub mod nsga;

@@ -105,6 +105,8 @@ pub(crate) struct Host {
     /// Sums by account that it holds vouchers for: what it can ever claim.
     pub(crate) claims: BTreeMap<u32, u64>,
     pub(crate) ran: usize,
+    /// What it answers to keys that are no peer's.
+    pub(crate) answers: VecDeque<(NodeId, ToCoordinator)>,
 }
 
 /// A coordinator and its workers.
@@ -124,6 +126,8 @@ pub(crate) struct World {
     pub(crate) verdicts: Vec<(NodeId, ExecutionId, Verdict, u64)>,
     pub(crate) drops: usize,
     pub(crate) restarts: u8,
+    /// What is to go through the mixnet.
+    pub(crate) mixed: VecDeque<(NodeId, ExecutionId, ToWorker)>,
 }
 
 impl World {
@@ -149,6 +153,7 @@ impl World {
             verdicts: Vec::new(),
             drops: 0,
             restarts: 0,
+            mixed: VecDeque::new(),
         };
         for at in 0..world.hosts.len() {
             world.hosts[at].worker.set_capacity(offer(), now);
@@ -191,6 +196,7 @@ impl World {
                         host.to_it.push_back(message);
                     }
                 }
+                coordinator::Output::Mixed { to, execution, message } => self.mixed.push_back((to, execution, message)),
                 coordinator::Output::Persist(rows) => persist(&mut self.rows, rows),
                 coordinator::Output::Owe { to, amount } => self.accounts.owe(to, amount, self.now),
                 coordinator::Output::Event(task, TaskEvent::Ended(end)) => self.ends.entry(task).or_default().push(end),
@@ -355,6 +361,7 @@ impl Host {
             from_it: VecDeque::new(),
             claims: BTreeMap::new(),
             ran: 0,
+            answers: VecDeque::new(),
         }
     }
 
@@ -382,10 +389,8 @@ impl Host {
                 }
                 worker::Output::Publish(record) => self.offer = Some(record.as_bytes().to_vec()),
                 worker::Output::Persist(rows) => persist(&mut self.rows, rows),
-                worker::Output::Send { .. }
-                | worker::Output::Release(_)
-                | worker::Output::ShareOutput { .. }
-                | worker::Output::Drop(_) => {}
+                worker::Output::Send { to, message } => self.answers.push_back((to, message)),
+                worker::Output::Release(_) | worker::Output::ShareOutput { .. } | worker::Output::Drop(_) => {}
             }
         }
     }

@@ -62,7 +62,12 @@ impl Resend {
 
     /// It is said now for the first time.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { at: now + Self::FIRST, wait: Self::FIRST, times: 1 }
+        Self::paced(now, Self::FIRST)
+    }
+
+    /// The same, and the first repetition comes after `first`.
+    pub(crate) fn paced(now: Instant, first: Duration) -> Self {
+        Self { at: now + first, wait: first, times: 1 }
     }
 
     /// Whether to say it again now.

@@ -160,6 +160,8 @@ pub enum Failure {
     LeaseExpired,
     /// The host needs its resources for its user.
     Vacated,
+    /// The output does not fit through the mixnet.
+    TooLarge,
 }
 
 impl Failure {
@@ -177,6 +179,7 @@ impl Failure {
             Self::QueueingTime => "queueing_time",
             Self::LeaseExpired => "lease_expired",
             Self::Vacated => "vacated",
+            Self::TooLarge => "output_too_large",
         }
     }
 
@@ -188,6 +191,7 @@ impl Failure {
             Self::QueueingTime => (3, 0),
             Self::LeaseExpired => (4, 0),
             Self::Vacated => (5, 0),
+            Self::TooLarge => (6, 0),
         }
     }
 
@@ -199,6 +203,7 @@ impl Failure {
             (3, 0) => Self::QueueingTime,
             (4, 0) => Self::LeaseExpired,
             (5, 0) => Self::Vacated,
+            (6, 0) => Self::TooLarge,
             _ => return Err(WireError::Malformed),
         })
     }

@@ -43,6 +43,7 @@ fn to_coordinator() -> Vec<ToCoordinator> {
         ToCoordinator::Ended { execution: X, failure: Failure::Host(HostEnd::Killed) },
         ToCoordinator::Ended { execution: X, failure: Failure::Stage(StageError::Mismatch) },
         ToCoordinator::Ended { execution: X, failure: Failure::Vacated },
+        ToCoordinator::Ended { execution: X, failure: Failure::TooLarge },
         revealed(None),
         revealed(Some(Source::Inline(ByteBuf::from(vec![1; MAX_OUTCOME])))),
         revealed(Some(Source::Blob(ByteBuf::from(vec![1; MAX_MANIFEST])))),

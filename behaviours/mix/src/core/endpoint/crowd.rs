@@ -86,8 +86,15 @@ pub(super) struct BackWay {
     id: [u8; 16],
 }
 
+impl BackWay {
+    /// The relay at its end: this node, or its mailbox.
+    pub(super) fn end(&self) -> Option<NodeId> {
+        self.relays.last().map(|relay| relay.id)
+    }
+}
+
 /// A reply block that is not given out yet.
-pub(super) struct ReplyBlock {
+pub(super) struct NewBlock {
     pub(super) surb: [u8; SURB_LEN],
     pub(super) keys: SurbKeys,
     pub(super) id: [u8; 16],
@@ -97,8 +104,8 @@ pub(super) struct ReplyBlock {
 
 /// The blocks that a packet carries: for an answer, and for a mailbox's receipt.
 struct Blocks {
-    answer: Option<ReplyBlock>,
-    receipt: Option<ReplyBlock>,
+    answer: Option<NewBlock>,
+    receipt: Option<NewBlock>,
 }
 
 /// A packet of which only the layers are missing.
@@ -397,14 +404,14 @@ impl Endpoint {
         Some(BackWay { relays, path, last, epoch: way.epoch, id })
     }
 
-    pub(super) fn reply_blocks<'a>(&mut self, ways: &'a [BackWay]) -> Vec<ReplyBlock> {
+    pub(super) fn reply_blocks<'a>(&mut self, ways: &'a [BackWay]) -> Vec<NewBlock> {
         let order = |way: &'a BackWay| SurbOrder { path: &way.path, epoch: way.epoch.0, last: way.last };
         let orders: Vec<_> = ways.iter().map(order).collect();
         let Ok(made) = build_surbs(&orders, &mut self.rng) else {
             self.drops.count(DropReason::NoRoute);
             return Vec::new();
         };
-        let block = |(way, (surb, keys, route)): (&'a BackWay, (Surb, SurbKeys, Route))| ReplyBlock {
+        let block = |(way, (surb, keys, route)): (&'a BackWay, (Surb, SurbKeys, Route))| NewBlock {
             surb: surb.to_bytes(),
             keys,
             id: way.id,
@@ -433,8 +440,8 @@ impl Endpoint {
 fn expected(matter: Matter, blocks: Blocks) -> Vec<Expected> {
     let answer = matter.answer().zip(blocks.answer);
     let receipt = matter.receipt().zip(blocks.receipt);
-    let expect = |(purpose, block): (Purpose, ReplyBlock)| {
-        let ReplyBlock { id, keys, predicted: back, .. } = block;
+    let expect = |(purpose, block): (Purpose, NewBlock)| {
+        let NewBlock { id, keys, predicted: back, .. } = block;
         Expected { id, keys, purpose, back }
     };
     answer.into_iter().chain(receipt).map(expect).collect()

@@ -31,7 +31,9 @@ use fog_sphinx::{MixPublicKey, Surb};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-pub use self::types::{Config, Delivery, Kind, Output, Ping, Restored, Secrets, Send, SendError, SentNews, SentState};
+pub use self::types::{
+    Audience, Config, Delivery, Kind, Output, Ping, ReplyBlock, Restored, Secrets, Send, SendError, SentNews, SentState,
+};
 use self::{
     claims::Claims,
     crowd::{Ahead, Unsent},

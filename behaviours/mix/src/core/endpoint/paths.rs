@@ -126,7 +126,10 @@ impl Endpoint {
             (me, LastHop::Deliver { reference })
         } else {
             let known: Vec<_> = self.claims.holding().filter(|r| self.paths.relay(epoch, *r).is_some()).collect();
-            let mailbox = Self::pick(&mut self.rng, &known).ok_or(SendError::NoReturn)?;
+            // Whoever reads the message should not be the one that hands the answer over.
+            let others: Vec<_> = known.iter().copied().filter(|relay| !exclude.contains(relay)).collect();
+            let mailbox = Self::pick(&mut self.rng, if others.is_empty() { &known } else { &others });
+            let mailbox = mailbox.ok_or(SendError::NoReturn)?;
             (mailbox, LastHop::Slot { slot: self.slot(), reference })
         };
         let exclude: Vec<_> = exclude.iter().copied().chain([me]).collect();

@@ -5,7 +5,7 @@ use fog_base::{DropReason, MessageId, NodeId, Now, time::CLOCK_TOLERANCE};
 use fog_sphinx::{BODY_LEN, PAYLOAD_LEN, Surb, TAG_LEN};
 use rand::RngExt;
 
-use super::{Completing, Delivery, Endpoint, MAX_WAITING, MESSAGE_LIFETIME, Output, SentState, signed_bytes};
+use super::{Audience, Completing, Delivery, Endpoint, MAX_WAITING, MESSAGE_LIFETIME, Output, SentState, signed_bytes};
 use crate::{
     core::{
         mailbox::{Slot, Stored},
@@ -147,16 +147,11 @@ impl Endpoint {
     /// Hands a whole message to the application, if its envelope is right.
     fn complete(&mut self, message: MessageId, completing: Completing, bytes: &[u8]) {
         let created = completing.created;
-        let (mut from, mut is_chat, mut answers) = (None, false, None);
-        let body = match Envelope::read(bytes) {
-            Ok(Envelope::Anonymous { body }) => body,
-            Ok(Envelope::Chat { body }) => {
-                is_chat = true;
-                body
-            }
-            Ok(Envelope::Services { blocks, body }) => {
-                answers = Some(blocks);
-                body
+        let (from, audience, body) = match Envelope::read(bytes) {
+            Ok(Envelope::Anonymous { body }) => (None, Audience::Person, body),
+            Ok(Envelope::Chat { body }) => (None, Audience::Chat, body),
+            Ok(Envelope::Asking { application, blocks, body }) => {
+                (None, Audience::Application(application, blocks), body)
             }
             Ok(Envelope::Signed { sender, signature, body }) => {
                 let signed = signed_bytes(&self.config.network, &message, &self.seal_public, created, body);
@@ -166,14 +161,12 @@ impl Endpoint {
                 if verified.is_err() {
                     return self.refuse(&message, DropReason::BadMac);
                 }
-                from = Some(sender);
-                body
+                (Some(sender), Audience::Person, body)
             }
             Err(_) => return self.refuse(&message, DropReason::Malformed),
         };
         self.completing.insert(message, completing);
-        let body = body.to_vec();
-        self.outputs.push_back(Output::Deliver(Delivery { message, from, is_chat, blocks: answers, body, created }));
+        self.outputs.push_back(Output::Deliver(Delivery { message, from, audience, body: body.to_vec(), created }));
     }
 
     fn refuse(&mut self, message: &MessageId, why: DropReason) {
@@ -268,8 +261,8 @@ impl Endpoint {
                     self.report_standing(message);
                 }
             }
-            (Ok(ReplyBody::Answer(data)), Purpose::Answer(message)) => {
-                self.outputs.push_back(Output::Answer { message, data });
+            (Ok(ReplyBody::Answer(data)), Purpose::Answer(application, message)) => {
+                self.outputs.push_back(Output::Answer { application, message, data });
             }
             _ => self.drops.count(DropReason::Malformed),
         }

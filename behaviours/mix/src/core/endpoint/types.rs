@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     core::{PacketBuf, cover::Cover, delay::Delays, loops::LoopEnd, mailbox::Slot, outgoing::Address},
-    wire::MAX_MESSAGE,
+    wire::{Application, MAX_MESSAGE},
 };
 
 /// What does not change while a node runs.
@@ -69,9 +69,23 @@ pub enum Kind {
     Anonymous,
     /// For the chat of the recipient's node; chat's own bytes say who wrote it.
     Chat,
-    /// For the services of the recipient's node, from nobody in particular, with so many blocks by which they can answer:
+    /// For this application of the recipient's node, from nobody in particular, with so many blocks by which it can answer:
     /// [`Output::Answer`]. At most [`MAX_BLOCKS`](crate::wire::MAX_BLOCKS).
-    Services(usize),
+    Asking(Application, usize),
+}
+
+/// A reply block: whoever has it can answer once, and learns nobody's name.
+pub type ReplyBlock = [u8; SURB_LEN];
+
+/// For whom in the recipient's node a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// A person.
+    Person,
+    /// Its chat.
+    Chat,
+    /// An application, which may answer by these reply blocks.
+    Application(Application, Vec<ReplyBlock>),
 }
 
 /// A message to send.
@@ -147,10 +161,8 @@ pub struct Delivery {
     pub message: MessageId,
     /// Who signed it; `None` if nobody did.
     pub from: Option<NodeId>,
-    /// Whether it is for the node's chat, and not for a person.
-    pub is_chat: bool,
-    /// If it is for the node's services: the reply blocks that came with it.
-    pub blocks: Option<Vec<[u8; SURB_LEN]>>,
+    /// For whom it is.
+    pub audience: Audience,
     /// The message.
     pub body: Vec<u8>,
     /// When it was made, Unix seconds.
@@ -188,8 +200,10 @@ pub enum Output {
     Deliver(Delivery),
     /// News of a message that was sent.
     Sent(SentNews),
-    /// An answer by one of the reply blocks that a message of [`Kind::Services`] brought.
+    /// An answer by one of the reply blocks that a message of [`Kind::Asking`] brought.
     Answer {
+        /// Who asked.
+        application: Application,
         /// The message.
         message: MessageId,
         /// [`ANSWER_LEN`](crate::wire::ANSWER_LEN) bytes.

@@ -8,16 +8,17 @@ use fog_base::{NodeId, Now};
 use super::{
     Coordinator, Output,
     execution::{Execution, MOVED, State},
+    mixed::resend,
     task::Task,
     view::{End, Failed, TrustedBy},
 };
 use crate::{
     core::{
         ids::TaskId,
+        mixed,
         outcome::Outcome,
         pay::Verdict,
         terms::Class,
-        timers::Resend,
         verify::{Believed, Judged, Poll, Step},
     },
     wire::{Phase, Source, ToWorker, message::MAX_OUTCOME},
@@ -81,9 +82,8 @@ impl Coordinator {
     fn look_after(&mut self, task: &mut Task, at: usize, now: Now) {
         let tries = self.config.tries;
         let Some(execution) = task.executions.get_mut(at) else { return };
-        let (to, execution_id) = (execution.worker, execution.id);
         if execution.is_busy() && self.given_up_at(execution).is_some_and(|end| end <= now.mono) {
-            let why = execution.given_up_for(&self.config, now);
+            let why = execution.given_up_for(self.silent_at(execution), now);
             return self.lose(task, at, why, why != "frozen", now);
         }
         if let State::Active = execution.state {
@@ -99,20 +99,20 @@ impl Coordinator {
             State::Bidding(_) => {
                 if let (Some(record), Some(content)) = (execution.bid.clone(), &task.content) {
                     let work = content.encoded.clone();
-                    self.send(to, ToWorker::Bid { record, work });
+                    self.push(execution.say(ToWorker::Bid { record, work }));
                 }
             }
             State::Leasing(_) => self.send_lease(task, at),
             State::Revealing { want, .. } => {
                 let want_output = *want;
-                self.send(to, ToWorker::Reveal { execution: execution_id, want_output });
+                self.push(execution.say(ToWorker::Reveal { execution: execution.id, want_output }));
             }
             State::Paying { paid, .. } if times > super::settle::VOUCHER_TRIES => {
                 execution.state = State::Closed { why: "unacknowledged", paid: Some(*paid) };
             }
             State::Paying { voucher, .. } => {
                 let record = (**voucher).clone();
-                self.send(to, ToWorker::Voucher(record));
+                self.push(execution.say(ToWorker::Voucher(record)));
             }
             _ => {}
         }
@@ -121,7 +121,9 @@ impl Coordinator {
     /// Takes a run that only waits to a worker that is idle, if there is one: it is nobody's fault, and no attempt.
     fn move_on(&mut self, task: &mut Task, at: usize, now: Now) {
         let Some(execution) = task.executions.get(at) else { return };
-        let waits = execution.phase == Phase::Queued && execution.since + MOVED_AFTER <= now.mono;
+        // Through the mixnet it is heard late that a run began.
+        let late = if execution.nameless { 2 * self.heartbeat_of(execution) } else { Duration::ZERO };
+        let waits = execution.phase == Phase::Queued && execution.since + MOVED_AFTER + late <= now.mono;
         let moves = task.executions.iter().filter(|execution| execution.is_moved()).count();
         if !waits || !task.is_open() || task.check.is_some() || moves >= MOVES {
             return;
@@ -191,9 +193,9 @@ impl Coordinator {
         for execution in &mut task.executions {
             let State::Committed(commit) = execution.state else { continue };
             let want = Some(execution.id) == shower && task.check.is_none();
-            execution.state = State::Revealing { commit, resend: Resend::new(now.mono), want };
+            execution.state = State::Revealing { commit, resend: resend(execution.nameless, now.mono), want };
             let message = ToWorker::Reveal { execution: execution.id, want_output: want };
-            self.outputs.push_back(Output::Send { to: execution.worker, message });
+            self.outputs.push_back(execution.say(message));
         }
     }
 
@@ -245,8 +247,9 @@ impl Coordinator {
                 }
                 None => {
                     let message = ToWorker::Reveal { execution: winner.id, want_output: true };
-                    task.fetching = Some((worker, now.mono + SHOWING));
-                    return self.send(worker, message);
+                    let patience = if winner.nameless { mixed::SHOWING } else { SHOWING };
+                    task.fetching = Some((worker, now.mono + patience));
+                    return self.push(winner.say(message));
                 }
             }
         }
@@ -321,7 +324,7 @@ impl Coordinator {
     /// Gives an execution up: its worker did not do what it should, or cannot now. `blames`: and that counts against it.
     pub(super) fn lose(&mut self, task: &mut Task, at: usize, why: &'static str, blames: bool, now: Now) {
         let Some(execution) = task.executions.get(at).filter(|execution| execution.is_live()) else { return };
-        let (worker, id) = (execution.worker, execution.id);
+        let (worker, id, nameless) = (execution.worker, execution.id, execution.nameless);
         let pause = if blames { FAILED } else { REFUSED };
         task.avoided.insert(worker, now.mono + pause);
         task.last_failure = why;
@@ -333,7 +336,9 @@ impl Coordinator {
             let judged = Judged { worker, verdict: Verdict::Failed, proven: false };
             let rows = self.judge(&judged, now).into_iter().collect();
             self.push(Output::Persist(rows));
-            self.push(Output::Verdict { worker, execution: id, verdict: Verdict::Failed, value: 0 });
+            if !nameless {
+                self.push(Output::Verdict { worker, execution: id, verdict: Verdict::Failed, value: 0 });
+            }
         }
     }
 
@@ -346,7 +351,8 @@ impl Coordinator {
         (execution.bid, execution.lease) = (None, None);
         task.poll.leave(worker);
         self.workers.release(worker, task.id);
-        self.send(worker, ToWorker::Cancel(id));
+        let cancel = execution.say(ToWorker::Cancel(id));
+        self.push(cancel);
     }
 
     /// When something is to be done for a task.
@@ -365,11 +371,16 @@ impl Coordinator {
         if !execution.is_busy() {
             return None;
         }
-        let gone = self.workers.given_up_at(execution.worker, self.config.gone);
+        let gone = self.workers.given_up_at(execution.worker, self.config.gone).filter(|_| !execution.nameless);
         let State::Active = execution.state else { return gone };
-        let silent = execution.heard + self.config.heartbeat * (self.config.missed_heartbeats + 1);
+        let silent = self.silent_at(execution);
         let late = execution.phase_end().min(execution.leased + execution.longest());
         gone.into_iter().chain([silent, late]).min()
+    }
+
+    /// When too many of its heartbeats are missing.
+    fn silent_at(&self, execution: &Execution) -> Instant {
+        execution.heard + self.heartbeat_of(execution) * (self.config.missed_heartbeats + 1)
     }
 }
 
@@ -425,12 +436,10 @@ impl Execution {
     }
 
     /// Why it is given up now.
-    fn given_up_for(&self, config: &super::Config, now: Now) -> &'static str {
+    fn given_up_for(&self, silent: Instant, now: Now) -> &'static str {
         match (&self.state, self.phase) {
             (State::Active, Phase::Frozen) if self.phase_end() <= now.mono => "frozen",
-            (State::Active, _) if self.heard + config.heartbeat * (config.missed_heartbeats + 1) <= now.mono => {
-                "silent"
-            }
+            (State::Active, _) if silent <= now.mono => "silent",
             (State::Active, _) if self.phase_end().min(self.leased + self.longest()) <= now.mono => "too_long",
             _ => "gone",
         }

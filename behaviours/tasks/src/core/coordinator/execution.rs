@@ -14,6 +14,8 @@ use crate::{
 pub(super) struct Execution {
     pub(super) id: ExecutionId,
     pub(super) worker: NodeId,
+    /// Its worker knows a key of this execution alone, and is spoken to through the mixnet.
+    pub(super) nameless: bool,
     pub(super) voter: Voter,
     pub(super) bid: Option<SignedRecord>,
     pub(super) highest_rate: u64,

@@ -12,6 +12,7 @@ mod decide;
 mod execution;
 #[cfg(test)]
 mod locality_tests;
+mod mixed;
 mod place;
 mod reconcile;
 mod replies;
@@ -137,6 +138,15 @@ pub enum Output {
         /// What.
         message: ToWorker,
     },
+    /// Tell a worker through the mixnet, with [`Coordinator::execution_key`] and in no other way.
+    Mixed {
+        /// Whom.
+        to: NodeId,
+        /// Of which execution.
+        execution: ExecutionId,
+        /// What.
+        message: ToWorker,
+    },
     /// Tell a node of offers.
     Offers {
         /// Whom.
@@ -198,6 +208,7 @@ pub struct Coordinator {
     workers: Workers,
     strategies: candidates::Strategies,
     meetings: reconcile::Meetings,
+    mixed: mixed::Mixed,
     offers: Offers,
     /// When the first of them expires.
     expires: Option<Instant>,
@@ -213,11 +224,13 @@ pub struct Coordinator {
 impl Coordinator {
     /// Knows no worker and no task. `seed` is random and secret.
     pub fn new(config: Config, key: Arc<SigningKey>, network: NetworkId, seed: [u8; 32], now: Now) -> Self {
+        let mixed = mixed::Mixed::new(&key);
         let signer = Signer::new(key, network);
         Self {
             config,
             strategies: candidates::Strategies::default(),
             meetings: reconcile::Meetings::default(),
+            mixed,
             workers: Workers::new(signer.me(), now),
             offers: Offers::new(network, blake3::derive_key("fog offers v1", &seed), MAX_OFFERS),
             expires: None,

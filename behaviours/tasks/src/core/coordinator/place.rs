@@ -8,6 +8,7 @@ use rand_chacha::rand_core::Rng;
 use super::{
     Coordinator,
     execution::{Execution, State},
+    mixed::resend,
     task::{Parked, Task},
     view::{End, Failed, TaskState},
 };
@@ -17,7 +18,6 @@ use crate::{
         matcher::{self, Match},
         pay,
         terms::MAX_REPLICAS,
-        timers::Resend,
         verify::{Step, Voter},
     },
     wire::{
@@ -147,7 +147,8 @@ impl Coordinator {
         let listed = self.offers.get(worker, now.unix)?;
         let known = self.workers.get(worker)?;
         let avoided = task.avoided.get(&worker).is_some_and(|until| *until > now.mono);
-        if avoided || known.gone.is_some() || self.workers.is_broken(worker, now) || task.of_worker(worker).is_some() {
+        let gone = known.gone.is_some() && !self.is_nameless(&task.terms, worker);
+        if avoided || gone || self.workers.is_broken(worker, now) || task.of_worker(worker).is_some() {
             return None;
         }
         let (offer, seen) = (listed.offer(), self.known(worker, listed, now));
@@ -185,7 +186,10 @@ impl Coordinator {
             privacy: task.terms.privacy,
             features: task.terms.features.clone(),
         };
-        let Ok(record) = self.signer.sign(&BID, u64::from(task.attempt), now, &body) else { return };
+        let nameless = self.is_nameless(&task.terms, fit.worker);
+        // How often others were asked is nothing that a worker needs to know.
+        let seq = if nameless { 1 } else { u64::from(task.attempt) };
+        let Ok(record) = self.signer_of(nameless, id).sign(&BID, seq, now, &body) else { return };
         let first = task.poll.replicas().is_empty();
         let voter = fit.voter;
         if !task.poll.join(voter.clone()) {
@@ -203,6 +207,7 @@ impl Coordinator {
         task.executions.push(Execution {
             id,
             worker: fit.worker,
+            nameless,
             voter,
             bid: Some(record.clone()),
             highest_rate,
@@ -221,14 +226,15 @@ impl Coordinator {
             phase: Phase::Staging,
             staging: None,
             since: now.mono,
-            state: State::Bidding(Resend::new(now.mono)),
+            state: State::Bidding(resend(nameless, now.mono)),
             shown: None,
             output: None,
             no_output: false,
         });
         self.executions.insert(id, task.id);
         self.workers.begin(fit.worker, task.id);
-        self.send(fit.worker, ToWorker::Bid { record, work: content.encoded.clone() });
+        let bid = ToWorker::Bid { record, work: content.encoded.clone() };
+        self.outputs.extend(task.executions.last().map(|execution| execution.say(bid)));
     }
 
     /// Whether a task had as many executions as it may have.

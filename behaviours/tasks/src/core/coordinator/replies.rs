@@ -10,6 +10,7 @@ use fog_base::{
 use super::{
     Coordinator, Output, TaskEvent,
     execution::State,
+    mixed::resend,
     task::Task,
     view::{End, Failed},
     workers::Took,
@@ -20,7 +21,6 @@ use crate::{
         outcome::{HostEnd, ResultHash},
         pay::{ACKNOWLEDGED, Acknowledged},
         reject::Reject,
-        timers::Resend,
     },
     wire::{
         Failure, Phase, Refusal, Source, StageError, ToCoordinator, ToWorker,
@@ -62,13 +62,13 @@ impl Coordinator {
                 let taken = self.on(from, execution, now, |me, task, at| me.on_commit(task, at, hash, now));
                 if let Err(Reject::UnknownExecution) = taken {
                     // It was given up: the worker need not keep its result.
-                    self.send(from, ToWorker::Cancel(execution));
+                    self.tell(from, execution, ToWorker::Cancel(execution));
                 }
                 taken
             }
             ToCoordinator::Ended { execution, failure } => {
                 // In any case the worker hears that it was heard.
-                self.send(from, ToWorker::Cancel(execution));
+                self.tell(from, execution, ToWorker::Cancel(execution));
                 self.on(from, execution, now, |me, task, at| me.on_ended(task, at, failure, now))
             }
             ToCoordinator::Revealed { execution, result, nonce, fuel, output } => {
@@ -94,10 +94,11 @@ impl Coordinator {
         let task = *self.executions.get(&id).ok_or(Reject::UnknownExecution)?;
         let mut taken = Err(Reject::UnknownExecution);
         self.with(task, now, |me, task| {
-            let found = task.find(id).and_then(|at| task.executions.get(at).map(|it| (at, it.worker)));
+            let found = task.find(id).and_then(|at| task.executions.get(at).map(|it| (at, it)));
             taken = match found {
                 None => Err(Reject::UnknownExecution),
-                Some((_, worker)) if worker != from => Err(Reject::Stranger),
+                Some((_, it)) if !me.is_heard(it) => Err(Reject::UnknownExecution),
+                Some((_, it)) if it.worker != from => Err(Reject::Stranger),
                 Some((at, _)) => then(me, task, at),
             };
         });
@@ -128,7 +129,7 @@ impl Coordinator {
         execution.leased = now.mono;
         execution.staging = Some(now.mono);
         execution.heard = now.mono;
-        execution.state = State::Leasing(Resend::new(now.mono));
+        execution.state = State::Leasing(resend(execution.nameless, now.mono));
         // Known before it is leased, so that a restart finds it again.
         let rows = task.state_row().into_iter().collect();
         self.push(Output::Persist(rows));
@@ -141,17 +142,21 @@ impl Coordinator {
     pub(super) fn lease(&mut self, task: &mut Task, at: usize, now: Now) {
         let Some(execution) = task.executions.get_mut(at) else { return };
         let Some(agreement) = &execution.agreement else { return };
-        execution.lease_seq = execution.lease_seq.saturating_add(1).max(now.unix.0);
-        execution.renew = now.mono + self.config.lease / 2;
+        // Over restarts it grows with the time, of which a worker that does not know this node need not see the milliseconds.
+        let least = if execution.nameless { now.unix.as_secs() } else { now.unix.0 };
+        execution.lease_seq = execution.lease_seq.saturating_add(1).max(least);
+        let (lasts, renewed) = self.lease_of(execution);
+        execution.renew = now.mono + renewed;
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let body = LeaseBody {
             execution: execution.id,
             agreement: agreement.hash(),
             seq: execution.lease_seq,
-            duration_ms: millis(self.config.lease),
-            heartbeat_ms: millis(self.config.heartbeat),
+            duration_ms: millis(lasts),
+            heartbeat_ms: millis(self.heartbeat_of(execution)),
         };
-        let Ok(record) = self.signer.sign(&LEASE, execution.lease_seq, now, &body) else { return };
+        let signer = self.signer_of(execution.nameless, execution.id);
+        let Ok(record) = signer.sign(&LEASE, execution.lease_seq, now, &body) else { return };
         execution.lease = Some(record);
         self.send_lease(task, at);
     }
@@ -159,12 +164,12 @@ impl Coordinator {
     /// Says a lease, and where the contents are if the worker may not have heard it yet.
     pub(super) fn send_lease(&mut self, task: &Task, at: usize) {
         let Some(execution) = task.executions.get(at) else { return };
-        let (to, id) = (execution.worker, execution.id);
         if let Some(record) = execution.lease.clone() {
-            self.send(to, ToWorker::Lease(record));
+            self.push(execution.say(ToWorker::Lease(record)));
         }
         if let (State::Leasing(_), Some(content)) = (&execution.state, &task.content) {
-            self.send(to, ToWorker::Stage { execution: id, items: content.sources.clone() });
+            let items = content.sources.clone();
+            self.push(execution.say(ToWorker::Stage { execution: execution.id, items }));
         }
     }
 
@@ -222,7 +227,7 @@ impl Coordinator {
             });
             if let Err(Reject::UnknownExecution) = beat {
                 unknown = true;
-                self.send(from, ToWorker::Cancel(*id));
+                self.tell(from, *id, ToWorker::Cancel(*id));
             }
         }
         if unknown { Err(Reject::UnknownExecution) } else { Ok(()) }
@@ -231,7 +236,8 @@ impl Coordinator {
     /// A worker has all contents of an execution; `took` says what the time since the lease tells of that.
     fn on_staged(&mut self, task: &mut Task, at: usize, took: fn(Duration) -> Took, now: Now) {
         let (Some(content), Some(execution)) = (&task.content, task.executions.get_mut(at)) else { return };
-        let since = execution.staging.take();
+        // Through the mixnet that says how long messages take, not bytes.
+        let since = execution.staging.take().filter(|_| !execution.nameless);
         let took = since.map_or(Took::Unknown, |since| took(now.mono.saturating_duration_since(since)));
         self.workers.staged(execution.worker, content.work.contents().into_iter(), took);
     }
@@ -277,7 +283,7 @@ impl Coordinator {
         if let Failure::Stage(_) = failure {
             self.workers.emptied(worker);
         }
-        if let Failure::Host(_) | Failure::Stage(_) | Failure::StagingTime = failure {
+        if let Failure::Host(_) | Failure::Stage(_) | Failure::StagingTime | Failure::TooLarge = failure {
             task.hosts.insert(worker, failure);
         }
         self.lose(task, at, failure.name(), blames_worker, now);

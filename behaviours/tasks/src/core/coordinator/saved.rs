@@ -20,6 +20,7 @@ use serde_bytes::ByteBuf;
 use super::{
     Coordinator,
     execution::{Execution, State},
+    mixed::resend,
     submit::Known,
     task::Task,
     view::{End, Failed, TrustedBy},
@@ -33,7 +34,6 @@ use crate::{
         row::Row,
         standing::Standing,
         terms::Terms,
-        timers::Resend,
         verify::Voter,
         work::{Content, Work},
     },
@@ -178,14 +178,14 @@ impl Execution {
         })
     }
 
-    fn restored(saved: SavedExecution, terms: &Terms, now: Now) -> Option<Self> {
+    fn restored(saved: SavedExecution, terms: &Terms, nameless: bool, now: Now) -> Option<Self> {
         let voter = Voter {
             worker: saved.worker,
             credibility: saved.credibility,
             family: saved.family,
             newcomer: saved.newcomer,
         };
-        let resend = Resend::new(now.mono);
+        let resend = resend(nameless, now.mono);
         let parse = |bytes: &[u8]| SignedRecord::parse(bytes).ok();
         let (state, agreement) = match saved.state {
             SavedState::Leased { agreement } => (State::Leasing(resend), Some(parse(&agreement)?)),
@@ -197,6 +197,7 @@ impl Execution {
         Some(Self {
             id: saved.id,
             worker: saved.worker,
+            nameless,
             voter,
             bid: None,
             highest_rate: saved.rate,
@@ -279,8 +280,11 @@ impl Coordinator {
             task.hosts = progress.hosts.into_iter().collect();
             task.end = progress.end.map(restored_end);
             let terms = task.terms.clone();
-            task.executions =
-                progress.executions.into_iter().filter_map(|it| Execution::restored(it, &terms, now)).collect();
+            let restored = |it: SavedExecution| {
+                let nameless = self.is_nameless(&terms, it.worker);
+                Execution::restored(it, &terms, nameless, now)
+            };
+            task.executions = progress.executions.into_iter().filter_map(restored).collect();
         }
         for execution in &task.executions {
             self.executions.insert(execution.id, id);
@@ -310,7 +314,7 @@ impl Coordinator {
                 }
                 State::Paying { voucher, .. } => {
                     let message = crate::wire::ToWorker::Voucher((**voucher).clone());
-                    self.send(execution.worker, message);
+                    self.push(execution.say(message));
                 }
                 _ => {}
             }

@@ -8,6 +8,7 @@ use rand_chacha::rand_core::Rng;
 use super::{
     Coordinator, Output, TaskEvent,
     execution::{Execution, State},
+    mixed::resend,
     submit::Known,
     task::Task,
     view::{End, TrustedBy},
@@ -16,11 +17,10 @@ use crate::{
     core::{
         memo::Remembered,
         outcome::Outcome,
-        pay::{VOUCHER, Verdict},
+        pay::{Payer, VOUCHER, Verdict},
         row::Row,
         standing::SPOT_CHECKS,
         terms::Privacy,
-        timers::Resend,
         verify::{Believed, Judged, judge_spot_check},
     },
     wire::ToWorker,
@@ -73,7 +73,8 @@ impl Coordinator {
         task.content = None;
         self.open = self.open.saturating_sub(1);
         self.ended.push_back(task.id);
-        if task.check.is_none() {
+        // A spot check that comes right behind what it follows would tell the worker whose that was.
+        if task.check.is_none() && task.terms.privacy != Privacy::Mixed {
             self.maybe_check(&judged, now);
         }
     }
@@ -111,19 +112,29 @@ impl Coordinator {
             _ => 0,
         };
         execution.output = None;
+        let nameless = execution.nameless;
         if worker == self.signer.me() {
             // This node does not pay itself; its worker need not keep the result.
             execution.state = State::Closed { why: verdict.name(), paid: Some(0) };
             says.push(Output::Send { to: worker, message: ToWorker::Cancel(id) });
             return None;
         }
-        let issued = self.payer.issue(worker, id, verdict, (fuel, rate), now.unix);
+        // A key that is for one execution has an account with one voucher.
+        let mut alone = Payer::new();
+        let payer = if nameless { &mut alone } else { &mut self.payer };
+        let issued = payer.issue(worker, id, verdict, (fuel, rate), now.unix);
         let amount = issued.amount;
-        let record = self.signer.sign(&VOUCHER, issued.number, now, &issued.voucher).ok()?;
-        rows.extend(self.account_row(worker, issued.voucher.interval));
-        let resend = Resend::new(now.mono);
+        let signer = self.signer_of(nameless, id);
+        let record = signer.sign(&VOUCHER, issued.number, now, &issued.voucher).ok()?;
+        let resend = resend(nameless, now.mono);
         execution.state = State::Paying { voucher: Box::new(record.clone()), verdict, paid: amount, resend };
-        says.push(Output::Send { to: worker, message: ToWorker::Voucher(record) });
+        says.push(execution.say(ToWorker::Voucher(record)));
+        if nameless {
+            // What others hear of this node's experience must not tell them who submitted what, nor what a worker may spend here that this
+            // node owes it by name.
+            return None;
+        }
+        rows.extend(self.account_row(worker, issued.voucher.interval));
         says.push(Output::Verdict { worker, execution: id, verdict, value: amount });
         (amount > 0).then_some(Output::Owe { to: worker, amount })
     }

@@ -46,6 +46,11 @@ impl Coordinator {
         terms.check()?;
         let encoded = work.encode()?;
         check_sources(&work, &sources)?;
+        // Whoever fetches something knows from whom.
+        let is_fetched = sources.iter().any(|(_, source)| matches!(source, Source::Blob(_)));
+        if terms.privacy == Privacy::Mixed && is_fetched {
+            return Err(Reject::Sources);
+        }
         let mut id = TaskId([0; 16]);
         self.rng.fill_bytes(&mut id.0);
         let needs = Needs::new(&work, &terms);

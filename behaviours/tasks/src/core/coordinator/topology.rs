@@ -78,6 +78,7 @@ impl Coordinator {
             age: listed.age(now.unix),
             credibility: self.standings.credibility(worker, now.unix),
             own: worker == self.signer.me(),
+            mixed: worker == self.signer.me() || self.mixed.relays.contains(&worker),
         }
     }
 

@@ -11,8 +11,10 @@ use super::{MAX_OUTPUTS, Worker};
 use crate::{
     core::worker::execution::{Execution, State},
     core::{
+        mixed,
         pay::{self, Balances},
         reject::Reject,
+        terms::Privacy,
         work::Work,
     },
     wire::{
@@ -57,10 +59,12 @@ impl<B: Balances> Worker<B> {
         // This node does not pay itself.
         let reserved = if from == self.signer.me() { 0 } else { pay::price(work.limits.fuel, rate) };
         if reserved > 0 {
-            self.balances.reserve(from, reserved, now.unix);
+            self.balances.reserve(self.debtor(from), reserved, now.unix);
         }
+        let nameless = self.nameless;
         let execution = Execution {
             coordinator: from,
+            nameless,
             bid: body.clone(),
             bid_hash: hash,
             work: Arc::new(work),
@@ -73,7 +77,8 @@ impl<B: Balances> Worker<B> {
             log_bytes: 0,
         };
         self.executions.insert(id, execution);
-        self.enter(id, State::Agreed { until: now.mono + self.config.agreement_wait });
+        let wait = if nameless { mixed::AGREEMENT_WAIT } else { self.config.agreement_wait };
+        self.enter(id, State::Agreed { until: now.mono + wait });
         self.send(from, ToCoordinator::Agreement(agreement));
         Ok(())
     }
@@ -97,7 +102,9 @@ impl<B: Balances> Worker<B> {
         if !offer.accepts.classes.contains(&bid.class) {
             return Err(Refusal::Class);
         }
-        if !offer.accepts.privacy.contains(&bid.privacy) {
+        // The label says how it comes, except from this node itself.
+        let comes_as_labelled = self.nameless == (bid.privacy == Privacy::Mixed) || from == self.signer.me();
+        if !offer.accepts.privacy.contains(&bid.privacy) || !comes_as_labelled {
             return Err(Refusal::Privacy);
         }
         if !bid.features.iter().all(|feature| offer.features.contains(feature)) {
@@ -114,9 +121,15 @@ impl<B: Balances> Worker<B> {
         if rate > bid.highest_rate {
             return Err(Refusal::Price);
         }
-        if from != self.signer.me() && !self.balances.may_spend(from, pay::price(work.limits.fuel, rate), now.unix) {
+        if from != self.signer.me()
+            && !self.balances.may_spend(self.debtor(from), pay::price(work.limits.fuel, rate), now.unix)
+        {
             return Err(Refusal::Unpaid);
         }
         Ok((work, rate))
+    }
+
+    fn debtor(&self, from: NodeId) -> NodeId {
+        if self.nameless { mixed::NOBODY } else { from }
     }
 }

@@ -9,6 +9,7 @@ use fog_base::{NodeId, record::SignedRecord};
 
 use crate::{
     core::{
+        mixed,
         outcome::{Outcome, ResultHash},
         timers::Resend,
         work::Work,
@@ -19,6 +20,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Execution {
     pub(super) coordinator: NodeId,
+    /// Its coordinator is a key, and came through the mixnet.
+    pub(super) nameless: bool,
     pub(super) bid: BidBody,
     pub(super) bid_hash: [u8; 32],
     pub(super) work: Arc<Work>,
@@ -87,6 +90,16 @@ fn backstop(wall: Duration) -> Duration {
 }
 
 impl Execution {
+    /// Whose account pays for it.
+    pub(super) fn debtor(&self) -> NodeId {
+        if self.nameless { mixed::NOBODY } else { self.coordinator }
+    }
+
+    /// Something is said of it for the first time now.
+    pub(super) fn resend(&self, now: Instant) -> Resend {
+        if self.nameless { Resend::paced(now, mixed::RESEND) } else { Resend::new(now) }
+    }
+
     /// Whether it may still get a result.
     pub(super) fn is_open(&self) -> bool {
         let closed =

@@ -16,12 +16,12 @@ use crate::{
         ids::ExecutionId,
         pay::Balances,
         reject::Reject,
-        timers::Resend,
         work::{Content, Work},
     },
     wire::{
         Failure, Refusal, Source, StageError, StreamKind, ToCoordinator,
         message::MAX_LOG,
+        mixed::MAX_MIXED_OUTCOME,
         record::{LEASE, LeaseBody},
     },
 };
@@ -104,7 +104,9 @@ impl<B: Balances> Worker<B> {
             State::Agreed { .. } => return Err(Reject::Contradicts),
             _ => return Ok(()),
         }
-        if !are_contents_of(&execution.work, &items) {
+        // What is fetched from somebody shows who that is.
+        let is_fetched = items.iter().any(|(_, source)| matches!(source, Source::Blob(_)));
+        if !are_contents_of(&execution.work, &items) || execution.nameless && is_fetched {
             self.fail(id, Failure::Stage(StageError::Mismatch), now);
             return Err(Reject::Contradicts);
         }
@@ -159,6 +161,9 @@ impl<B: Balances> Worker<B> {
             }
             RunEvent::Log(stream, bytes) => self.log(id, stream, &bytes),
             RunEvent::Done(outcome) => match (outcome.hash(), outcome.ending) {
+                (Some(_), _) if execution.nameless && outcome.to_bytes().len() > MAX_MIXED_OUTCOME => {
+                    self.end(id, Failure::TooLarge, now);
+                }
                 (Some(result), _) => self.commit(id, result, outcome, now),
                 (None, crate::Ending::Host(end)) => self.end(id, Failure::Host(end), now),
                 (None, _) => {}
@@ -167,7 +172,8 @@ impl<B: Balances> Worker<B> {
     }
 
     fn log(&mut self, id: ExecutionId, stream: StreamKind, bytes: &[u8]) {
-        let Some(execution) = self.executions.get_mut(&id) else { return };
+        // Through the mixnet no text comes ahead of the result.
+        let Some(execution) = self.executions.get_mut(&id).filter(|execution| !execution.nameless) else { return };
         let room = self.config.max_log_bytes.saturating_sub(execution.log_bytes);
         let taken = bytes.get(..room).unwrap_or(bytes);
         execution.log_bytes += taken.len();
@@ -197,7 +203,7 @@ impl<B: Balances> Worker<B> {
     fn end(&mut self, id: ExecutionId, failure: Failure, now: Now) {
         let Some(execution) = self.executions.get_mut(&id) else { return };
         let to = execution.coordinator;
-        let leased = execution.lease.is_some();
+        let (leased, resend) = (execution.lease.is_some(), execution.resend(now.mono));
         if !leased {
             self.forget(id, now);
             self.send(to, ToCoordinator::Ended { execution: id, failure });
@@ -205,11 +211,11 @@ impl<B: Balances> Worker<B> {
         }
         self.push(Output::Release(id));
         let until = now.mono + self.config.closed_hold;
-        self.enter(id, State::Ended { failure, resend: Resend::new(now.mono), until });
+        self.enter(id, State::Ended { failure, resend, until });
         if let Some(execution) = self.executions.get_mut(&id) {
             let reserved = std::mem::take(&mut execution.reserved);
             if reserved > 0 {
-                self.balances.release(to, reserved, now.unix);
+                self.balances.release(execution.debtor(), reserved, now.unix);
             }
         }
         self.send(to, ToCoordinator::Ended { execution: id, failure });

@@ -174,6 +174,8 @@ pub struct Worker<B = LocalAccounts> {
     balances: B,
     payee: Payee,
     outputs: VecDeque<Output>,
+    /// What is being heard came through the mixnet.
+    nameless: bool,
 }
 
 impl<B: Balances> Worker<B> {
@@ -198,6 +200,7 @@ impl<B: Balances> Worker<B> {
             balances,
             payee: Payee::new(),
             outputs: VecDeque::new(),
+            nameless: false,
         }
     }
 
@@ -215,6 +218,14 @@ impl<B: Balances> Worker<B> {
             self.push(Output::Drop(reject.drop_reason()));
         }
         self.after(now);
+        taken
+    }
+
+    /// Takes what a coordinator without a name says: `from` is the key that signed it. The answers go by its reply blocks.
+    pub fn handle_nameless(&mut self, from: NodeId, message: ToWorker, now: Now) -> Result<(), Reject> {
+        self.nameless = true;
+        let taken = self.handle_message(from, message, now);
+        self.nameless = false;
         taken
     }
 
@@ -405,7 +416,7 @@ impl<B: Balances> Worker<B> {
 
     fn release_credit(&mut self, execution: &Execution, now: Now) {
         if execution.reserved > 0 {
-            self.balances.release(execution.coordinator, execution.reserved, now.unix);
+            self.balances.release(execution.debtor(), execution.reserved, now.unix);
         }
     }
 

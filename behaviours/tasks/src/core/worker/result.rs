@@ -16,9 +16,8 @@ use crate::{
     core::{
         ids::ExecutionId,
         outcome::{Outcome, ResultHash},
-        pay::{ACKNOWLEDGED, Acknowledged, Balances, VOUCHER, Verdict, Voucher},
+        pay::{ACKNOWLEDGED, Acknowledged, Balances, Payee, VOUCHER, Verdict, Voucher},
         reject::Reject,
-        timers::Resend,
     },
     wire::{
         Refusal, Source, ToCoordinator,
@@ -33,6 +32,7 @@ impl<B: Balances> Worker<B> {
         let nonce = *hasher.update(&id.0).finalize().as_bytes();
         let body = CommitBody { execution: id, hash: commitment(id, &result.0, &nonce) };
         let Ok(record) = self.signer.sign(&COMMIT, 0, now, &body) else { return };
+        let Some(resend) = self.executions.get(&id).map(|execution| execution.resend(now.mono)) else { return };
         let committed = Committed {
             result,
             nonce,
@@ -40,7 +40,7 @@ impl<B: Balances> Worker<B> {
             bytes: size(&outcome),
             outcome: Arc::new(outcome),
             record: record.clone(),
-            resend: Some(Resend::new(now.mono)),
+            resend: Some(resend),
             shared: None,
             sharing: false,
             until: now.mono + self.config.result_hold,
@@ -132,14 +132,16 @@ impl<B: Balances> Worker<B> {
             State::Ended { .. } => None,
             _ => return Err(Reject::Contradicts),
         };
-        let used = (fuel.unwrap_or(0), execution.rate);
+        let (used, debtor, nameless) = ((fuel.unwrap_or(0), execution.rate), execution.debtor(), execution.nameless);
         if fuel.is_none() && body.verdict == Verdict::Good {
             return Err(Reject::BadVoucher);
         }
-        let amount =
-            self.payee.take(from, voucher.record().seq(), &body, used, now.unix).map_err(|_| Reject::BadVoucher)?;
-        self.balances.earn(from, amount, now.unix);
-        let rows = self.account_row(from, body.interval).into_iter().chain([self.balance_row(from)]).collect();
+        // A key that is for one execution has an account with one voucher: nothing of it is kept.
+        let mut alone = Payee::new();
+        let payee = if nameless { &mut alone } else { &mut self.payee };
+        let amount = payee.take(from, voucher.record().seq(), &body, used, now.unix).map_err(|_| Reject::BadVoucher)?;
+        self.balances.earn(debtor, amount, now.unix);
+        let rows = self.account_row(from, body.interval).into_iter().chain([self.balance_row(debtor)]).collect();
         let acknowledged = Acknowledged { voucher: hash, cumulative: body.cumulative };
         let acknowledged = self.signer.sign(&ACKNOWLEDGED, voucher.record().seq(), now, &acknowledged)?;
         self.push(Output::Persist(rows));
@@ -149,7 +151,7 @@ impl<B: Balances> Worker<B> {
         if let Some(execution) = self.executions.get_mut(&id) {
             let reserved = std::mem::take(&mut execution.reserved);
             if reserved > 0 {
-                self.balances.release(from, reserved, now.unix);
+                self.balances.release(debtor, reserved, now.unix);
             }
         }
         self.send(from, ToCoordinator::Acknowledged { execution: id, record: acknowledged });
