@@ -1,10 +1,7 @@
 //! Tasks that go through the mixnet, between whole nodes: done by workers that cannot know who submits them, also when the submitter is killed
 //! meanwhile, and nothing of them on any stream.
 
-use std::{
-    fs,
-    path::PathBuf,
-};
+use std::{fs, path::PathBuf};
 
 use fog_testnet::{Node, NodePlan, Plan, Testnet, tasks, until};
 use serde_json::json;
@@ -14,7 +11,8 @@ use super::support::{PATIENCE, fog, metric, ok, one_network_at_a_time, run_in};
 const WORKERS: usize = 6;
 
 fn module() -> PathBuf {
-    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo runs this")).join("behaviours/tasks/tests/modules/primes.wasm")
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo runs this"))
+        .join("behaviours/tasks/tests/modules/primes.wasm")
 }
 
 /// Messages about executions that this node sent and received, by the way.
