@@ -28,6 +28,8 @@ use serde_json::json;
 /// Turns, after one that is not counted: in it the module is compiled, and workers get a name.
 const RUNS: usize = 5;
 const CONNECTIONS: usize = 48;
+/// Tasks that a connection submits before it waits for them.
+const AHEAD: usize = 8;
 const LOCAL: usize = 4_000;
 const NETWORK: usize = 2_000;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -87,12 +89,15 @@ fn take_turn(net: &Testnet, submitter: &Node, module: &Path, first: usize, tasks
             scope.spawn(|| {
                 let client = submitter.client().unwrap();
                 loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= tasks {
+                    let from = next.fetch_add(AHEAD, Ordering::Relaxed);
+                    if from >= tasks {
                         return;
                     }
-                    let task = one(&client, module, (first + number) as u64);
-                    replicas.fetch_add(task.replicas.len(), Ordering::Relaxed);
+                    let numbers = (from..tasks.min(from + AHEAD)).map(|number| (first + number) as u64);
+                    let ids: Vec<_> = numbers.map(|number| (number, submit(&client, module, number))).collect();
+                    for (number, id) in ids {
+                        replicas.fetch_add(result(&client, number, &id).replicas.len(), Ordering::Relaxed);
+                    }
                 }
             });
         }
@@ -116,12 +121,16 @@ fn take_turn(net: &Testnet, submitter: &Node, module: &Path, first: usize, tasks
     tasks as f64 / took
 }
 
-/// Submits, waits, and looks whether the result is right, and was computed for this task.
-fn one(client: &Client, module: &Path, number: u64) -> Task {
-    let (from, to) = (number, number + 3);
-    let id = client.task_submit(module, &[&from.to_string(), &to.to_string()], &json!({})).unwrap();
-    let task = client.task_wait(&id, PATIENCE).unwrap();
-    assert_eq!((task.state.as_str(), task.stdout.as_deref()), ("done", Some(primes(from, to).as_str())), "{task:?}");
+/// Primes in a range of their own: no result is remembered.
+fn submit(client: &Client, module: &Path, number: u64) -> String {
+    client.task_submit(module, &[&number.to_string(), &(number + 3).to_string()], &json!({})).unwrap()
+}
+
+/// Waits, and looks whether the result is right, and was computed for this task.
+fn result(client: &Client, number: u64, id: &str) -> Task {
+    let task = client.task_wait(id, PATIENCE).unwrap();
+    let right = primes(number, number + 3);
+    assert_eq!((task.state.as_str(), task.stdout.as_deref()), ("done", Some(right.as_str())), "{task:?}");
     assert_ne!(task.verdict.as_deref(), Some("remembered"), "{task:?}");
     task
 }

@@ -196,27 +196,28 @@ impl Desk {
     /// The task, when it has ended.
     pub(crate) async fn wait(&self, id: &str, patience: Duration) -> Result<report::Task, Failure> {
         let until = clock::now().mono + patience;
-        let id = self.find(id).await?.id;
-        loop {
-            let ended = self.ask(move |driver, _| {
-                let is_open = driver.coordinator.task(id).is_some_and(|task| task.end.is_none());
-                let (ends, ended) = oneshot::channel();
-                if is_open {
-                    driver.waiters.entry(id).or_default().push(ends);
-                }
-                is_open.then_some(ended)
-            });
-            let Some(ended) = ended.await? else { return self.show(&id.to_string()).await };
-            if tokio::time::timeout_at(until.into(), ended).await.is_err() {
-                let task = self.show(&id.to_string()).await?;
-                let why = task.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-                let message = format!("the task is {} after {} s{why}", task.state, patience.as_secs());
-                return Err(Failure::timed_out(
-                    message,
-                    format!("it goes on: `fog task show {id}`, or `fog task cancel {id}`"),
-                ));
-            }
+        let task = self.find(id).await?;
+        if task.end.is_some() {
+            return Ok(view::task(&task, self.outcome(&task)?.as_deref()));
         }
+        let id = task.id;
+        let ended = self.ask(move |driver, _| {
+            let is_open = driver.coordinator.task(id).is_some_and(|task| task.end.is_none());
+            let (ends, ended) = oneshot::channel();
+            if is_open {
+                driver.waiters.entry(id).or_default().push(ends);
+            }
+            is_open.then_some(ended)
+        });
+        let Some(ended) = ended.await? else { return self.show(&id.to_string()).await };
+        let in_time = tokio::time::timeout_at(until.into(), ended).await.is_ok();
+        let task = self.show(&id.to_string()).await?;
+        if in_time {
+            return Ok(task);
+        }
+        let why = task.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        let message = format!("the task is {} after {} s{why}", task.state, patience.as_secs());
+        Err(Failure::timed_out(message, format!("it goes on: `fog task show {id}`, or `fog task cancel {id}`")))
     }
 
     /// `fog task logs`

@@ -106,7 +106,7 @@ pub(in crate::node) enum Want {
     Verdict { worker: NodeId, verdict: Verdict, value: u64 },
 }
 
-/// What is done when everything before it is on the disk.
+/// What is done when everything before it is on the disk; or at once, if nobody outside of this process sees it.
 enum Deed {
     Send(NodeId, Message),
     Mixed(NodeId, ExecutionId, ToWorker),
@@ -120,6 +120,17 @@ enum Deed {
     Event(TaskId, TaskEvent),
     Forget(TaskId),
     Reply(Box<dyn FnOnce() + Send>),
+}
+
+impl Deed {
+    /// Whether it is between this node's coordinator and its worker, or a run on this host.
+    fn stays_inside(&self, me: NodeId) -> bool {
+        match self {
+            Self::Send(to, _) => *to == me,
+            Self::Stage(..) | Self::Run(..) | Self::Stop(_) | Self::Share(..) | Self::Release(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Drives.
@@ -337,7 +348,8 @@ impl Driver {
         }
     }
 
-    /// Takes all outputs, until there are none, and does them or holds them back until the disk has what they need.
+    /// Takes all outputs, until there are none, and does them or holds them back until the disk has what they need. What stays inside does
+    /// not wait: it is lost together with the rows that it would be ahead of.
     fn settle(&mut self, now: Now) {
         loop {
             let (mut batch, mut deeds) = (Batch::new(), Vec::new());
@@ -350,12 +362,14 @@ impl Driver {
             if batch.is_empty() && deeds.is_empty() {
                 return;
             }
+            let (inside, outside) = deeds.into_iter().partition(|deed| deed.stays_inside(self.me));
             if !batch.is_empty() {
                 let committed = self.submit(batch);
-                self.held.push_back((Some(committed), deeds));
+                self.held.push_back((Some(committed), outside));
             } else {
-                self.then(deeds);
+                self.then(outside);
             }
+            self.perform(inside);
         }
     }
 
@@ -429,7 +443,7 @@ impl Driver {
             Err(error) => {
                 tracing::error!(%error, hint = error.hint(), "tasks stand still: the store does not take their state");
                 for deed in deeds {
-                    if let Deed::Event(..) | Deed::Stop(_) | Deed::Release(_) | Deed::Forget(_) = &deed {
+                    if let Deed::Event(..) | Deed::Forget(_) = &deed {
                         self.perform(vec![deed]);
                     }
                 }
