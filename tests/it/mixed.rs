@@ -81,7 +81,7 @@ fn a_page_comes_through_the_mixnet_and_by_no_circuit() {
     let asked = metric(&guest.data_dir, "fog_service_mixed_asked_total");
     assert!(asked > 3.5 && sent().1 < asked + 0.5, "asked {asked} times, served {} times", sent().1);
     let passed: f64 = net.nodes[..RELAYS].iter().map(|relay| metric(&relay.data_dir, "fog_service_exchanges")).sum();
-    assert!(passed >= 4.0, "relays hold {passed} exchanges");
+    assert!(passed >= 3.0, "relays hold {passed} exchanges");
     // And no circuit: neither to the service, nor to a directory, nor to an introduction point.
     let built = purposes(guest);
     assert!(built.iter().all(|purpose| !is_of_services(purpose)), "{built:?}");

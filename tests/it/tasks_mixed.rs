@@ -33,11 +33,14 @@ fn a_mixed_task_is_done_over_a_restart_by_workers_that_no_stream_tells_of_it() {
     let module_text = module().display().to_string();
 
     // Who takes it, and who does not and why.
+    let described = scratch.path().join("task.json");
+    fs::write(&described, json!({ "module": module_text, "privacy": "mixed" }).to_string()).expect("written");
+    let described = described.display().to_string();
     ok(until("all but one take mixed tasks", PATIENCE * 2, || {
-        let explained = run_in(&data, &["--json", "task", "explain", &module_text, "--privacy", "mixed"]).json();
+        let explained = run_in(&data, &["--json", "task", "explain", &described]).json();
         if explained["matches"] == WORKERS - 1 { Ok(()) } else { Err(explained.to_string()) }
     }));
-    let explained = run_in(&data, &["--json", "task", "explain", &module_text, "--privacy", "mixed"]).json();
+    let explained = run_in(&data, &["--json", "task", "explain", &described]).json();
     assert!(explained.to_string().contains("it does not take tasks labelled mixed"), "{explained}");
     let large = scratch.path().join("large");
     fs::write(&large, vec![7; 65 * 1024]).expect("written");

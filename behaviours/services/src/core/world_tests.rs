@@ -127,7 +127,7 @@ fn time(world: &mut World) -> Duration {
 #[test]
 fn points_and_relays_that_hang_cost_seconds_and_are_tried_last_by_the_next_connection() {
     let (mut slowest, mut beside) = (Duration::ZERO, 0);
-    for seed in 50..70 {
+    for seed in 50..90 {
         let mut world = served(16, seed);
         let answered = world.accepted.len();
         let points: Vec<_> = world.status().points.into_iter().map(|(relay, _)| relay).collect();
@@ -143,7 +143,7 @@ fn points_and_relays_that_hang_cost_seconds_and_are_tried_last_by_the_next_conne
     }
     // Without another one beside them a rendezvous and each of two points would be 10 s.
     assert!(slowest < Duration::from_secs(15), "{slowest:?}");
-    assert!(beside >= 12, "{beside} of 20 second connections met nothing that hangs");
+    assert!(beside >= 18, "{beside} of 40 second connections met nothing that hangs");
 }
 
 /// The relays of the points, and the keys on disk.

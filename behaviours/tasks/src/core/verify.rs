@@ -130,6 +130,7 @@ fn odds(credibility: f64) -> f64 {
 pub struct Poll {
     trust: f64,
     at_least: usize,
+    doubled: bool,
     replicas: Vec<Replica>,
 }
 
@@ -137,12 +138,22 @@ impl Poll {
     /// An empty one.
     pub fn new(terms: &Terms) -> Self {
         let at_least = usize::from(terms.replicas.clamp(1, MAX_REPLICAS));
-        Self { trust: terms.trust(), at_least, replicas: Vec::new() }
+        Self { trust: terms.trust(), at_least, doubled: false, replicas: Vec::new() }
     }
 
     /// Asks for two results, though one worker alone would be believed.
     pub fn double(&mut self) {
-        self.at_least = self.at_least.max(2);
+        self.doubled = true;
+    }
+
+    /// Whether two results are asked for, though one would do.
+    pub fn is_doubled(&self) -> bool {
+        self.doubled
+    }
+
+    /// Does with one: there is nobody for the second.
+    pub fn undouble(&mut self) {
+        self.doubled = false;
     }
 
     /// Its replicas, in the order in which they joined.
@@ -186,7 +197,8 @@ impl Poll {
     /// What is needed next.
     pub fn step(&self) -> Step {
         let pending = self.replicas.iter().any(|replica| replica.result.is_none());
-        let enough = self.replicas.len() >= self.at_least && self.hoped() >= self.trust;
+        let at_least = self.at_least.max(if self.doubled { 2 } else { 1 });
+        let enough = self.replicas.len() >= at_least && self.hoped() >= self.trust;
         let full = self.replicas.len() >= usize::from(MAX_REPLICAS);
         match self.best() {
             _ if !enough && !full => Step::More,
@@ -203,7 +215,7 @@ impl Poll {
     }
 
     /// The credibility that the best result has if all pending replicas agree with it.
-    fn hoped(&self) -> f64 {
+    pub fn hoped(&self) -> f64 {
         let leader = self.best().map_or(ResultHash([0; 32]), |best| best.result);
         let hope = |replica: &Replica| Replica { result: replica.result.or(Some(leader)), ..replica.clone() };
         let hoped: Vec<Replica> = self.replicas.iter().map(hope).collect();

@@ -52,7 +52,8 @@ impl Coordinator {
     pub(super) fn place_all(&mut self, now: Now) {
         let mut looked = 0;
         let mut from = None;
-        while looked < LOOKS && !self.workers.free().is_empty() {
+        let nobody = self.workers.iter().next().is_none();
+        while looked < LOOKS && (nobody || !self.workers.free().is_empty()) {
             let next = match from {
                 None => self.hungry.first(),
                 Some(last) => self.hungry.range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded)).next(),
@@ -81,11 +82,23 @@ impl Coordinator {
         self.set_hungry(task, false);
         let since = task.parked.map_or(now.mono, |parked| parked.since);
         task.parked = Some(Parked { since, until: Some(now.mono + LOOK_AGAIN) });
-        let idle = !task.executions.iter().any(Execution::is_live);
+        let Some(content) = task.content.clone() else { return };
+        if !task.poll.replicas().is_empty() {
+            let (hoped, trust) = (task.poll.hoped(), task.terms.trust());
+            task.waits_for = Some(format!(
+                "no other worker is free for it, and those that have it would be believed to {hoped:.3} of {trust}"
+            ));
+        }
         let patience = Duration::from_millis(task.terms.clocks.queueing_ms);
-        let fits = |me: &Self| task.content.as_ref().is_some_and(|content| me.anybody_fits(task, &content.needs, now));
+        let is_over = now.mono >= since + patience && !task.executions.iter().any(Execution::is_busy);
+        let is_beyond = now.mono >= since + PROVEN_WAIT && task.poll.is_doubled();
         // A worker that is only busy is worth waiting for.
-        if idle && now.mono >= since + patience && !fits(self) {
+        if !(is_over || is_beyond) || self.anybody_fits(task, &content.needs, now) {
+            return;
+        }
+        if task.poll.is_doubled() {
+            task.poll.undouble();
+        } else if is_over {
             let why = task.waits_for.clone().unwrap_or_else(|| "none fits".to_owned());
             self.finish(task, End::Failed(Failed::NoWorker(why)), now);
         }

@@ -59,6 +59,37 @@ fn two_newcomers_that_agree_reach_the_usual_trust_and_are_both_paid_once() {
 }
 
 #[test]
+fn the_only_worker_of_a_network_is_enough_for_the_trust_that_it_reaches_and_no_more() {
+    let asked = |trust: f64| {
+        let mut world = World::new(1, false);
+        let task = world.submit(1, Terms { trust_ppm: (trust * 1e6) as u32, ..Terms::default() });
+        let mut waited = 0;
+        while world.ends.get(&task).is_none() && waited < 3_000 {
+            world.settle();
+            world.pass(seconds(1));
+            waited += 1;
+        }
+        (end(&world, task), waited)
+    };
+    // The second replica, by which newcomers are proven, is not waited for where nobody can give it.
+    let (ended, waited) = asked(0.9);
+    assert!(matches!(ended, End::Done { .. }) && waited < 10, "{ended:?} after {waited} s");
+    let (ended, waited) = asked(0.95);
+    let End::Failed(why) = ended else { panic!("{ended:?}") };
+    assert!(why.to_string().contains("believed to 0.909 of 0.95") && waited < 660, "{why}, {waited} s");
+}
+
+#[test]
+fn a_task_that_no_worker_is_there_for_ends() {
+    let mut world = World::new(0, false);
+    let task = world.submit(1, Terms::default());
+    for _ in 0..610 {
+        world.pass(seconds(1));
+    }
+    assert!(matches!(end(&world, task), End::Failed(Failed::NoWorker(_))));
+}
+
+#[test]
 fn who_is_ill_spoken_of_takes_another_replica_and_who_is_praised_saves_none() {
     let asked = |workers: u64, prior: Prior| {
         let mut world = World::new(workers, false);
