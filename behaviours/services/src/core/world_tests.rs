@@ -141,8 +141,8 @@ fn points_and_relays_that_hang_cost_seconds_and_are_tried_last_by_the_next_conne
         slowest = slowest.max(first).max(second);
         beside += usize::from(second < Duration::from_secs(2));
     }
-    // Without another one beside them a rendezvous and each of two points would be 10 s.
-    assert!(slowest < Duration::from_secs(15), "{slowest:?}");
+    // Without another one beside them a rendezvous and two points would be 30 s.
+    assert!(slowest < Duration::from_secs(25), "{slowest:?}");
     assert!(beside >= 18, "{beside} of 40 second connections met nothing that hangs");
 }
 

@@ -88,6 +88,8 @@ impl Coordinator {
             task.waits_for = Some(format!(
                 "no other worker is free for it, and those that have it would be believed to {hoped:.3} of {trust}"
             ));
+        } else if task.waits_for.is_none() {
+            task.waits_for = Some("no worker that fits is free".to_owned());
         }
         let patience = Duration::from_millis(task.terms.clocks.queueing_ms);
         let is_over = now.mono >= since + patience && !task.executions.iter().any(Execution::is_busy);
@@ -99,7 +101,7 @@ impl Coordinator {
         if task.poll.is_doubled() {
             task.poll.undouble();
         } else if is_over {
-            let why = task.waits_for.clone().unwrap_or_else(|| "none fits".to_owned());
+            let why = task.waits_for.clone().unwrap_or_default();
             self.finish(task, End::Failed(Failed::NoWorker(why)), now);
         }
     }

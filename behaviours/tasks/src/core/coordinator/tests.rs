@@ -130,7 +130,7 @@ fn fuel_that_a_result_does_not_have_is_not_paid() {
                 if let ToCoordinator::Revealed { fuel, .. } = &mut message
                     && at == 1
                 {
-                    *fuel += 1_000_000_000;
+                    *fuel += 1_000_000;
                 }
                 let _taken = world.say_from_worker(at, message);
             }
