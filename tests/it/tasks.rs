@@ -122,9 +122,7 @@ fn a_module_runs_elsewhere_and_wrong_input_gets_a_reason() {
     // A GPU is nowhere: the user is told, and the task waits for nobody.
     let gpu = ["--timeout", "3", "task", "run", &module("primes.wasm"), "--arg", "7", "--feature", "gpu:cuda"];
     let late = run_in(data, &[&["--json"], &gpu[..]].concat());
-    let task: serde_json::Value = serde_json::from_str(&late.stdout).expect("JSON");
-    assert_eq!((late.code, task["state"].as_str()), (Some(4), Some("offered")), "{late:?}");
-    assert_eq!(task["reason"], "no worker that fits is free");
+    assert!(late.code == Some(4) && late.stdout.contains("\"reason\":\"no worker that fits is free\""), "{late:?}");
     let open = run_in(data, &["--json", "task", "list"]).json();
     let waiting = open.as_array().expect("a list").iter().find(|task| task["state"] == "offered").expect("it waits");
     let cancelled = run_in(data, &["--json", "task", "cancel", waiting["id"].as_str().expect("an id")]).json();

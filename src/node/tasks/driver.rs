@@ -1,6 +1,8 @@
 //! The thread that drives the cores of fog-tasks: what comes (frames, what users want, what runs gave, the host) goes into them, and what they
 //! want is done, in its order. What must be kept is on the disk before anything that follows from it leaves.
 
+mod deeds;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, atomic::Ordering},
@@ -10,7 +12,7 @@ use std::{
 use fog_base::{DropCounters, MessageId, NodeId, Now};
 use fog_mix::core::endpoint::ReplyBlock;
 use fog_tasks::{
-    Arrived, Content, Outcome, Streams,
+    Arrived, Content, Streams,
     core::{
         coordinator::{self, Coordinator, TaskEvent},
         harvest::Action,
@@ -22,12 +24,13 @@ use fog_tasks::{
         worker::{self, RunEvent, Worker},
     },
     sandbox::{Pool, PoolEvent},
-    wire::{Message, Source, StageError, StreamKind, ToWorker},
+    wire::{Message, StageError, StreamKind},
 };
 use futures::{StreamExt, channel::mpsc as frames};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::deeds::Deed;
 use super::{
     contents::{self, Bytes, Contents, Needed},
     desk::Counts,
@@ -39,7 +42,7 @@ use super::{
 };
 use crate::{
     node::clock,
-    store::{Batch, Committed, Durability, StoreError, Table, Writer, WriterFull},
+    store::{Batch, Committed, StoreError, Table, Writer},
 };
 
 /// What waits for the driver.
@@ -49,8 +52,6 @@ pub(super) const INPUTS: usize = 1_024;
 const KEPT: u64 = 1024 * 1024;
 /// What is taken before outputs are looked at.
 const TAKEN: usize = 256;
-/// How long the driver waits before it asks a store that does not keep up again.
-const STORE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Something to do in the driver, between two things that happen; what it yields is done when all that followed is on the disk.
 pub(super) type Job = Box<dyn FnOnce(&mut Driver, Now) -> Box<dyn FnOnce() + Send> + Send>;
@@ -104,33 +105,6 @@ pub(in crate::node) enum Want {
     Answer { block: Box<ReplyBlock>, piece: Vec<u8> },
     /// What a worker proved to be.
     Verdict { worker: NodeId, verdict: Verdict, value: u64 },
-}
-
-/// What is done when everything before it is on the disk; or at once, if nobody outside of this process sees it.
-enum Deed {
-    Send(NodeId, Message),
-    Mixed(NodeId, ExecutionId, ToWorker),
-    Stage(ExecutionId, Vec<(Content, Source)>),
-    Run(ExecutionId, Arc<Work>, Duration),
-    Stop(ExecutionId),
-    Release(ExecutionId),
-    Share(ExecutionId, Arc<Outcome>),
-    Want(Want),
-    FetchOutput(TaskId, Vec<u8>, NodeId),
-    Event(TaskId, TaskEvent),
-    Forget(TaskId),
-    Reply(Box<dyn FnOnce() + Send>),
-}
-
-impl Deed {
-    /// Whether it is between this node's coordinator and its worker, or a run on this host.
-    fn stays_inside(&self, me: NodeId) -> bool {
-        match self {
-            Self::Send(to, _) => *to == me,
-            Self::Stage(..) | Self::Run(..) | Self::Stop(_) | Self::Share(..) | Self::Release(_) => true,
-            _ => false,
-        }
-    }
 }
 
 /// Drives.
@@ -414,79 +388,6 @@ impl Driver {
             Output::Persist(rows) => return add(batch, rows),
             Output::Drop(reason) => return self.drops.count(reason),
         });
-    }
-
-    /// Gives a batch to the store. A store that does not keep up is waited for: nothing that follows may leave before.
-    fn submit(&self, mut batch: Batch) -> Committed {
-        loop {
-            match self.writer.submit(batch, Durability::Synced) {
-                Ok(committed) => return committed,
-                Err(WriterFull(back)) => batch = back,
-            }
-            std::thread::sleep(STORE_PAUSE);
-        }
-    }
-
-    /// Does these, after all that is held back.
-    fn then(&mut self, deeds: Vec<Deed>) {
-        match self.held.back_mut() {
-            Some((_, held)) => held.extend(deeds),
-            None => self.perform(deeds),
-        }
-    }
-
-    fn on_committed(&mut self, outcome: Result<(), StoreError>) {
-        let Some((_, deeds)) = self.held.pop_front() else { return };
-        match outcome {
-            Ok(()) => self.perform(deeds),
-            // What was to follow must not: after a restart nothing would be known of it. The cores repeat what is not answered.
-            Err(error) => {
-                tracing::error!(%error, hint = error.hint(), "tasks stand still: the store does not take their state");
-                for deed in deeds {
-                    if let Deed::Event(..) | Deed::Forget(_) = &deed {
-                        self.perform(vec![deed]);
-                    }
-                }
-            }
-        }
-    }
-
-    fn perform(&mut self, deeds: Vec<Deed>) {
-        let mut deeds = VecDeque::from(deeds);
-        while let Some(deed) = deeds.pop_front() {
-            let now = clock::now();
-            match deed {
-                Deed::Send(to, message) if to == self.me => self.hear(to, message, now),
-                Deed::Send(to, message) => self.send(to, message),
-                Deed::Mixed(to, execution, message) => {
-                    // What is said of an execution in one go arrives in one, and in this order.
-                    let mut messages = vec![message];
-                    while let Some(Deed::Mixed(_, of, _)) = deeds.front()
-                        && *of == execution
-                    {
-                        if let Some(Deed::Mixed(_, _, message)) = deeds.pop_front() {
-                            messages.push(message);
-                        }
-                    }
-                    self.ask_worker(to, execution, &messages);
-                }
-                Deed::Stage(execution, items) => self.stage(execution, items, now),
-                Deed::Run(execution, work, wall) => self.start(execution, work, wall, now),
-                Deed::Stop(execution) => {
-                    self.runs.stop(execution);
-                    self.lacking.remove(&execution);
-                }
-                Deed::Release(execution) => self.release(execution),
-                Deed::Share(execution, outcome) => self.share(execution, &outcome),
-                Deed::Want(want) => self.want(want),
-                Deed::FetchOutput(task, manifest, from) => {
-                    self.fetch(Fetch::Output(task, from), &task.to_string(), manifest, from);
-                }
-                Deed::Event(task, event) => self.on_event(task, event),
-                Deed::Forget(task) => self.forget(task),
-                Deed::Reply(reply) => reply(),
-            }
-        }
     }
 
     pub(super) fn want(&self, want: Want) {

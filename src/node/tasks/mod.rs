@@ -3,7 +3,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `driver.rs`, `runs.rs`, `staging.rs`, `contents.rs` | the thread; runs of the pool; bytes of modules, inputs and outputs |
+//! | `driver.rs`, `driver/deeds.rs`, `runs.rs`, `staging.rs`, `contents.rs` | the thread; what follows and when; runs of the pool; bytes of modules, inputs and outputs |
 //! | `harvest.rs`, `offering.rs` | the host; what it offers |
 //! | `mixed.rs` | what goes through the mixnet |
 //! | `desk.rs`, `spec.rs`, `placing.rs`, `logs.rs` | what can be asked; what a user describes; many tasks at once; what tasks write |
