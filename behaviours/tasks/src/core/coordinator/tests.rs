@@ -64,7 +64,7 @@ fn the_only_worker_of_a_network_is_enough_for_the_trust_that_it_reaches_and_no_m
         let mut world = World::new(1, false);
         let task = world.submit(1, Terms { trust_ppm: (trust * 1e6) as u32, ..Terms::default() });
         let mut waited = 0;
-        while world.ends.get(&task).is_none() && waited < 3_000 {
+        while !world.ends.contains_key(&task) && waited < 3_000 {
             world.settle();
             world.pass(seconds(1));
             waited += 1;
