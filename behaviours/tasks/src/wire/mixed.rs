@@ -168,8 +168,8 @@ mod tests {
             prop_assert!(with_more.into_iter().all(|piece| Piece::read(&piece).is_err()));
             let short = all.iter().map(|piece| Piece::read(&piece[..piece.len() - 1]));
             prop_assert!(short.into_iter().all(|piece| piece.is_err()));
-            prop_assert_eq!(read.iter().flat_map(|piece| piece.data).copied().collect::<Vec<_>>(), answer);
             prop_assert!(read.iter().all(|piece| piece.answer == name(&answer)));
+            prop_assert_eq!(read.iter().flat_map(|piece| piece.data).copied().collect::<Vec<_>>(), answer);
         }
 
         #[test]
