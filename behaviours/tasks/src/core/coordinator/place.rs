@@ -185,7 +185,9 @@ impl Coordinator {
         task.attempt += 1;
         let fuel = content.work.limits.fuel;
         let users = task.terms.max_price.map_or(u64::MAX, |price| pay::highest_rate(price, fuel));
-        let highest_rate = users.min(fit.rate.saturating_mul(RATE_SLACK));
+        let is_own = fit.worker == self.signer.me();
+        // This node's own worker is not paid, whatever it would ask.
+        let highest_rate = if is_own { u64::MAX } else { users.min(fit.rate.saturating_mul(RATE_SLACK)) };
         let running = task.terms.running(fuel, fit.speed);
         let running_ms = u64::try_from(running.as_millis()).unwrap_or(u64::MAX);
         let body = BidBody {
