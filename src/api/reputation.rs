@@ -18,7 +18,7 @@ use crate::node::report::Reputation;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Whom {
-    /// The id or the invite of a peer; if absent all that are known, the 1,000 lines with the most evidence.
+    /// The id or the invite of a peer, or a contact's name; if absent all that are known, the 1,000 lines with the most evidence.
     peer: Option<String>,
 }
 

@@ -20,12 +20,15 @@ use super::{
 };
 use crate::{
     keys::{Keys, PassphraseSource, Purpose},
+    node::services::SERVICE,
     platform::files,
     store::{self, Table},
 };
 
-/// The tables that a backup holds.
-const TABLES: [Table; 5] = [Table::Outbox, Table::Inbox, Table::Seen, Table::Slots, Table::Contacts];
+/// What a backup holds: tables, and which of their rows. Of services what they are, not what they did: their introduction points, made anew
+/// elsewhere, would run again what was sent to them since. Nothing of chat: a restored node is a new device, or it would fork its history.
+const KEPT: [(Table, &[u8]); 5] =
+    [(Table::Outbox, &[]), (Table::Inbox, &[]), (Table::Seen, &[]), (Table::Slots, &[]), (Table::Services, &[SERVICE])];
 
 /// What `fog backup` takes.
 #[derive(Debug, Args)]
@@ -81,8 +84,8 @@ fn write(context: &Context, keys: &Keys, file: File, passphrase: &crate::keys::P
     if store::directory(data_dir).exists() {
         let other = |error: store::StoreError| Problem::Other(error.into());
         let store = store::open_to_read(data_dir, keys.storage()).map_err(other)?;
-        for table in TABLES {
-            for row in store.scan(table, &[]).map_err(other)? {
+        for (table, prefix) in KEPT {
+            for row in store.scan(table, prefix).map_err(other)? {
                 writer.row(table, &row)?;
             }
             progress.show(|| format!("{} is written", table.name()));

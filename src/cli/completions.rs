@@ -2,6 +2,7 @@
 
 use clap::Args;
 use clap_complete::Shell;
+use serde_json::json;
 
 use super::{CliError, output::Output};
 
@@ -13,8 +14,9 @@ pub(super) struct Arguments {
 }
 
 /// Prints them.
-pub(super) fn run(arguments: &Arguments, mut command: clap::Command) -> Result<(), CliError> {
+pub(super) fn run(out: Output, arguments: &Arguments, mut command: clap::Command) -> Result<(), CliError> {
     let mut text = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "fog", &mut text);
-    Output::new(false).text(&String::from_utf8_lossy(&text))
+    let text = String::from_utf8_lossy(&text).into_owned();
+    out.value(&json!({ "completions": text }), |_| text.clone())
 }

@@ -187,7 +187,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<(), CliError> {
     if let Command::Completions(arguments) = &cli.command {
-        return completions::run(arguments, Cli::command());
+        return completions::run(Output::new(cli.globals.json), arguments, Cli::command());
     }
     let config = Config::load(layers(&cli), cli.globals.config.as_deref())?;
     let context = Context { out: Output::new(config.json), config };

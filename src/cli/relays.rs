@@ -23,7 +23,7 @@ enum Command {
     Snapshot,
     /// Check a relay's lottery ticket and seat from public data alone
     Verify {
-        /// The relay's id
+        /// The relay: its id, its invite, or a contact's name
         peer: String,
     },
 }

@@ -8,7 +8,7 @@ use crate::node::report::Reputation;
 /// What `fog reputation` takes.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// A peer's id or invite; without it all that are known: the 1,000 lines with the most evidence
+    /// A peer's id or invite, or a contact's name; without it all that are known: the 1,000 lines with the most evidence
     #[arg(value_name = "PEER")]
     peer: Option<String>,
 }

@@ -53,6 +53,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), CliErr
     }
     outcome?;
     eprintln!("note: this is {} again; never run it in two places", keys.node_id());
+    if config.seal_keys || passphrases.has_file() {
+        eprintln!("note: its keys are sealed with the same passphrase, which every start needs");
+    }
     context.out.value(&json!({ "bytes": bytes }), |_| format!("{} restored\n", size(bytes)))
 }
 

@@ -173,7 +173,7 @@ pub enum Command {
     },
     /// `fog reputation`
     Reputation {
-        /// A peer's id or invite; all that are known if there is none.
+        /// A peer's id or invite, or a contact's name; all that are known if there is none.
         peer: Option<String>,
         /// The answer.
         reply: Reply<Vec<report::Reputation>>,

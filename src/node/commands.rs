@@ -92,6 +92,24 @@ impl EventLoop {
         }
     }
 
+    /// The node that a text names: by its id, by its invite, or as a contact.
+    pub(super) fn named(&self, text: &str) -> Result<NodeId, Failure> {
+        if Invite::is_invite(text) {
+            let invite = Invite::parse(text, &self.network, clock::now().unix);
+            return invite
+                .map(|invite| invite.node)
+                .map_err(|error| Failure::usage(error.to_string(), "ask for a new invite: `fog id` prints one"));
+        }
+        let contact = || {
+            let name = text.strip_prefix('@').unwrap_or(text);
+            self.swarm.behaviour().chat.chat().contact_address(name).map(|contact| contact.node)
+        };
+        text.parse().ok().or_else(contact).ok_or_else(|| {
+            let message = format!("`{text}` is no id of a peer, no invite and no contact");
+            Failure::usage(message, "`fog relays` and `fog peers` list ids, `fog chat contact list` contacts")
+        })
+    }
+
     /// Where a relay says that it can be dialled.
     pub(super) fn addresses_of(&self, relay: NodeId) -> Vec<Multiaddr> {
         let descriptor = self.swarm.behaviour().directory.relays().get(relay);

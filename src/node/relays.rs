@@ -65,9 +65,7 @@ impl EventLoop {
 
     /// Checks a relay's ticket and seat from public data alone.
     pub(super) fn verify_seat(&mut self, relay: &str) -> Result<report::Seat, Failure> {
-        let relay: NodeId = relay
-            .parse()
-            .map_err(|_| Failure::usage(format!("`{relay}` is not the id of a relay"), "`fog relays` lists relays"))?;
+        let relay = self.named(relay)?;
         let epoch = self.network.schedule().for_sending(clock::now().unix);
         let Some(council) = self.swarm.behaviour_mut().directory.council_mut() else {
             let hint = "only a network whose file names relays and their stake has a lottery";
@@ -90,6 +88,16 @@ impl EventLoop {
             seated: proof.seat.is_some(),
             layer: proof.seat.and_then(|(_, layer)| layer),
             output: proof.lot.map(|lot| hex(&lot.0)),
+        })
+    }
+
+    /// That a relay is not seated, if that is so.
+    pub(super) fn unseated_warning(&self) -> Option<String> {
+        let snapshot = self.sending_snapshot().filter(|snapshot| snapshot.is_certified())?;
+        let is_relay = self.swarm.behaviour().directory.is_published() && self.wiring.is_serving();
+        let has_seat = snapshot.find(self.keys.node_id()).is_some_and(|relay| relay.weight > 0);
+        (is_relay && !has_seat).then(|| {
+            "this relay has no seat in this epoch, and carries nothing: it is new, or was away and has to prove itself again (`fog relays verify` says how it was drawn)".into()
         })
     }
 

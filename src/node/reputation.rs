@@ -17,7 +17,6 @@ use super::{
     wiring::{Action, Wiring},
 };
 use crate::{
-    invite::Invite,
     node::clock,
     store::{Batch, Table},
 };
@@ -204,7 +203,7 @@ impl EventLoop {
             }
         };
         if let Some(text) = peer {
-            let peer = self.named(text)?;
+            let peer = self.other(text)?;
             let lines = Kind::ALL.map(|kind| line((peer, kind, reputation.summary(peer, kind, now))));
             return Ok(lines.into());
         }
@@ -214,18 +213,9 @@ impl EventLoop {
         Ok(with_most_evidence(known, MAX_LINES).into_iter().map(line).collect())
     }
 
-    /// The peer that a text names: by its id or its invite.
-    fn named(&self, text: &str) -> Result<NodeId, Failure> {
-        let peer = if Invite::is_invite(text) {
-            let invite = Invite::parse(text, &self.network, clock::now().unix)
-                .map_err(|error| Failure::usage(error.to_string(), "ask for a new invite: `fog id` prints one"))?;
-            invite.node
-        } else {
-            text.parse().map_err(|_| {
-                let message = format!("`{text}` is neither a peer's id nor an invite");
-                Failure::usage(message, "`fog reputation` without a name lists the peers that are known")
-            })?
-        };
+    /// The other peer that a text names.
+    fn other(&self, text: &str) -> Result<NodeId, Failure> {
+        let peer = self.named(text)?;
         if peer == self.keys.node_id() {
             return Err(Failure::usage("that is this node itself", "name another node"));
         }

@@ -121,6 +121,7 @@ impl EventLoop {
         }
         warnings.extend(engine.trouble);
         warnings.extend(self.serving_warning());
+        warnings.extend(self.unseated_warning());
         warnings.extend(self.chat_warning());
         warnings.extend(self.short_paths_warning());
         if self.config.faults.any() {

@@ -162,7 +162,7 @@ fn failure(why: &SendError, by_invite: bool) -> Failure {
     use fog_base::relay::NoPath;
     let hint = match why {
         SendError::NoPath(NoPath::TooFewRelays { .. }) => {
-            "wait until more relays are known (`fog relays`), or ask for fewer hops with `--hops`, which hides less"
+            "wait until more relays have a seat (`fog relays`), or ask for fewer hops with `--hops`, which hides less"
         }
         SendError::NoPath(NoPath::UnknownRelay(_)) if by_invite => {
             "nothing that the invite names is a relay of this epoch: ask for a new one, from `fog id` while its node runs and \

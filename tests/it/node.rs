@@ -177,6 +177,8 @@ fn a_backup_restores_the_identity_elsewhere_and_only_with_its_passphrase() {
     };
     let backup = file("backup").display().to_string();
     let right = passphrase("correct horse battery");
+    let service = ["--json", "service", "add", "--target", "127.0.0.1:9", "--name", "web"];
+    let address = node.run(&service).json()["address"].clone();
     let made = run(&node.dir, &right, &["backup", &backup]).json();
     assert_eq!(made["bytes"].as_u64(), fs::metadata(&backup).ok().map(|file| file.len()), "{made}");
     run(&node.dir, &right, &["backup", &backup]).refused(1).says("exists");
@@ -191,6 +193,9 @@ fn a_backup_restores_the_identity_elsewhere_and_only_with_its_passphrase() {
     run(&elsewhere, &right, &["restore", &backup]).json();
     assert_eq!(run(&elsewhere, &right, &["id"]).json()["peer_id"], node.node_file()["peer_id"]);
     run(&elsewhere, &right, &["restore", &backup]).refused(1).says("keys");
+    let restored = Alone::start_with(&elsewhere, &[format!("FOG_PASSPHRASE_FILE={}", right.display())]);
+    let services = restored.run(&["--json", "service", "list"]).json();
+    assert_eq!((&services[0]["address"], &services[0]["name"]), (&address, &"web".into()), "{services}");
 }
 
 /// What was asked for is never replaced by something else, and every backend serves a node.

@@ -119,12 +119,19 @@ impl Alone {
 
     /// Starts a node in `dir` and waits until its API answers.
     pub(crate) fn start_in(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// The same with variables of the environment, `NAME=VALUE` each.
+    pub(crate) fn start_with(dir: &Path, variables: &[String]) -> Self {
         let port = free_port().expect("a port");
         let listen = [format!("/ip4/127.0.0.1/tcp/{port}"), format!("/ip4/127.0.0.1/udp/{port}/quic-v1")];
         let data_dir = dir.display().to_string();
-        let args = ["--data-dir", &data_dir, "run", "--no-mdns", "--listen", &listen[0], &listen[1]];
+        let program = fog().display().to_string();
+        let mut args: Vec<&str> = variables.iter().map(String::as_str).collect();
+        args.extend([&*program, "--data-dir", &data_dir, "run", "--no-mdns", "--listen", &listen[0], &listen[1]]);
         let log = dir.with_extension("log");
-        let mut process = Process::start(&fog(), &args, &log).expect("the program");
+        let mut process = Process::start(Path::new("/usr/bin/env"), &args, &log).expect("the program");
         let pid = process.pid();
         let answers = until("an answer of the API", PATIENCE, || {
             let said = || std::fs::read_to_string(&log).unwrap_or_default();

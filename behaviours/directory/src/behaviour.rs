@@ -128,9 +128,9 @@ impl Behaviour {
         self.publisher.set_facts(facts, clock());
     }
 
-    /// Whether our published descriptor says what is true.
+    /// Whether others have a descriptor of ours that serves in this epoch.
     pub fn is_published(&self) -> bool {
-        self.publisher.is_published()
+        self.publisher.is_in_force()
     }
 
     fn handle_timeout(&mut self, now: Now) {

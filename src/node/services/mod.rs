@@ -7,6 +7,8 @@ pub(super) mod mixed;
 mod registry;
 pub mod report;
 
+pub(crate) use registry::SERVICE;
+
 use std::{
     net::SocketAddr,
     sync::Arc,

@@ -10,7 +10,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::store::{Batch, Durability, Store, StoreError, Table, Writer};
 
-const SERVICE: u8 = b's';
+/// What the keys of services begin with.
+pub(crate) const SERVICE: u8 = b's';
 const ROW: u8 = b'r';
 /// The largest record: 160 clients and what is around them.
 const MAX_RECORD: usize = 32 * 1024;

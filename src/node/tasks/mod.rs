@@ -27,7 +27,7 @@ mod staging;
 mod view;
 mod wants;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use fog_base::{DropCounters, Network, relay::Role};
@@ -109,10 +109,17 @@ pub(super) fn start(
         counts: Arc::clone(&counts),
         mixed: Mixed::new(network.id, followed),
     });
+    let root = config.probe_root.as_path();
+    // What cannot be read says nothing against working: a wrong path would switch all probes off.
+    anyhow::ensure!(
+        root == Path::new("/") || root.join("proc").is_dir(),
+        "probe_root `{}` has no `proc`: it stands for the directory that has `sys` and `proc`",
+        root.display()
+    );
     let harvest = is_worker
         .then(|| {
             let preferences = config.worker.preferences.clone();
-            let places = (config.probe_root.as_path(), config.data_dir.as_path());
+            let places = (root, config.data_dir.as_path());
             Harvest::start(preferences, places, pool, inputs.clone(), shutdown.clone())
         })
         .transpose()

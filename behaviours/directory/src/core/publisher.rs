@@ -143,6 +143,12 @@ impl Publisher {
         self.published.is_some() && self.published == self.wanted
     }
 
+    /// Whether what was published serves now: it says what is true, or all of it but the keys of the next epoch, which have half of this one.
+    pub fn is_in_force(&self) -> bool {
+        let served = self.wanted.as_ref().zip(self.published.as_ref());
+        served.is_some_and(|(wanted, published)| wanted == published || continues(wanted, published))
+    }
+
     /// Signs the descriptor if it is due; its sequence number is at least `next_seq`. `loops` yields what this node saw of the seats
     /// that serve in an epoch.
     pub fn handle_timeout(

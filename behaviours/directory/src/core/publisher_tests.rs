@@ -46,6 +46,10 @@ fn the_next_epoch_s_descriptor_goes_out_in_its_first_half_at_a_random_moment() {
             published(&mut publisher, now).unwrap();
             let boundary = now.plus(schedule().end(EPOCH).since(now.unix));
             publisher.set_facts(Some((EPOCH.next(), facts(1, EPOCH.next()))), boundary);
+            assert!(
+                publisher.is_in_force() && !publisher.is_published(),
+                "its keys for this epoch are in the last one"
+            );
             let due = publisher.poll_timeout().unwrap().duration_since(boundary.mono);
             assert!(due <= schedule().length() / 2, "{due:?}");
             let descriptor = published(&mut publisher, boundary.plus(due)).unwrap();

@@ -95,9 +95,12 @@ impl Chat {
             if !is_name(name) {
                 return Err(Refusal::BadName);
             }
-            let is_taken = self.people.values().any(|other| other.name == name && other.card.device != device);
-            if is_taken {
-                return Err(Refusal::NameTaken(name.to_owned()));
+            let holder = self.people.values().find(|other| other.name == name && other.card.device != device);
+            match holder.map(|other| (other.card.device, other.is_contact)) {
+                Some((_, true)) => return Err(Refusal::NameTaken(name.to_owned())),
+                // What a stranger calls itself keeps no contact from its name.
+                Some((stranger, false)) => self.rename(stranger),
+                None => {}
             }
         }
         self.take_card(&card, true, now).map_err(Refusal::BadCard)?;
@@ -198,19 +201,16 @@ impl Chat {
             .map_or_else(|| device.to_string().chars().take(8).collect(), |person| person.name.clone())
     }
 
-    /// By name, by node (only where the node itself brought the card), or by device.
+    /// By node (only where the node itself brought the card), by device, or by name. What is an id is never looked for among names.
     pub(super) fn find_person(&self, who: &str) -> Result<DeviceId, Refusal> {
         let who = who.strip_prefix('@').unwrap_or(who);
-        let by_name = self.people.values().find(|person| person.name == who);
-        if let Some(person) = by_name {
-            return Ok(person.card.device);
-        }
         if let Ok(node) = who.parse::<NodeId>() {
             let at_node = self.people.values().find(|person| person.is_proved && person.card.node == node);
             return at_node.map(|person| person.card.device).ok_or_else(|| Refusal::NoCard(who.to_owned()));
         }
-        let device = who.parse::<DeviceId>().ok().filter(|device| self.people.contains_key(device));
-        device.ok_or_else(|| Refusal::Unknown(who.to_owned()))
+        let by_device = who.parse().ok().and_then(|device| self.people.get(&device));
+        let found = by_device.or_else(|| self.people.values().find(|person| person.name == who));
+        found.map(|person| person.card.device).ok_or_else(|| Refusal::Unknown(who.to_owned()))
     }
 
     /// Takes a card whose signatures hold. `is_proved`: the node itself stands for it.
@@ -256,6 +256,15 @@ impl Chat {
         // What it sends under the key of the two is heard from now on.
         let _room = self.begin_direct_with(device, now);
         Ok(())
+    }
+
+    /// Gives somebody another name than it has.
+    fn rename(&mut self, device: DeviceId) {
+        let Some(name) = self.people.get(&device).map(|person| self.free_name(&person.name, device)) else { return };
+        if let Some(person) = self.people.get_mut(&device) {
+            person.name = name;
+        }
+        self.save_person(device);
     }
 
     fn free_name(&self, wanted: &str, device: DeviceId) -> String {

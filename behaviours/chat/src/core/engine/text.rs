@@ -2,7 +2,10 @@
 //!
 //! The attack: a text that moves the terminal's cursor, hides what stands before it, or reads backwards.
 
+use fog_base::NodeId;
+
 use super::card::MAX_NAME;
+use crate::DeviceId;
 
 /// The longest text, in bytes of UTF-8.
 pub const MAX_TEXT: usize = 8_192;
@@ -26,7 +29,8 @@ pub fn clean_text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// A name as it is shown: one line of at most 64 bytes, never empty.
+/// A name as it is shown: one line of at most 64 bytes, never empty, and no id: who calls itself what another is addressed by would get what
+/// is sent to it.
 pub fn clean_name(name: &str) -> String {
     let shown = name.trim().chars().map(|c| if is_unsafe(c) || matches!(c, '\n' | '\t') { '\u{fffd}' } else { c });
     let mut clean = String::new();
@@ -37,7 +41,8 @@ pub fn clean_name(name: &str) -> String {
         clean.push(c);
     }
     clean.truncate(clean.trim_end().len());
-    if clean.is_empty() { "somebody".to_owned() } else { clean }
+    let is_id = clean.parse::<NodeId>().is_ok() || clean.parse::<DeviceId>().is_ok();
+    if clean.is_empty() || is_id { "somebody".to_owned() } else { clean }
 }
 
 /// Whether a name may be chosen.
@@ -65,6 +70,9 @@ mod tests {
             assert_eq!(clean_text(good.as_bytes()), good);
         }
         assert_eq!(clean_text(&[0xff, b'a']), "\u{fffd}a");
+        for id in [NodeId([7; 32]).to_string(), DeviceId([7; 32]).to_string()] {
+            assert!(clean_name(&format!(" {id}")) == "somebody" && !is_name(&id), "{id}");
+        }
         // Cut at a space, a name does not end with it.
         assert_eq!(clean_name(&format!("{} b", "a".repeat(MAX_NAME - 1))), "a".repeat(MAX_NAME - 1));
     }
