@@ -65,6 +65,8 @@ pub const MESSAGE_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 const BECOMES_RELAY: Duration = Duration::from_secs(30);
 /// Without paths, a packet is tried again after this.
 const NO_PATH_RETRY: Duration = Duration::from_secs(1);
+/// To how many relays a path is looked for before there is said to be none.
+const READY_TRIES: usize = 8;
 /// The clocks differ by more than this in what passed between two looks: the machine slept, or its time was set.
 const SLEPT: Duration = Duration::from_secs(2);
 const SIGNATURE_LABEL: &[u8] = b"fog mix message v1\0";
@@ -254,15 +256,14 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Whether a path of the default length can be built now, and answered.
+    /// Whether a path of the default length can be built now, to some relay, and answered.
     pub fn ready(&mut self, now: Now) -> bool {
         let epoch = self.sending_epoch(now);
         let (me, hops) = (self.config.me, self.config.hops);
         let others = self.paths.with_role(epoch, Role::Mix);
-        others
-            .into_iter()
-            .find(|relay| *relay != me)
-            .is_some_and(|last| self.check_paths(epoch, hops, last, now).is_ok())
+        // To one that has a seat it takes one relay more than to one that has none: the first of them does not say it all.
+        let mut some = others.into_iter().filter(|relay| *relay != me).take(READY_TRIES);
+        some.any(|last| self.check_paths(epoch, hops, last, now).is_ok())
     }
 
     /// The loops: whether so many are lost that the user must know, and how many came back and did not.
