@@ -213,7 +213,9 @@ impl Desk<'_> {
 
     fn contact(&self, name: &str) -> Result<Contact, Failure> {
         let name = bare(name);
-        let found = self.chat.contacts().into_iter().find(|one| one.name == name || one.node.to_string() == name);
+        let node = name.parse::<NodeId>().ok();
+        let is_meant = |one: &engine::Contact| node.map_or(one.name == name, |node| one.node == node);
+        let found = self.chat.contacts().into_iter().find(is_meant);
         found.map(contact).ok_or_else(|| Refusal::Unknown(format!("a contact `{name}`")).into())
     }
 

@@ -112,6 +112,8 @@ pub(super) struct Driver {
     pub(super) me: NodeId,
     pub(super) coordinator: Coordinator,
     pub(super) worker: Worker,
+    /// Whether the store refused what tasks rest on: nothing of them leaves any more.
+    stands_still: bool,
     pub(super) contents: Contents,
     pub(super) runs: Runs,
     pub(super) capacity: Capacity,
@@ -187,6 +189,7 @@ impl Driver {
             me,
             coordinator,
             worker,
+            stands_still: false,
             contents,
             capacity,
             runs: Runs::new(pool),
@@ -285,6 +288,10 @@ impl Driver {
                 Some(manifest) => {
                     self.worker.handle_shared(execution, &manifest, now);
                     self.outputs.insert(execution, manifest);
+                    // Nobody wants it any more: nobody would take it away either.
+                    if self.worker.coordinator(execution).is_none() {
+                        self.release(execution);
+                    }
                 }
                 None => tracing::warn!("the output of a task cannot be shared: is the disk full?"),
             },

@@ -131,6 +131,9 @@ impl Driver {
         match news {
             News::Request { blocks, body } => match Request::open(&body, &self.mixed.network, self.me) {
                 Ok(Request { coordinator, messages }) => {
+                    if !self.worker.takes_nameless() {
+                        return self.drops.count(DropReason::NoRoute);
+                    }
                     if !self.mixed.blocks.add(coordinator, blocks, now.mono) {
                         return self.drops.count(DropReason::QueueFull);
                     }

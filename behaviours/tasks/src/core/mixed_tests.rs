@@ -36,6 +36,8 @@ fn world(workers: u64, relays: usize) -> World {
 struct Mixnet {
     keys: BTreeSet<(NodeId, ExecutionId, NodeId)>,
     said: Vec<ToWorker>,
+    /// What a lying worker makes of its answers.
+    lie: Option<fn(&mut ToCoordinator)>,
 }
 
 impl Mixnet {
@@ -64,7 +66,8 @@ impl Mixnet {
                 let worker = world.hosts[at].id;
                 let (_, execution, _) = *self.keys.iter().find(|(of, _, key)| (*of, *key) == (worker, to)).unwrap();
                 let bytes = Message::ToCoordinator(message).encode();
-                let Ok(Message::ToCoordinator(message)) = Message::decode(&bytes) else { unreachable!() };
+                let Ok(Message::ToCoordinator(mut message)) = Message::decode(&bytes) else { unreachable!() };
+                self.lie.into_iter().for_each(|lie| lie(&mut message));
                 if !is_lost() {
                     let _taken = world.coordinator.handle_answer(worker, execution, message, world.now);
                     world.collect();
@@ -280,4 +283,55 @@ fn nothing_is_fetched_for_a_mixed_task() {
     assert!(mixnet.said.iter().any(|message| matches!(message, ToWorker::Stage { .. })));
     assert!(world.hosts[0].stages.is_empty());
     assert_eq!(world.coordinator.tasks().next().unwrap().replicas[0].state, "mismatch");
+}
+
+#[test]
+fn an_output_that_would_have_to_be_fetched_from_its_worker_is_refused() {
+    let mut world = world(1, 1);
+    let task = world.submit(1, Terms { trust_ppm: 0, replicas: 1, ..terms() });
+    let lie = |message: &mut ToCoordinator| {
+        if let ToCoordinator::Revealed { output, .. } = message {
+            *output = Some(Source::Blob(ByteBuf::from(vec![1; 8])));
+        }
+    };
+    let mut mixnet = Mixnet { lie: Some(lie), ..Mixnet::default() };
+    mixnet.settle(&mut world, &right, &mut never);
+    assert_eq!(world.coordinator.task(task).unwrap().replicas[0].state, "bad_reveal");
+}
+
+#[test]
+fn work_that_nobody_pays_for_counts_for_all_without_a_name() {
+    let mut world = world(1, 1);
+    // Another result is waited for, so that this one is held.
+    world.submit(1, Terms { replicas: 2, ..terms() });
+    let mut mixnet = Mixnet::default();
+    mixnet.settle(&mut world, &right, &mut never);
+    assert_eq!(world.hosts[0].ran, 1);
+    let (_, execution, key) = *mixnet.keys.first().unwrap();
+    let nobody = [[18].as_slice(), &mixed::NOBODY.0].concat();
+    assert!(!world.hosts[0].rows.contains_key(&nobody));
+    world.hosts[0].worker.handle_nameless(key, ToWorker::Cancel(execution), world.now).unwrap();
+    world.collect();
+    assert!(world.hosts[0].rows.contains_key(&nobody), "what it computed is owed by nobody in particular");
+}
+
+#[test]
+fn a_lease_without_contents_ends_however_often_it_is_said() {
+    let mut world = world(1, 1);
+    world.submit(1, Terms { trust_ppm: 0, replicas: 1, ..terms() });
+    let mut mixnet = Mixnet::default();
+    for _ in 0..2 {
+        world.mixed.retain(|(.., message)| !matches!(message, ToWorker::Stage { .. }));
+        mixnet.carry(&mut world, &mut never);
+    }
+    let (_, _, key) = *mixnet.keys.first().unwrap();
+    let lease = mixnet.said.iter().find(|message| matches!(message, ToWorker::Lease(_))).cloned().unwrap();
+    assert_eq!(world.hosts[0].worker.load().waiting, 1);
+    for _ in 0..10 {
+        world.pass(Duration::from_secs(10));
+        world.mixed.clear();
+        let _again = world.hosts[0].worker.handle_nameless(key, lease.clone(), world.now);
+        world.collect();
+    }
+    assert_eq!(world.hosts[0].worker.load().waiting, 0);
 }

@@ -47,6 +47,15 @@ impl Deed {
             _ => false,
         }
     }
+
+    /// Whether others come to know of it.
+    fn leaves(&self, me: NodeId) -> bool {
+        match self {
+            Self::Send(to, _) => *to != me,
+            Self::Mixed(..) | Self::Want(_) => true,
+            _ => false,
+        }
+    }
 }
 
 impl Driver {
@@ -73,14 +82,14 @@ impl Driver {
         let Some((_, deeds)) = self.held.pop_front() else { return };
         match outcome {
             Ok(()) => self.perform(deeds),
-            // What was to follow must not: after a restart nothing would be known of it. The cores repeat what is not answered.
+            // What was to follow must not, nor what the cores would say again: after a restart nothing would be known of it, and a run
+            // could be paid twice. The node goes on without tasks until it is started again.
             Err(error) => {
-                tracing::error!(%error, hint = error.hint(), "tasks stand still: the store does not take their state");
-                for deed in deeds {
-                    if let Deed::Event(..) | Deed::Forget(_) = &deed {
-                        self.perform(vec![deed]);
-                    }
-                }
+                let until = "until the node is started again";
+                tracing::error!(%error, hint = error.hint(), until, "tasks stand still: the store does not take their state");
+                self.stands_still = true;
+                let told = |deed: &Deed| matches!(deed, Deed::Event(..) | Deed::Forget(_));
+                self.perform(deeds.into_iter().filter(told).collect());
             }
         }
     }
@@ -89,6 +98,9 @@ impl Driver {
         let mut deeds = VecDeque::from(deeds);
         while let Some(deed) = deeds.pop_front() {
             let now = clock::now();
+            if self.stands_still && deed.leaves(self.me) {
+                continue;
+            }
             match deed {
                 Deed::Send(to, message) if to == self.me => self.hear(to, message, now),
                 Deed::Send(to, message) => self.send(to, message),

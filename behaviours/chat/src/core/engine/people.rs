@@ -91,7 +91,11 @@ impl Chat {
         if device == self.device {
             return Err(Refusal::Oneself);
         }
-        if let Some(name) = name {
+        // Who is added gets the name that its card has, if it is new here, whatever a stranger calls itself.
+        let is_new = self.people.get(&device).is_none_or(|person| !person.is_contact);
+        let of_card = (is_new && is_name(&card.name)).then(|| card.name.clone());
+        let of_card = of_card.filter(|name| !self.people.values().any(|other| other.is_contact && other.name == *name));
+        if let Some(name) = name.or(of_card.as_deref()) {
             if !is_name(name) {
                 return Err(Refusal::BadName);
             }
@@ -106,7 +110,7 @@ impl Chat {
         self.take_card(&card, true, now).map_err(Refusal::BadCard)?;
         let person = self.people.get_mut(&device).ok_or(Refusal::Full("contacts"))?;
         person.is_contact = true;
-        if let Some(name) = name {
+        if let Some(name) = name.or(of_card.as_deref()) {
             name.clone_into(&mut person.name);
         }
         self.save_person(device);
@@ -126,7 +130,7 @@ impl Chat {
 
     /// Where the mixnet leads to a contact's node.
     pub fn contact_address(&self, name: &str) -> Option<MixAddress> {
-        let called = |person: &&Person| person.is_contact && person.name == name;
+        let called = |person: &&Person| person.is_contact && person.name == name && is_name(name);
         self.people.values().find(called).map(|person| MixAddress::from(&person.card))
     }
 
@@ -208,8 +212,10 @@ impl Chat {
             let at_node = self.people.values().find(|person| person.is_proved && person.card.node == node);
             return at_node.map(|person| person.card.device).ok_or_else(|| Refusal::NoCard(who.to_owned()));
         }
-        let by_device = who.parse().ok().and_then(|device| self.people.get(&device));
-        let found = by_device.or_else(|| self.people.values().find(|person| person.name == who));
+        let found = match who.parse() {
+            Ok(device) => self.people.get(&device),
+            Err(_) => self.people.values().find(|person| person.name == who),
+        };
         found.map(|person| person.card.device).ok_or_else(|| Refusal::Unknown(who.to_owned()))
     }
 
@@ -270,8 +276,9 @@ impl Chat {
     fn free_name(&self, wanted: &str, device: DeviceId) -> String {
         // What tells the kind of a conversation begins no name.
         let wanted = match wanted.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '@' | '#' | '&')) {
-            "" => "somebody",
-            wanted => wanted,
+            "" => "somebody".to_owned(),
+            // Without those it may be an id.
+            wanted => clean_name(wanted),
         };
         let base: String = wanted.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect();
         let is_free = |name: &str| self.people.values().all(|other| other.name != name);

@@ -47,6 +47,11 @@ struct Fit {
     speed: u64,
 }
 
+/// The least power of two that is not less.
+fn coarse(number: u64) -> u64 {
+    number.checked_next_power_of_two().unwrap_or(u64::MAX)
+}
+
 impl Coordinator {
     /// Gives waiting tasks to free workers, those that matter most first.
     pub(super) fn place_all(&mut self, now: Now) {
@@ -187,14 +192,22 @@ impl Coordinator {
         let users = task.terms.max_price.map_or(u64::MAX, |price| pay::highest_rate(price, fuel));
         let is_own = fit.worker == self.signer.me();
         // This node's own worker is not paid, whatever it would ask.
-        let highest_rate = if is_own { u64::MAX } else { users.min(fit.rate.saturating_mul(RATE_SLACK)) };
+        let mut highest_rate = if is_own { u64::MAX } else { users.min(fit.rate.saturating_mul(RATE_SLACK)) };
         let running = task.terms.running(fuel, fit.speed);
-        let running_ms = u64::try_from(running.as_millis()).unwrap_or(u64::MAX);
+        let mut running_ms = u64::try_from(running.as_millis()).unwrap_or(u64::MAX);
+        let nameless = self.is_nameless(&task.terms, fit.worker);
+        let mut offer_seq = fit.offer_seq;
+        if nameless {
+            // A worker may show each peer an offer of its own: what follows from one tells it as little as can be of which it was.
+            offer_seq = 0;
+            highest_rate = users.min(coarse(highest_rate));
+            running_ms = coarse(running_ms);
+        }
         let body = BidBody {
             execution: id,
             worker: fit.worker,
             work: task.work_id,
-            offer_seq: fit.offer_seq,
+            offer_seq,
             highest_rate,
             staging_ms: task.terms.clocks.staging_ms,
             queueing_ms: task.terms.clocks.queueing_ms,
@@ -203,7 +216,6 @@ impl Coordinator {
             privacy: task.terms.privacy,
             features: task.terms.features.clone(),
         };
-        let nameless = self.is_nameless(&task.terms, fit.worker);
         // How often others were asked is nothing that a worker needs to know.
         let seq = if nameless { 1 } else { u64::from(task.attempt) };
         let Ok(record) = self.signer_of(nameless, id).sign(&BID, seq, now, &body) else { return };

@@ -297,6 +297,11 @@ impl Coordinator {
         let most = task.content.as_ref().map_or(0, |content| content.work.limits.fuel);
         let Some(execution) = task.executions.get_mut(at) else { return Ok(()) };
         let Shown { result, nonce, fuel, output } = shown;
+        // What is fetched from its worker would tell it who fetches.
+        if execution.nameless && matches!(output, Some(Source::Blob(_))) {
+            self.lose(task, at, "bad_reveal", true, now);
+            return Err(Reject::BadReveal);
+        }
         match &execution.state {
             State::Revealing { commit, .. } => {
                 if commitment(execution.id, &result.0, &nonce) != *commit || fuel > most {

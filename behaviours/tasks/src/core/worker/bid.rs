@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// Which part of its places a worker gives to those without a name.
+const NAMELESS_PART: usize = 4;
+
 impl<B: Balances> Worker<B> {
     pub(super) fn on_bid(&mut self, from: NodeId, record: SignedRecord, work: &[u8], now: Now) -> Result<(), Reject> {
         let bid: Verified<BidBody> = self.signer.open(record, &BID, from, now)?;
@@ -93,10 +96,12 @@ impl<B: Balances> Worker<B> {
         if !offer.eligible || offer.slots == 0 {
             return Err(Refusal::NotEligible);
         }
-        if full {
+        if full || self.nameless && self.is_full_of_nameless() {
             return Err(Refusal::Busy);
         }
-        if !self.offering.stands_by(bid.offer_seq, now.unix) {
+        // Who has no name does not say either which offer it read.
+        let unsaid = bid.privacy == Privacy::Mixed && bid.offer_seq == 0;
+        if !unsaid && !self.offering.stands_by(bid.offer_seq, now.unix) {
             return Err(Refusal::UnknownOffer);
         }
         if !offer.accepts.classes.contains(&bid.class) {
@@ -127,6 +132,13 @@ impl<B: Balances> Worker<B> {
             return Err(Refusal::Unpaid);
         }
         Ok((work, rate))
+    }
+
+    /// Those without a name are one: together they get a part of the places, as no one of them can be held to one.
+    fn is_full_of_nameless(&self) -> bool {
+        let nameless = || self.executions.values().filter(|execution| execution.nameless);
+        nameless().count() >= self.config.max_executions / NAMELESS_PART
+            || nameless().filter(|execution| execution.counts().0).count() >= self.config.max_queued / NAMELESS_PART
     }
 
     fn debtor(&self, from: NodeId) -> NodeId {

@@ -11,6 +11,7 @@ use crate::{
     core::{
         mixed,
         outcome::{Outcome, ResultHash},
+        pay,
         timers::Resend,
         work::Work,
     },
@@ -48,7 +49,7 @@ pub(super) enum State {
     /// Waits for its lease.
     Agreed { until: Instant },
     /// Leased; waits to be told where its contents are.
-    Leased,
+    Leased { until: Instant },
     /// Its contents are fetched.
     Staging { until: Instant },
     /// Waits for a slot.
@@ -110,10 +111,22 @@ impl Execution {
     /// Whether it waits for a slot, whether it runs, and the bytes of its result.
     pub(super) fn counts(&self) -> (bool, bool, usize) {
         match &self.state {
-            State::Agreed { .. } | State::Leased | State::Staging { .. } | State::Queued { .. } => (true, false, 0),
+            State::Agreed { .. } | State::Leased { .. } | State::Staging { .. } | State::Queued { .. } => {
+                (true, false, 0)
+            }
             State::Starting { .. } | State::Running { .. } => (false, true, 0),
             State::Committed(committed) => (false, false, committed.bytes),
             State::Ended { .. } | State::Closed { .. } | State::Gone => (false, false, 0),
+        }
+    }
+
+    /// What a coordinator without a name got, or may have got, and did not pay for: nobody can be held to it, so it counts for all of them.
+    pub(super) fn given_away(&self) -> u64 {
+        match &self.state {
+            _ if !self.nameless => 0,
+            State::Committed(committed) => pay::price(committed.fuel, self.rate),
+            State::Starting { .. } | State::Running { .. } => self.reserved,
+            _ => 0,
         }
     }
 
@@ -166,7 +179,7 @@ impl Execution {
     /// When its state ends.
     pub(super) fn state_end(&self, frozen: bool) -> Option<Instant> {
         match &self.state {
-            State::Agreed { until } | State::Closed { until, .. } => Some(*until),
+            State::Agreed { until } | State::Leased { until } | State::Closed { until, .. } => Some(*until),
             State::Ended { until, .. } => Some(*until),
             // A host that stands still does not run out of time: its coordinator decides how long that is good enough.
             State::Staging { until } | State::Queued { until } | State::Starting { until } => {
@@ -174,7 +187,7 @@ impl Execution {
             }
             State::Running { left, since } => since.map(|since| since + *left),
             State::Committed(committed) => Some(committed.until),
-            State::Leased | State::Gone => None,
+            State::Gone => None,
         }
     }
 

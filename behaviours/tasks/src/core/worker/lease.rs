@@ -14,6 +14,7 @@ use super::{
 use crate::{
     core::{
         ids::ExecutionId,
+        mixed,
         pay::Balances,
         reject::Reject,
         work::{Content, Work},
@@ -28,6 +29,8 @@ use crate::{
 
 /// The longest lease that is taken.
 const LONGEST_LEASE: Duration = Duration::from_secs(600);
+/// Nothing is staged, or waits for its turn, for longer than this.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// Heartbeats come at least and at most so often.
 const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// How soon after it has a lease a coordinator hears that work has begun.
@@ -54,7 +57,8 @@ impl<B: Balances> Worker<B> {
             let until = now.mono + Duration::from_millis(body.duration_ms).min(LONGEST_LEASE);
             execution.lease = Some(Lease { seq: body.seq, until, heartbeat });
             if let State::Agreed { .. } = execution.state {
-                self.enter(id, State::Leased);
+                let wait = if execution.nameless { mixed::AGREEMENT_WAIT } else { self.config.agreement_wait };
+                self.enter(id, State::Leased { until: now.mono + wait });
             }
             self.reschedule(id);
         }
@@ -100,7 +104,7 @@ impl<B: Balances> Worker<B> {
             return Err(Reject::Stranger);
         }
         match execution.state {
-            State::Leased => {}
+            State::Leased { .. } => {}
             State::Agreed { .. } => return Err(Reject::Contradicts),
             _ => return Ok(()),
         }
@@ -110,7 +114,7 @@ impl<B: Balances> Worker<B> {
             self.fail(id, Failure::Stage(StageError::Mismatch), now);
             return Err(Reject::Contradicts);
         }
-        let until = now.mono + Duration::from_millis(execution.bid.staging_ms);
+        let until = now.mono + Duration::from_millis(execution.bid.staging_ms).min(LONGEST_WAIT);
         self.enter(id, State::Staging { until });
         self.beat_soon(from, now);
         self.push(Output::Stage { execution: id, items });
@@ -127,7 +131,7 @@ impl<B: Balances> Worker<B> {
         execution.place = self.next_place;
         self.next_place += 1;
         let (class, place) = (execution.bid.class, execution.place);
-        let until = now.mono + Duration::from_millis(execution.bid.queueing_ms);
+        let until = now.mono + Duration::from_millis(execution.bid.queueing_ms).min(LONGEST_WAIT);
         self.enter(id, State::Queued { until });
         self.queue.insert((Reverse(class), place, id));
     }
@@ -262,7 +266,7 @@ impl<B: Balances> Worker<B> {
                 self.send(to, ToCoordinator::Commit(record));
             }
             _ if lease_over => self.fail(id, Failure::LeaseExpired, now),
-            State::Staging { .. } if state_over => self.fail(id, Failure::StagingTime, now),
+            State::Leased { .. } | State::Staging { .. } if state_over => self.fail(id, Failure::StagingTime, now),
             State::Queued { .. } | State::Starting { .. } if state_over => self.fail(id, Failure::QueueingTime, now),
             State::Running { .. } if state_over => self.fail(id, Failure::Host(crate::HostEnd::Deadline), now),
             _ => {}

@@ -329,6 +329,12 @@ impl<B: Balances> Worker<B> {
         self.executions.get(&execution).map(|execution| execution.coordinator)
     }
 
+    /// Whether somebody without a name may have anything to say to it.
+    pub fn takes_nameless(&self) -> bool {
+        self.offer().accepts.privacy.contains(&crate::core::terms::Privacy::Mixed)
+            || self.executions.values().any(|execution| execution.nameless)
+    }
+
     /// What an execution that has no result yet does.
     pub fn phase(&self, execution: ExecutionId) -> Option<Phase> {
         self.executions.get(&execution)?.phase(self.is_frozen())
@@ -407,9 +413,15 @@ impl<B: Balances> Worker<B> {
 
     /// Forgets an execution, and what its coordinator reserved by it.
     fn forget(&mut self, id: ExecutionId, now: Now) {
+        let unpaid = self.executions.get(&id).map_or(0, Execution::given_away);
         self.enter(id, State::Gone);
         if let Some(execution) = self.executions.remove(&id) {
             self.release_credit(&execution, now);
+            if unpaid > 0 {
+                self.balances.earn(execution.debtor(), unpaid, now.unix);
+                let row = self.balance_row(execution.debtor());
+                self.push(Output::Persist(vec![row]));
+            }
         }
         self.timers.set(id, None);
     }

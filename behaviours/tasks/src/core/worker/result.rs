@@ -64,8 +64,10 @@ impl<B: Balances> Worker<B> {
             // It was shown, and settled: nobody needs it any more.
             return if let State::Closed { .. } = execution.state { Ok(()) } else { Err(Reject::Contradicts) };
         };
-        committed.resend = None;
-        committed.until = now.mono + self.config.result_hold;
+        // Once: whoever asks again and again does not keep its result here for ever.
+        if committed.resend.take().is_some() {
+            committed.until = now.mono + self.config.result_hold;
+        }
         if want && committed.shared.is_none() {
             if committed.bytes <= MAX_OUTCOME {
                 let bytes = committed.outcome.to_bytes();
