@@ -73,15 +73,18 @@ fn a_page_comes_through_the_mixnet_and_by_no_circuit() {
     tunnel.read_to_end(&mut answer).expect("a page");
     assert!(answer.ends_with(&services::page(10)), "{}", String::from_utf8_lossy(&answer));
 
-    // It was packets of the mixnet: at least those that the request of 60,000 bytes has; and the service was asked at least three times.
-    let (packets, served) = (sent().0 - packets, sent().1 - served);
+    // It was packets of the mixnet: at least those that the request of 60,000 bytes has.
+    let packets = sent().0 - packets;
     assert!(packets >= 60_000.0 / 1605.0, "{packets} packets");
-    assert!(served > 2.5, "asked {served} times");
+    // The service was asked three times more, by way of relays; the counters follow.
+    let held = || net.nodes[..RELAYS].iter().map(|relay| metric(&relay.data_dir, "fog_service_exchanges")).sum::<f64>();
+    ok(until("three requests are counted", PATIENCE, || {
+        let (served, held) = (sent().1 - served, held());
+        if served > 2.5 && held > 2.5 { Ok(()) } else { Err(format!("{served} served, {held} held by relays")) }
+    }));
     // Each request runs once; one whose answer was too late for its client may have run as well.
     let asked = metric(&guest.data_dir, "fog_service_mixed_asked_total");
     assert!(asked > 3.5 && sent().1 < asked + 0.5, "asked {asked} times, served {} times", sent().1);
-    let passed: f64 = net.nodes[..RELAYS].iter().map(|relay| metric(&relay.data_dir, "fog_service_exchanges")).sum();
-    assert!(passed >= 3.0, "relays hold {passed} exchanges");
     // And no circuit: neither to the service, nor to a directory, nor to an introduction point.
     let built = purposes(guest);
     assert!(built.iter().all(|purpose| !is_of_services(purpose)), "{built:?}");

@@ -183,31 +183,18 @@ impl Coordinator {
         Some(Fit { worker, voter, offer_seq: listed.seq(), rate: offer.rate(), speed: offer.speed })
     }
 
-    /// Asks a worker.
-    fn bid(&mut self, task: &mut Task, fit: Fit, now: Now) {
-        let Some(content) = task.content.clone() else { return };
-        let id = ExecutionId::of(task.id, task.attempt, fit.worker);
-        task.attempt += 1;
-        let fuel = content.work.limits.fuel;
+    /// What a worker is asked for.
+    fn asked_of(&self, fit: &Fit, (task, execution, fuel): (&Task, ExecutionId, u64), nameless: bool) -> BidBody {
         let users = task.terms.max_price.map_or(u64::MAX, |price| pay::highest_rate(price, fuel));
         let is_own = fit.worker == self.signer.me();
         // This node's own worker is not paid, whatever it would ask.
-        let mut highest_rate = if is_own { u64::MAX } else { users.min(fit.rate.saturating_mul(RATE_SLACK)) };
-        let running = task.terms.running(fuel, fit.speed);
-        let mut running_ms = u64::try_from(running.as_millis()).unwrap_or(u64::MAX);
-        let nameless = self.is_nameless(&task.terms, fit.worker);
-        let mut offer_seq = fit.offer_seq;
-        if nameless {
-            // A worker may show each peer an offer of its own: what follows from one tells it as little as can be of which it was.
-            offer_seq = 0;
-            highest_rate = users.min(coarse(highest_rate));
-            running_ms = coarse(running_ms);
-        }
+        let highest_rate = if is_own { u64::MAX } else { users.min(fit.rate.saturating_mul(RATE_SLACK)) };
+        let running_ms = u64::try_from(task.terms.running(fuel, fit.speed).as_millis()).unwrap_or(u64::MAX);
         let body = BidBody {
-            execution: id,
+            execution,
             worker: fit.worker,
             work: task.work_id,
-            offer_seq,
+            offer_seq: fit.offer_seq,
             highest_rate,
             staging_ms: task.terms.clocks.staging_ms,
             queueing_ms: task.terms.clocks.queueing_ms,
@@ -216,6 +203,21 @@ impl Coordinator {
             privacy: task.terms.privacy,
             features: task.terms.features.clone(),
         };
+        if !nameless {
+            return body;
+        }
+        // A worker may show each peer an offer of its own: what follows from one tells it as little as can be of which it was.
+        BidBody { offer_seq: 0, highest_rate: users.min(coarse(highest_rate)), running_ms: coarse(running_ms), ..body }
+    }
+
+    /// Asks a worker.
+    fn bid(&mut self, task: &mut Task, fit: Fit, now: Now) {
+        let Some(content) = task.content.clone() else { return };
+        let id = ExecutionId::of(task.id, task.attempt, fit.worker);
+        task.attempt += 1;
+        let nameless = self.is_nameless(&task.terms, fit.worker);
+        let body = self.asked_of(&fit, (task, id, content.work.limits.fuel), nameless);
+        let (highest_rate, running_ms) = (body.highest_rate, body.running_ms);
         // How often others were asked is nothing that a worker needs to know.
         let seq = if nameless { 1 } else { u64::from(task.attempt) };
         let Ok(record) = self.signer_of(nameless, id).sign(&BID, seq, now, &body) else { return };
