@@ -71,8 +71,7 @@ impl EventLoop {
     fn target(&self, text: &str) -> Result<(Option<PeerId>, Vec<Multiaddr>), Failure> {
         let hint = "a target is a multiaddress such as /ip4/192.0.2.1/tcp/4001, an invite, or a relay's peer id";
         if Invite::is_invite(text) {
-            let invite = Invite::parse(text, &self.network, clock::now().unix)
-                .map_err(|error| Failure::usage(error.to_string(), "ask for a new invite: `fog id` prints one"))?;
+            let invite = self.invite(text)?;
             let peer = super::behaviour::peer_id(invite.node)
                 .ok_or_else(|| Failure::usage("the invite names no node", "ask for a new invite"))?;
             if invite.addresses.is_empty() && !self.wiring.peers.is_connected(&peer) {
@@ -92,18 +91,17 @@ impl EventLoop {
         }
     }
 
+    pub(super) fn invite(&self, text: &str) -> Result<Invite, Failure> {
+        Invite::parse(text, &self.network, clock::now().unix)
+            .map_err(|error| Failure::usage(error.to_string(), "ask for a new invite: `fog id` prints one"))
+    }
+
     /// The node that a text names: by its id, by its invite, or as a contact.
     pub(super) fn named(&self, text: &str) -> Result<NodeId, Failure> {
         if Invite::is_invite(text) {
-            let invite = Invite::parse(text, &self.network, clock::now().unix);
-            return invite
-                .map(|invite| invite.node)
-                .map_err(|error| Failure::usage(error.to_string(), "ask for a new invite: `fog id` prints one"));
+            return self.invite(text).map(|invite| invite.node);
         }
-        let contact = || {
-            let name = text.strip_prefix('@').unwrap_or(text);
-            self.swarm.behaviour().chat.chat().contact_address(name).map(|contact| contact.node)
-        };
+        let contact = || self.swarm.behaviour().chat.chat().contact_address(text).map(|contact| contact.node);
         text.parse().ok().or_else(contact).ok_or_else(|| {
             let message = format!("`{text}` is no id of a peer, no invite and no contact");
             Failure::usage(message, "`fog relays` and `fog peers` list ids, `fog chat contact list` contacts")

@@ -309,14 +309,12 @@ impl EventLoop {
     fn address(&self, text: &str) -> Result<Address, Failure> {
         const HINT: &str = "`fog relays` lists relays, `fog chat contact list` contacts; others are reached by the invite that their `fog id` prints";
         if Invite::is_invite(text) {
-            let invite = Invite::parse(text, &self.network, clock::now().unix)
-                .map_err(|error| Failure::usage(error.to_string(), "ask for a new invite: `fog id` prints one"))?;
+            let invite = self.invite(text)?;
             let mailboxes = invite.mailboxes.iter().map(|mailbox| (mailbox.relay, mailbox.slot)).collect();
             return Ok(Address { node: invite.node, seal_key: invite.seal_key, mailboxes });
         }
         let Ok(node) = text.parse::<NodeId>() else {
-            let name = text.strip_prefix('@').unwrap_or(text);
-            let contact = self.swarm.behaviour().chat.chat().contact_address(name);
+            let contact = self.swarm.behaviour().chat.chat().contact_address(text);
             let unknown = || Failure::usage(format!("`{text}` is no id of a relay, no invite and no contact"), HINT);
             return contact.map(chat::mix_address).ok_or_else(unknown);
         };

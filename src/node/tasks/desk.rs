@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -55,6 +55,8 @@ pub(super) struct Counts {
     pub(super) runs: AtomicU64,
     pub(super) checks: AtomicU64,
     pub(super) ways: Ways,
+    /// Whether the store refused what tasks rest on: nothing of them leaves any more.
+    pub(super) stands_still: AtomicBool,
 }
 
 /// Tasks, for the API.
@@ -109,6 +111,13 @@ impl Desk {
         if self.inputs.try_send(Input::Mixed(News::Answer { message, piece })).is_err() {
             self.drops.count(DropReason::QueueFull);
         }
+    }
+
+    /// That tasks stand still, if they do.
+    pub(in crate::node) fn warning(&self) -> Option<String> {
+        let stands_still = self.counts.stands_still.load(Ordering::Relaxed);
+        stands_still
+            .then(|| "tasks stand still until the node is started again: the store did not take their state".into())
     }
 
     /// The nodes to which the mixnet leads.

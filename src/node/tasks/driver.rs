@@ -112,8 +112,6 @@ pub(super) struct Driver {
     pub(super) me: NodeId,
     pub(super) coordinator: Coordinator,
     pub(super) worker: Worker,
-    /// Whether the store refused what tasks rest on: nothing of them leaves any more.
-    stands_still: bool,
     pub(super) contents: Contents,
     pub(super) runs: Runs,
     pub(super) capacity: Capacity,
@@ -189,7 +187,6 @@ impl Driver {
             me,
             coordinator,
             worker,
-            stands_still: false,
             contents,
             capacity,
             runs: Runs::new(pool),
@@ -289,7 +286,7 @@ impl Driver {
                     self.worker.handle_shared(execution, &manifest, now);
                     self.outputs.insert(execution, manifest);
                     // Nobody wants it any more: nobody would take it away either.
-                    if self.worker.coordinator(execution).is_none() {
+                    if !self.worker.holds(execution) {
                         self.release(execution);
                     }
                 }

@@ -10,13 +10,19 @@ use super::{
     ids::ExecutionId,
     mixed,
     outcome::Outcome,
-    pay::{Balances, Credit, LocalAccounts},
+    pay::{Balances, Credit, LocalAccounts, Payer, VOUCHER, Verdict},
     reject::Reject,
-    terms::{Privacy, Terms},
-    testing::{Host, NETWORK, World, right, submission, work},
+    signer::Signer,
+    terms::{Class, Privacy, Terms},
+    testing::{Host, NETWORK, World, key, right, submission, work},
     work::Work,
+    worker::RunEvent,
 };
-use crate::wire::{Failure, Message, Refusal, Source, ToCoordinator, ToWorker, mixed::Request};
+use crate::wire::{
+    Failure, Message, Refusal, Source, ToCoordinator, ToWorker,
+    mixed::Request,
+    record::{BID, BidBody},
+};
 
 fn terms() -> Terms {
     Terms { privacy: Privacy::Mixed, ..Terms::default() }
@@ -299,20 +305,90 @@ fn an_output_that_would_have_to_be_fetched_from_its_worker_is_refused() {
     assert_eq!(world.coordinator.task(task).unwrap().replicas[0].state, "bad_reveal");
 }
 
-#[test]
-fn work_that_nobody_pays_for_counts_for_all_without_a_name() {
+/// A world whose only worker is as far with a task as it gets while `until` is not so, and the execution with its key.
+fn held(until: fn(&World) -> bool) -> (World, ExecutionId, NodeId) {
     let mut world = world(1, 1);
     // Another result is waited for, so that this one is held.
     world.submit(1, Terms { replicas: 2, ..terms() });
     let mut mixnet = Mixnet::default();
-    mixnet.settle(&mut world, &right, &mut never);
-    assert_eq!(world.hosts[0].ran, 1);
+    while !until(&world) {
+        assert!(mixnet.carry(&mut world, &mut never) | world.stage(0) || world.run(0, right));
+    }
     let (_, execution, key) = *mixnet.keys.first().unwrap();
-    let nobody = [[18].as_slice(), &mixed::NOBODY.0].concat();
-    assert!(!world.hosts[0].rows.contains_key(&nobody));
+    (world, execution, key)
+}
+
+/// Whether all without a name owe the worker something.
+fn is_owed(world: &World) -> bool {
+    world.hosts[0].rows.contains_key(&[[18].as_slice(), &mixed::NOBODY.0].concat())
+}
+
+#[test]
+fn work_that_nobody_pays_for_counts_for_all_without_a_name() {
+    // Cancelled when it is done.
+    let is_done = |world: &World| world.hosts[0].ran == 1;
+    let (mut world, execution, key) = held(is_done);
+    assert!(!is_owed(&world));
     world.hosts[0].worker.handle_nameless(key, ToWorker::Cancel(execution), world.now).unwrap();
     world.collect();
-    assert!(world.hosts[0].rows.contains_key(&nobody), "what it computed is owed by nobody in particular");
+    assert!(is_owed(&world));
+    // Told to be worth nothing.
+    let (mut world, execution, _) = held(is_done);
+    let signer = Signer::new(world.coordinator.execution_key(execution), NETWORK);
+    let worker = world.hosts[0].id;
+    let issued = Payer::new().issue(worker, execution, Verdict::Failed, (0, 1_000), world.now.unix);
+    let voucher = signer.sign(&VOUCHER, issued.number, world.now, &issued.voucher).unwrap();
+    world.hosts[0].worker.handle_nameless(signer.me(), ToWorker::Voucher(voucher), world.now).unwrap();
+    world.collect();
+    assert!(is_owed(&world));
+    // Left alone while it runs.
+    let (mut world, execution, _) = held(|world| !world.hosts[0].runs.is_empty());
+    world.hosts[0].worker.handle_run(execution, RunEvent::Started, world.now);
+    world.pass(mixed::LEASE + Duration::from_secs(1));
+    assert!(is_owed(&world));
+    // And before it ran it costs nobody anything.
+    let (mut world, ..) = held(|world| !world.hosts[0].stages.is_empty());
+    world.pass(mixed::LEASE + Duration::from_secs(1));
+    assert!(!is_owed(&world));
+}
+
+#[test]
+fn those_without_a_name_leave_room_for_others() {
+    let mut world = world(1, 1);
+    let (worker, encoded) = (world.hosts[0].id, work(1).encode().unwrap());
+    let asked = |number: u8| {
+        let signer = Signer::new(key(u64::from(number) + 100), NETWORK);
+        let body = BidBody {
+            execution: ExecutionId([number; 16]),
+            worker,
+            work: Work::id_of(&encoded),
+            offer_seq: 0,
+            highest_rate: u64::MAX,
+            staging_ms: 1_000,
+            queueing_ms: 1_000,
+            running_ms: 1_000,
+            class: Class::Standard,
+            privacy: Privacy::Mixed,
+            features: Vec::new(),
+        };
+        let record = signer.sign(&BID, 1, world.now, &body).unwrap();
+        (signer.me(), ToWorker::Bid { record, work: encoded.clone() })
+    };
+    let all: Vec<_> = (0..80).map(asked).collect();
+    let mut answers = [0, 0];
+    for (from, message) in all {
+        world.hosts[0].worker.handle_nameless(from, message, world.now).unwrap();
+        world.collect();
+        match world.hosts[0].answers.pop_front() {
+            Some((_, ToCoordinator::Agreement(_))) => answers[0] += 1,
+            Some((_, ToCoordinator::Refused { reason: Refusal::Busy, .. })) => answers[1] += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(answers, [64, 16], "a quarter of the queue");
+    let open = world.submit(2, Terms { trust_ppm: 0, replicas: 1, ..Terms::default() });
+    world.settle();
+    assert!(matches!(world.ends[&open].as_slice(), [End::Done { .. }]), "{:?}", world.ends);
 }
 
 #[test]

@@ -174,8 +174,10 @@ mod tests {
 
         #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _piece = Piece::read(&bytes);
-            let _request = Request::open(&bytes, &NETWORK, NodeId([1; 32]));
+            if let Ok(piece) = Piece::read(&bytes) {
+                prop_assert!(piece.data.len() <= PIECE && usize::from(piece.index) < MAX_PIECES);
+            }
+            prop_assert!(Request::open(&bytes, &NETWORK, NodeId([1; 32])).is_err());
         }
     }
 

@@ -1,6 +1,10 @@
 //! What follows from the cores, and when: behind the disk, or at once.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use fog_base::NodeId;
 use fog_tasks::{
@@ -87,7 +91,7 @@ impl Driver {
             Err(error) => {
                 let until = "until the node is started again";
                 tracing::error!(%error, hint = error.hint(), until, "tasks stand still: the store does not take their state");
-                self.stands_still = true;
+                self.counts.stands_still.store(true, Ordering::Relaxed);
                 let told = |deed: &Deed| matches!(deed, Deed::Event(..) | Deed::Forget(_));
                 self.perform(deeds.into_iter().filter(told).collect());
             }
@@ -98,7 +102,7 @@ impl Driver {
         let mut deeds = VecDeque::from(deeds);
         while let Some(deed) = deeds.pop_front() {
             let now = clock::now();
-            if self.stands_still && deed.leaves(self.me) {
+            if self.counts.stands_still.load(Ordering::Relaxed) && deed.leaves(self.me) {
                 continue;
             }
             match deed {

@@ -431,3 +431,53 @@ fn what_tells_the_kind_of_a_conversation_begins_no_name_of_a_contact() {
     let added = world.act(1, |chat, now| chat.add_contact(card.clone(), None, now)).unwrap();
     assert_eq!(added.name, "ada");
 }
+
+/// The card of a device that calls itself so.
+fn card_of(world: &mut World, n: usize, name: &str) -> Card {
+    let chat = world.nodes[n].chat.as_mut().unwrap();
+    chat.config.name = name.into();
+    chat.mailboxes = vec![(NodeId([9; 32]), [9; 32])];
+    world.act(n, |chat, now| chat.card(now))
+}
+
+#[test]
+fn nobody_takes_the_place_of_another_by_what_it_calls_itself() {
+    let (alice, mallory) = (1, 2);
+    let node = super::testing::node_id(alice).to_string();
+    for name in [node.clone(), format!("@{node}"), format!(" @{node} ")] {
+        let mut world = World::new(20, 3);
+        let lie = card_of(&mut world, mallory, &name);
+        let added = world.act(0, |chat, now| chat.add_contact(lie, None, now)).unwrap();
+        assert_eq!(added.name, "somebody", "{name}");
+        // Neither in chat nor in the mixnet is it found by the other's id.
+        assert!(matches!(world.chat(0).find_person(&format!("@{node}")), Err(Refusal::NoCard(_))));
+        assert_eq!(world.chat(0).contact_address(&node), None);
+        let honest = card_of(&mut world, alice, "alice");
+        let device = honest.device;
+        world.act(0, |chat, now| chat.add_contact(honest, None, now)).unwrap();
+        assert_eq!(world.chat(0).find_person(&format!("@{node}")), Ok(device));
+        assert_eq!(world.chat(0).contact_address("@alice").unwrap().node, super::testing::node_id(alice));
+    }
+}
+
+#[test]
+fn a_contact_has_its_name_whoever_had_it_before_unless_that_is_a_contact() {
+    for (chosen, called) in [(None, "al ice"), (Some("al_ice"), "dev1")] {
+        let mut world = World::new(21, 3);
+        let squatter = card_of(&mut world, 2, "al_ice");
+        world.act(0, |chat, now| chat.take_card(&squatter, true, now)).unwrap();
+        assert_eq!(world.chat(0).find_person("@al_ice"), Ok(squatter.device));
+        let card = card_of(&mut world, 1, called);
+        let added = world.act(0, |chat, now| chat.add_contact(card.clone(), chosen, now)).unwrap();
+        assert_eq!((added.name.as_str(), added.device), ("al_ice", card.device));
+        assert_eq!(world.chat(0).find_person("@al_ice"), Ok(card.device));
+        // The other one is there still, under another name, also after a restart; and as a contact it does not get it back.
+        world.crash(0);
+        world.reopen(0);
+        assert_eq!(world.chat(0).find_person("@al_ice"), Ok(card.device));
+        let taken = world.act(0, |chat, now| chat.add_contact(squatter.clone(), Some("al_ice"), now));
+        assert_eq!(taken, Err(Refusal::NameTaken("al_ice".into())));
+        let other = world.act(0, |chat, now| chat.add_contact(squatter.clone(), None, now)).unwrap();
+        assert!(other.name.starts_with("al_ice-"), "{}", other.name);
+    }
+}

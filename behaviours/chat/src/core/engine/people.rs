@@ -83,6 +83,13 @@ impl Person {
     }
 }
 
+/// What somebody is called here who calls itself so, if nobody else is: what tells the kind of a conversation begins no name, and what is left
+/// is no id.
+fn base_name(wanted: &str) -> String {
+    let bare = wanted.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '@' | '#' | '&'));
+    clean_name(bare).chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()
+}
+
 impl Chat {
     /// Adds somebody by the card of an invite, or renames a contact.
     pub fn add_contact(&mut self, card: Card, name: Option<&str>, now: Now) -> Result<Contact, Refusal> {
@@ -91,27 +98,25 @@ impl Chat {
         if device == self.device {
             return Err(Refusal::Oneself);
         }
-        // Who is added gets the name that its card has, if it is new here, whatever a stranger calls itself.
-        let is_new = self.people.get(&device).is_none_or(|person| !person.is_contact);
-        let of_card = (is_new && is_name(&card.name)).then(|| card.name.clone());
-        let of_card = of_card.filter(|name| !self.people.values().any(|other| other.is_contact && other.name == *name));
-        if let Some(name) = name.or(of_card.as_deref()) {
-            if !is_name(name) {
-                return Err(Refusal::BadName);
-            }
-            let holder = self.people.values().find(|other| other.name == name && other.card.device != device);
-            match holder.map(|other| (other.card.device, other.is_contact)) {
-                Some((_, true)) => return Err(Refusal::NameTaken(name.to_owned())),
-                // What a stranger calls itself keeps no contact from its name.
-                Some((stranger, false)) => self.rename(stranger),
-                None => {}
-            }
-        }
+        // Whoever is new here gets the name of its card if no contact has it, whatever a stranger calls itself.
+        let holder = |name: &str| self.people.values().find(|it| it.name == name && it.card.device != device);
+        let is_contacts = |name: &str| holder(name).is_some_and(|it| it.is_contact);
+        let name = match name {
+            Some(name) if !is_name(name) => return Err(Refusal::BadName),
+            Some(name) if is_contacts(name) => return Err(Refusal::NameTaken(name.to_owned())),
+            Some(name) => Some(name.to_owned()),
+            None if self.people.get(&device).is_some_and(|person| person.is_contact) => None,
+            None => Some(base_name(&card.name)).filter(|name| !is_contacts(name)),
+        };
+        let stranger = name.as_deref().and_then(holder).map(|it| it.card.device);
         self.take_card(&card, true, now).map_err(Refusal::BadCard)?;
         let person = self.people.get_mut(&device).ok_or(Refusal::Full("contacts"))?;
         person.is_contact = true;
-        if let Some(name) = name.or(of_card.as_deref()) {
-            name.clone_into(&mut person.name);
+        if let Some(name) = name {
+            person.name = name;
+        }
+        if let Some(stranger) = stranger {
+            self.rename(stranger);
         }
         self.save_person(device);
         self.begin_direct_with(device, now)?;
@@ -130,6 +135,8 @@ impl Chat {
 
     /// Where the mixnet leads to a contact's node.
     pub fn contact_address(&self, name: &str) -> Option<MixAddress> {
+        let name = name.strip_prefix('@').unwrap_or(name);
+        // A name of before that is an id is nobody's.
         let called = |person: &&Person| person.is_contact && person.name == name && is_name(name);
         self.people.values().find(called).map(|person| MixAddress::from(&person.card))
     }
@@ -274,13 +281,7 @@ impl Chat {
     }
 
     fn free_name(&self, wanted: &str, device: DeviceId) -> String {
-        // What tells the kind of a conversation begins no name.
-        let wanted = match wanted.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '@' | '#' | '&')) {
-            "" => "somebody".to_owned(),
-            // Without those it may be an id.
-            wanted => clean_name(wanted),
-        };
-        let base: String = wanted.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect();
+        let base = base_name(wanted);
         let is_free = |name: &str| self.people.values().all(|other| other.name != name);
         if is_free(&base) {
             return base;

@@ -207,7 +207,8 @@ impl Coordinator {
             return body;
         }
         // A worker may show each peer an offer of its own: what follows from one tells it as little as can be of which it was.
-        BidBody { offer_seq: 0, highest_rate: users.min(coarse(highest_rate)), running_ms: coarse(running_ms), ..body }
+        let running_ms = if task.terms.clocks.running_ms.is_some() { running_ms } else { coarse(running_ms) };
+        BidBody { offer_seq: 0, highest_rate: users.min(coarse(highest_rate)), running_ms, ..body }
     }
 
     /// Asks a worker.

@@ -213,6 +213,11 @@ impl<B: Balances> Worker<B> {
             self.send(to, ToCoordinator::Ended { execution: id, failure });
             return;
         }
+        // That a run was too long, or its lease not renewed, or its output too large, is no failure of this host's.
+        let is_its_own =
+            matches!(failure, Failure::LeaseExpired | Failure::TooLarge | Failure::Host(crate::HostEnd::Deadline));
+        let unpaid = if is_its_own { execution.given_away() } else { 0 };
+        self.give_away(unpaid, now);
         self.push(Output::Release(id));
         let until = now.mono + self.config.closed_hold;
         self.enter(id, State::Ended { failure, resend, until });

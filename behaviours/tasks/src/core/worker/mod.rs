@@ -28,13 +28,14 @@ use self::{
 };
 use super::{
     ids::ExecutionId,
+    mixed,
     offer::Offer,
     outcome::Outcome,
     pay::{Balances, LocalAccounts, Payee},
     reject::Reject,
     row::Row,
     signer::Signer,
-    terms::Class,
+    terms::{Class, Privacy},
     timers::Timers,
     uptime::Uptime,
     work::{Content, Work},
@@ -331,8 +332,13 @@ impl<B: Balances> Worker<B> {
 
     /// Whether somebody without a name may have anything to say to it.
     pub fn takes_nameless(&self) -> bool {
-        self.offer().accepts.privacy.contains(&crate::core::terms::Privacy::Mixed)
+        self.offer().accepts.privacy.contains(&Privacy::Mixed)
             || self.executions.values().any(|execution| execution.nameless)
+    }
+
+    /// Whether the result of an execution is held for its coordinator.
+    pub fn holds(&self, execution: ExecutionId) -> bool {
+        self.executions.get(&execution).is_some_and(|it| matches!(it.state, State::Committed(_)))
     }
 
     /// What an execution that has no result yet does.
@@ -417,13 +423,18 @@ impl<B: Balances> Worker<B> {
         self.enter(id, State::Gone);
         if let Some(execution) = self.executions.remove(&id) {
             self.release_credit(&execution, now);
-            if unpaid > 0 {
-                self.balances.earn(execution.debtor(), unpaid, now.unix);
-                let row = self.balance_row(execution.debtor());
-                self.push(Output::Persist(vec![row]));
-            }
         }
+        self.give_away(unpaid, now);
         self.timers.set(id, None);
+    }
+
+    /// Books what those without a name got and nobody paid for.
+    fn give_away(&mut self, unpaid: u64, now: Now) {
+        if unpaid > 0 {
+            self.balances.earn(mixed::NOBODY, unpaid, now.unix);
+            let row = self.balance_row(mixed::NOBODY);
+            self.push(Output::Persist(vec![row]));
+        }
     }
 
     fn release_credit(&mut self, execution: &Execution, now: Now) {

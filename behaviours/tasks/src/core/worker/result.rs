@@ -142,7 +142,9 @@ impl<B: Balances> Worker<B> {
         let mut alone = Payee::new();
         let payee = if nameless { &mut alone } else { &mut self.payee };
         let amount = payee.take(from, voucher.record().seq(), &body, used, now.unix).map_err(|_| Reject::BadVoucher)?;
-        self.balances.earn(debtor, amount, now.unix);
+        // A voucher of nobody's is worth nothing, whatever it says: what counts is what was computed.
+        let earned = if nameless { execution.given_away() } else { amount };
+        self.balances.earn(debtor, earned, now.unix);
         let rows = self.account_row(from, body.interval).into_iter().chain([self.balance_row(debtor)]).collect();
         let acknowledged = Acknowledged { voucher: hash, cumulative: body.cumulative };
         let acknowledged = self.signer.sign(&ACKNOWLEDGED, voucher.record().seq(), now, &acknowledged)?;
