@@ -7,9 +7,13 @@ use std::{
     process::Command,
 };
 
-use fog_testnet::until;
+use fog_testnet::{tasks::primes, until};
+use serde_json::json;
 
-use super::support::{Alone, PATIENCE, not_tried, ok, one_network_at_a_time, run_in};
+use super::{
+    support::{Alone, PATIENCE, not_tried, ok, one_network_at_a_time, run_in},
+    tasks,
+};
 
 /// A disk of a few megabytes. Unmounted when dropped.
 struct SmallDisk {
@@ -55,7 +59,11 @@ impl Drop for SmallDisk {
 }
 
 fn small_disk(test: &str) -> Option<SmallDisk> {
-    SmallDisk::mount(48).map_err(|why| not_tried(test, &why)).ok()
+    disk_of(test, 48)
+}
+
+fn disk_of(test: &str, mebibytes: usize) -> Option<SmallDisk> {
+    SmallDisk::mount(mebibytes).map_err(|why| not_tried(test, &why)).ok()
 }
 
 #[test]
@@ -112,6 +120,53 @@ fn a_disk_that_fills_up_under_a_node_loses_nothing() {
     assert_eq!(shown(), kept);
     drop(again);
     assert_log_has_no_panic(&dir.with_extension("log"));
+}
+
+#[test]
+fn tasks_stand_still_on_full_disks_and_go_on_when_there_is_room() {
+    let _alone = one_network_at_a_time();
+    let Some(disk) = disk_of("tasks on full disks", 256) else { return };
+    // All nodes have the same disk: the one that submits, and its workers.
+    let net = tasks::up(&disk.mount.join("net"), 3, 1);
+    let (data, client) = (&net.nodes[3].data_dir, ok(net.nodes[3].client()));
+    let module = tasks::modules().join("primes.wasm");
+    let submit = |number: usize, length: u64| {
+        let (from, to) = (number.to_string(), (number as u64 + length).to_string());
+        // Another work each time, as results are remembered, and a row that fills what is left of a page.
+        let more = json!({ "replicas": 1, "trust": 0.0, "env": [format!("PAD={number}{}", "x".repeat(2000))] });
+        client.task_submit(&module, &[&from, &to], &more).map(|id| (id, primes(number as u64, number as u64 + length)))
+    };
+    let mut taken = vec![ok(submit(2, 100))];
+    ok(client.task_wait(&taken[0].0, PATIENCE));
+    // Open while the disk is full.
+    taken.extend((0..4).map(|at| ok(submit(3 + at, 20_000))));
+    let filling = disk.fill();
+    let refused = (0..400).find_map(|number| match submit(1_000 + number, 100) {
+        Ok(task) => {
+            taken.push(task);
+            None
+        }
+        Err(error) => Some(error.to_string()),
+    });
+    let refused = refused.expect("the disk is full");
+    assert!(refused.contains("tasks stand still"), "{refused}");
+    let ended = run_in(data, &["task", "run", &module.display().to_string(), "--arg", "2", "--arg", "9"]);
+    ended.refused(1);
+    ended.says("tasks stand still");
+    let warns = || run_in(data, &["--json", "status"]).json()["warnings"].to_string().contains("tasks stand still");
+    assert!(warns());
+    fs::remove_file(filling).expect("room again");
+    ok(until("tasks go on", PATIENCE, || submit(2_000, 100).map(|task| taken.push(task)).map_err(|e| e.to_string())));
+    assert!(!warns());
+    for (id, right) in &taken {
+        let task = ok(client.task_wait(id, PATIENCE));
+        assert_eq!((task.state.as_str(), task.stdout.as_deref()), ("done", Some(right.as_str())), "{task:?}");
+    }
+    let listed = run_in(data, &["--json", "task", "list"]).json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(taken.len()), "what was refused is not there");
+    for node in &net.nodes {
+        assert_log_has_no_panic(&node.data_dir.join("fog.log"));
+    }
 }
 
 fn assert_log_has_no_panic(log: &Path) {

@@ -48,6 +48,10 @@ const MAX_BATCH: usize = 4_096;
 /// Digits of an id at least.
 const MIN_DIGITS: usize = 4;
 
+/// What is said while the store does not take the state of tasks.
+const STAND: &str = "tasks stand still: the store does not take their state";
+const ROOM: &str = "is the disk full? They go on by themselves when there is room";
+
 /// What the driver counts.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -55,7 +59,7 @@ pub(super) struct Counts {
     pub(super) runs: AtomicU64,
     pub(super) checks: AtomicU64,
     pub(super) ways: Ways,
-    /// Whether the store refused what tasks rest on: nothing of them leaves any more.
+    /// Whether the store does not take what tasks rest on: nothing is done or said of them.
     pub(super) stands_still: AtomicBool,
 }
 
@@ -93,7 +97,7 @@ impl Desk {
         });
         let stopped = || Failure::failed("the node is stopping", "start it again with `fog run`");
         self.inputs.send(Input::Job(job)).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())
+        answer.await.map_err(|_| if self.stands_still() { Failure::failed(STAND, ROOM) } else { stopped() })
     }
 
     /// An offer that gossip brought, and what others say of its worker's results: false if the driver is behind.
@@ -113,11 +117,13 @@ impl Desk {
         }
     }
 
+    fn stands_still(&self) -> bool {
+        self.counts.stands_still.load(Ordering::Relaxed)
+    }
+
     /// That tasks stand still, if they do.
     pub(in crate::node) fn warning(&self) -> Option<String> {
-        let stands_still = self.counts.stands_still.load(Ordering::Relaxed);
-        stands_still
-            .then(|| "tasks stand still until the node is started again: the store did not take their state".into())
+        self.stands_still().then(|| format!("{STAND} ({ROOM})"))
     }
 
     /// The nodes to which the mixnet leads.

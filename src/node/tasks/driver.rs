@@ -2,6 +2,7 @@
 //! want is done, in its order. What must be kept is on the disk before anything that follows from it leaves.
 
 mod deeds;
+mod trouble;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -31,6 +32,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::deeds::Deed;
+pub(super) use self::trouble::Ground;
+use self::trouble::Trouble;
 use super::{
     contents::{self, Bytes, Contents, Needed},
     desk::Counts,
@@ -133,7 +136,9 @@ pub(super) struct Driver {
     pub(super) wants: mpsc::Sender<Want>,
     pub(super) inputs: mpsc::Sender<Input>,
     writer: Writer,
+    ground: Ground,
     held: VecDeque<(Option<Committed>, Vec<Deed>)>,
+    trouble: Option<Trouble>,
     pub(super) drops: Arc<DropCounters>,
     pub(super) counts: Arc<Counts>,
     pub(super) mixed: Mixed,
@@ -152,6 +157,7 @@ pub(super) struct Parts {
     pub(super) wants: mpsc::Sender<Want>,
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) writer: Writer,
+    pub(super) ground: Ground,
     pub(super) drops: Arc<DropCounters>,
     pub(super) counts: Arc<Counts>,
     pub(super) mixed: Mixed,
@@ -171,15 +177,12 @@ impl Driver {
             wants,
             inputs,
             writer,
+            ground,
             drops,
             counts,
             mixed,
         } = parts;
-        let (mut needed, mut shared) = (Needed::default(), BTreeMap::new());
-        for (task, content, manifest) in coordinator.blobs() {
-            needed.add(content, task);
-            shared.insert(content, manifest.to_vec());
-        }
+        let (needed, shared) = files(&coordinator);
         if let Err(error) = contents.sweep(&needed.contents()) {
             tracing::debug!(%error, "old files of tasks are not removed");
         }
@@ -203,7 +206,9 @@ impl Driver {
             wants,
             inputs,
             writer,
+            ground,
             held: VecDeque::new(),
+            trouble: None,
             drops,
             counts,
             mixed,
@@ -219,7 +224,7 @@ impl Driver {
     ) {
         self.settle(clock::now());
         loop {
-            let due = [self.coordinator.poll_timeout(), self.worker.poll_timeout()].into_iter().flatten().min();
+            let due = self.due();
             let sleep = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -247,6 +252,9 @@ impl Driver {
                 () = sleep => {}
             }
             let now = clock::now();
+            if self.stands_still(now) {
+                continue;
+            }
             self.follow_relays(now);
             self.coordinator.handle_timeout(now);
             self.worker.handle_timeout(now);
@@ -258,6 +266,8 @@ impl Driver {
     fn take(&mut self, input: Input) {
         let now = clock::now();
         match input {
+            // Who waits for it hears that tasks stand still.
+            Input::Job(_) if self.trouble.is_some() => {}
             Input::Job(job) => {
                 let reply = job(self, now);
                 self.settle(now);
@@ -280,6 +290,7 @@ impl Driver {
             Input::Fetched(Fetch::Output(task, from), bytes) => {
                 self.coordinator.handle_fetched(task, from, bytes.as_deref(), now);
             }
+            Input::Mixed(_) if self.trouble.is_some() => self.drops.count(fog_base::DropReason::QueueFull),
             Input::Mixed(news) => self.on_mixed(news, now),
             Input::Shared(execution, manifest) => match manifest {
                 Some(manifest) => {
@@ -300,6 +311,7 @@ impl Driver {
         match news {
             Arrived::Connected(node) => self.coordinator.handle_connected(node, None, now),
             Arrived::Gone(node) => self.coordinator.handle_gone(node, now),
+            Arrived::Frame(..) if self.trouble.is_some() => self.drops.count(fog_base::DropReason::QueueFull),
             Arrived::Frame(from, bytes) => match Message::decode(&bytes) {
                 Ok(message) => {
                     if !matches!(message, Message::Offers(_)) {
@@ -479,6 +491,16 @@ impl Driver {
         }
         self.worker.handle_run(execution, event, now);
     }
+}
+
+/// The files that tasks need, and the manifests of those that are shared.
+fn files(coordinator: &Coordinator) -> (Needed<TaskId>, BTreeMap<Content, Vec<u8>>) {
+    let (mut needed, mut shared) = (Needed::default(), BTreeMap::new());
+    for (task, content, manifest) in coordinator.blobs() {
+        needed.add(content, task);
+        shared.insert(content, manifest.to_vec());
+    }
+    (needed, shared)
 }
 
 fn add(batch: &mut Batch, rows: Vec<Row>) {

@@ -67,6 +67,11 @@ impl Mixed {
     pub(super) fn new(network: NetworkId, relays: watch::Receiver<BTreeSet<NodeId>>) -> Self {
         Self { network, blocks: Blocks::default(), answers: Answers::default(), relays }
     }
+
+    /// The nodes to which the mixnet leads.
+    pub(super) fn relays(&mut self) -> BTreeSet<NodeId> {
+        self.relays.borrow_and_update().clone()
+    }
 }
 
 impl Driver {
@@ -74,7 +79,7 @@ impl Driver {
     pub(super) fn follow_relays(&mut self, now: Now) {
         // Without the desk the node is stopping.
         if self.mixed.relays.has_changed().unwrap_or(false) {
-            let relays = self.mixed.relays.borrow_and_update().clone();
+            let relays = self.mixed.relays();
             self.coordinator.set_relays(relays, now);
         }
     }

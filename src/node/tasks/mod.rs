@@ -3,7 +3,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `driver.rs`, `driver/deeds.rs`, `runs.rs`, `staging.rs`, `contents.rs` | the thread; what follows and when; runs of the pool; bytes of modules, inputs and outputs |
+//! | `driver.rs`, `driver/deeds.rs`, `driver/trouble.rs`, `runs.rs`, `staging.rs`, `contents.rs` | the thread; what follows and when; a store that takes nothing; runs of the pool; bytes of modules, inputs and outputs |
 //! | `harvest.rs`, `offering.rs` | the host; what it offers |
 //! | `mixed.rs` | what goes through the mixnet |
 //! | `desk.rs`, `spec.rs`, `placing.rs`, `logs.rs` | what can be asked; what a user describes; many tasks at once; what tasks write |
@@ -33,7 +33,6 @@ use anyhow::Context as _;
 use fog_base::{DropCounters, Network, relay::Role};
 use fog_tasks::{
     Arrived, Streams,
-    core::{coordinator::Coordinator, pay::LocalAccounts, worker::Worker},
     sandbox::{Pool, PoolConfig},
 };
 use futures::channel::mpsc as frames;
@@ -45,7 +44,7 @@ pub(super) use self::wants::Wants;
 use self::{
     contents::Contents,
     desk::Counts,
-    driver::{Driver, INPUTS, Input, Parts},
+    driver::{Driver, Ground, INPUTS, Input, Parts},
     harvest::Harvest,
     lies::Lies,
     mixed::Mixed,
@@ -55,7 +54,7 @@ use super::clock;
 use crate::{
     config::Config,
     keys::Keys,
-    store::{Store, Table, Writer},
+    store::{Store, Writer},
 };
 
 /// What waits for the event loop.
@@ -82,13 +81,8 @@ pub(super) fn start(
     let contents =
         Contents::open(config.worker.cache_mib * MIB, folder).context("the folder of tasks cannot be made")?;
     let key = Arc::new(keys.identity().clone());
-    let mut coordinator =
-        Coordinator::new(Default::default(), Arc::clone(&key), network.id, super::chat::random(), now);
-    let mut worker =
-        Worker::new(Default::default(), key, network.id, LocalAccounts::new(keys.node_id(), Default::default()), now);
-    let rows = store.scan(Table::Tasks, &[])?;
-    worker.restore(rows.iter().cloned(), now);
-    coordinator.restore(rows, now);
+    let ground = Ground { me: keys.node_id(), key, network: network.id, store: Arc::clone(store) };
+    let (coordinator, worker) = ground.cores(now)?;
     let is_worker = config.roles.has(Role::Worker);
     let pool = Arc::new(pool(config, is_worker, inputs.clone()).context("task processes cannot be started")?);
     let (drops, counts) = (Arc::new(DropCounters::default()), Arc::new(Counts::default()));
@@ -105,6 +99,7 @@ pub(super) fn start(
         wants: wants.clone(),
         inputs: inputs.clone(),
         writer: writer.clone(),
+        ground,
         drops: Arc::clone(&drops),
         counts: Arc::clone(&counts),
         mixed: Mixed::new(network.id, followed),

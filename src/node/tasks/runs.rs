@@ -53,6 +53,14 @@ impl Runs {
         });
     }
 
+    /// Nothing is wanted any more.
+    pub(super) fn stop_all(&mut self) {
+        self.waiting.clear();
+        for run in std::mem::take(&mut self.running).into_keys() {
+            self.pool.cancel(run);
+        }
+    }
+
     /// What an event of the pool says, and of which execution; nothing, if that was stopped.
     pub(super) fn of(&mut self, event: PoolEvent, now: Instant) -> Option<(ExecutionId, RunEvent)> {
         match event {

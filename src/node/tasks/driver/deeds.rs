@@ -1,10 +1,6 @@
 //! What follows from the cores, and when: behind the disk, or at once.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use fog_base::NodeId;
 use fog_tasks::{
@@ -20,7 +16,7 @@ use fog_tasks::{
 use super::{Driver, Fetch, Want};
 use crate::{
     node::clock,
-    store::{Batch, Committed, Durability, StoreError, WriterFull},
+    store::{Batch, Committed, Durability, WriterFull},
 };
 
 /// How long the driver waits before it asks a store that does not keep up again.
@@ -51,15 +47,6 @@ impl Deed {
             _ => false,
         }
     }
-
-    /// Whether others come to know of it.
-    fn leaves(&self, me: NodeId) -> bool {
-        match self {
-            Self::Send(to, _) => *to != me,
-            Self::Mixed(..) | Self::Want(_) => true,
-            _ => false,
-        }
-    }
 }
 
 impl Driver {
@@ -82,29 +69,10 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_committed(&mut self, outcome: Result<(), StoreError>) {
-        let Some((_, deeds)) = self.held.pop_front() else { return };
-        match outcome {
-            Ok(()) => self.perform(deeds),
-            // What was to follow must not, nor what the cores would say again: after a restart nothing would be known of it, and a run
-            // could be paid twice. The node goes on without tasks until it is started again.
-            Err(error) => {
-                let until = "until the node is started again";
-                tracing::error!(%error, hint = error.hint(), until, "tasks stand still: the store does not take their state");
-                self.counts.stands_still.store(true, Ordering::Relaxed);
-                let told = |deed: &Deed| matches!(deed, Deed::Event(..) | Deed::Forget(_));
-                self.perform(deeds.into_iter().filter(told).collect());
-            }
-        }
-    }
-
     pub(super) fn perform(&mut self, deeds: Vec<Deed>) {
         let mut deeds = VecDeque::from(deeds);
         while let Some(deed) = deeds.pop_front() {
             let now = clock::now();
-            if self.counts.stands_still.load(Ordering::Relaxed) && deed.leaves(self.me) {
-                continue;
-            }
             match deed {
                 Deed::Send(to, message) if to == self.me => self.hear(to, message, now),
                 Deed::Send(to, message) => self.send(to, message),

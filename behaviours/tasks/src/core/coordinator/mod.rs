@@ -318,6 +318,11 @@ impl Coordinator {
         self.after(now);
     }
 
+    /// The peers to which there is a connection.
+    pub fn connected(&self) -> impl Iterator<Item = NodeId> {
+        self.workers.iter().filter(|(_, worker)| worker.connected).map(|(id, _)| *id)
+    }
+
     /// There is none any more. What the peer runs is given up if it does not come back within [`Config::gone`].
     pub fn handle_gone(&mut self, peer: NodeId, now: Now) {
         self.workers.gone(peer, now);

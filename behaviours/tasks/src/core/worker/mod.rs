@@ -354,7 +354,8 @@ impl<B: Balances> Worker<B> {
         self.publish(now);
     }
 
-    fn is_frozen(&self) -> bool {
+    /// What [`Worker::set_frozen`] said.
+    pub fn is_frozen(&self) -> bool {
         self.frozen.is_some()
     }
 
