@@ -46,7 +46,7 @@ keys! {
     SEND_PER_SECOND "send_per_second" "a number from 0.1 to 10000"
     COVER "cover" "none, loops or full"
     LOOPS_PER_SECOND "loops_per_second" "a number from 0.001 to 1000"
-    NAME "name" "1 to 64 bytes without control characters"
+    NAME "name" "1 to 64 bytes without control characters, and no peer id"
     MIX_WORKERS "mix_workers" "a number from 1 to 256"
     PROBE_ROOT "probe_root" "a directory that has `sys` and `proc`"
     SEAL_KEYS "seal_keys" "true or false"

@@ -22,7 +22,7 @@ use super::{chat, error, files, health, metrics, mix, peers, relays, reputation,
         files::list, files::send, files::fetch,
         services::circuits, services::requests, services::list, services::add, services::remove, services::lookup, services::authorize, services::client_key,
         tasks::list, tasks::submit, tasks::batch, tasks::explain, tasks::show, tasks::wait, tasks::logs, tasks::output, tasks::cancel,
-        tasks::worker, tasks::pause, tasks::resume, tasks::topology
+        tasks::worker, tasks::pause, tasks::resume, tasks::topology, tasks::receipts
     ),
     components(schemas(error::ErrorBody)),
     modifiers(&Bearer),

@@ -20,7 +20,7 @@ use super::{
     ndjson,
 };
 use crate::node::tasks::{
-    report::{Batch, Explanation, LogLine, Submitted, Task, Topology, Worker, Written},
+    report::{Batch, Explanation, LogLine, Receipt, Submitted, Task, Topology, Worker, Written},
     spec::{BatchSpec, TaskSpec},
 };
 
@@ -69,6 +69,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/worker/pause", post(pause))
         .route("/v1/worker/resume", post(resume))
         .route("/v1/worker/topology", get(topology))
+        .route("/v1/worker/receipts", get(receipts))
 }
 
 /// The tasks of this node, newest first.
@@ -172,4 +173,10 @@ pub(super) async fn resume(State(api): State<Api>) -> Result<Json<Worker>, ApiEr
 #[utoipa::path(get, path = "/v1/worker/topology", tag = "tasks", responses((status = 200, body = [Topology]), (status = 422, body = ErrorBody)))]
 pub(super) async fn topology(State(api): State<Api>) -> Result<Json<Vec<Topology>>, ApiError> {
     answer(async { api.node.tasks().await?.topology().await }).await
+}
+
+/// What this node earned and spent by the hour, the newest first, and what the other side signed of it.
+#[utoipa::path(get, path = "/v1/worker/receipts", tag = "tasks", responses((status = 200, body = [Receipt]), (status = 422, body = ErrorBody)))]
+pub(super) async fn receipts(State(api): State<Api>) -> Result<Json<Vec<Receipt>>, ApiError> {
+    answer(async { api.node.tasks().await?.receipts().await }).await
 }

@@ -8,7 +8,7 @@ use super::{
     client::Client,
     output::{fields, printable, table},
 };
-use crate::node::tasks::report::{Battery, Topology, Worker};
+use crate::node::tasks::report::{Battery, Receipt, Topology, Worker};
 
 /// What can be done with this node as a worker.
 #[derive(Debug, Subcommand)]
@@ -21,6 +21,8 @@ pub(super) enum Command {
     Resume,
     /// The workers that this node knows, and what it has there
     Topology,
+    /// What was promised by the hour, and what the other side signed of it
+    Receipts,
 }
 
 #[derive(Serialize)]
@@ -36,6 +38,10 @@ pub(super) fn run(context: &Context, command: &Command) -> Result<(), CliError> 
         Command::Topology => {
             let topology: Vec<Topology> = client.get("/v1/worker/topology", timeout)?;
             return context.out.value(&topology, |snapshots| newest(snapshots));
+        }
+        Command::Receipts => {
+            let receipts: Vec<Receipt> = client.get("/v1/worker/receipts", timeout)?;
+            return context.out.value(&receipts, |receipts| list(receipts));
         }
     };
     context.out.value(&worker, describe)
@@ -96,4 +102,18 @@ fn newest(snapshots: &[Topology]) -> String {
         .collect();
     format!("{}, {} open tasks, {} earlier looks\n", newest.at, newest.open_tasks, snapshots.len() - 1)
         + &table(["WORKER", "CONNECTED", "BUSY", "SLOTS", "CREDIBILITY", "AVAILABILITY", "SHUNNED"], &rows)
+}
+
+fn list(receipts: &[Receipt]) -> String {
+    if receipts.is_empty() {
+        return "nothing was earned or spent yet\n".into();
+    }
+    let rows: Vec<[String; 6]> = receipts
+        .iter()
+        .map(|it| {
+            let [vouchers, amount, proved] = [it.vouchers, it.amount, it.proved].map(|number| number.to_string());
+            [it.hour.clone(), it.side.clone(), vouchers, amount, proved, it.peer.clone()]
+        })
+        .collect();
+    table(["HOUR", "SIDE", "VOUCHERS", "AMOUNT", "PROVED", "PEER"], &rows)
 }

@@ -123,7 +123,7 @@ impl EventLoop {
         warnings.extend(self.serving_warning());
         warnings.extend(self.unseated_warning());
         warnings.extend(self.chat_warning());
-        warnings.extend(self.tasks.warning());
+        warnings.extend(self.tasks.warnings());
         warnings.extend(self.short_paths_warning());
         if self.config.faults.any() {
             warnings.push("`[faults]` is set: this node harms its own links, or records what comes, for a test".into());

@@ -94,6 +94,8 @@ fn a_module_runs_elsewhere_and_wrong_input_gets_a_reason() {
     let newest = topology.as_array().and_then(|all| all.last()).expect("a look");
     assert_eq!(newest["workers"].as_array().map(Vec::len), Some(4), "{newest}");
 
+    receipts_agree(&net);
+
     // A module that fails is no failure of the network, and is not run again elsewhere.
     let failed = run_in(data, &["--json", "task", "run", &module("primes.wasm")]);
     assert_eq!(failed.code, Some(1), "{failed:?}");
@@ -127,6 +129,32 @@ fn a_module_runs_elsewhere_and_wrong_input_gets_a_reason() {
     let waiting = open.as_array().expect("a list").iter().find(|task| task["state"] == "offered").expect("it waits");
     let cancelled = run_in(data, &["--json", "task", "cancel", waiting["id"].as_str().expect("an id")]).json();
     assert_eq!(cancelled["state"], "cancelled");
+}
+
+/// What the last node spent is what others earned, and either side has the other's signature under it.
+fn receipts_agree(net: &Testnet) {
+    let receipts = |node: &Node| run_in(&node.data_dir, &["--json", "worker", "receipts"]).json();
+    let client = peer(&net.nodes[4]);
+    ok(until("all vouchers are acknowledged", PATIENCE, || {
+        let (mut spent, mut earned) = (BTreeMap::new(), BTreeMap::new());
+        let of = |receipt: &serde_json::Value, peer: &str| (peer.to_owned(), receipt["hour"].to_string());
+        for receipt in receipts(&net.nodes[4]).as_array().expect("receipts") {
+            assert_eq!(receipt["side"], "spent", "{receipt}");
+            let is_proved = receipt["proved"] == receipt["amount"] && receipt["record"] != "";
+            spent.insert(of(receipt, receipt["peer"].as_str().expect("a peer")), receipt["amount"].as_u64());
+            if !is_proved {
+                return Err(receipt.to_string());
+            }
+        }
+        for node in &net.nodes[..4] {
+            for receipt in receipts(node).as_array().expect("receipts") {
+                assert!(receipt["side"] == "earned" && receipt["peer"] == client.as_str(), "{receipt}");
+                assert!(receipt["record"].as_str() > Some(""), "{receipt}");
+                earned.insert(of(receipt, &peer(node)), receipt["amount"].as_u64());
+            }
+        }
+        if spent == earned && !spent.is_empty() { Ok(()) } else { Err(format!("{spent:?} {earned:?}")) }
+    }));
 }
 
 /// A host as its files tell: on mains or on battery.

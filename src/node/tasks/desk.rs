@@ -51,6 +51,7 @@ const MIN_DIGITS: usize = 4;
 /// What is said while the store does not take the state of tasks.
 const STAND: &str = "tasks stand still: the store does not take their state";
 const ROOM: &str = "is the disk full? They go on by themselves when there is room";
+const UNSEALED: &str = "this system does not filter the calls of task processes: a flaw in wasmtime would give a task the rights of the node's user (`--roles` without `worker` runs none)";
 
 /// What the driver counts.
 #[derive(Debug, Default)]
@@ -121,9 +122,11 @@ impl Desk {
         self.counts.stands_still.load(Ordering::Relaxed)
     }
 
-    /// That tasks stand still, if they do.
-    pub(in crate::node) fn warning(&self) -> Option<String> {
-        self.stands_still().then(|| format!("{STAND} ({ROOM})"))
+    /// What a user should know: that tasks stand still, that those of others are held by fewer walls.
+    pub(in crate::node) fn warnings(&self) -> impl Iterator<Item = String> {
+        let stand = self.stands_still().then(|| format!("{STAND} ({ROOM})"));
+        let is_unsealed = self.harvest.as_ref().is_some_and(|harvest| harvest.is_unsealed());
+        stand.into_iter().chain(is_unsealed.then(|| UNSEALED.into()))
     }
 
     /// The nodes to which the mixnet leads.
@@ -316,6 +319,11 @@ impl Desk {
             driver.coordinator.snapshots().chain([&now]).map(view::topology).collect()
         })
         .await
+    }
+
+    /// `fog worker receipts`
+    pub(crate) async fn receipts(&self) -> Result<Vec<report::Receipt>, Failure> {
+        self.ask(|driver, _| view::receipts(driver)).await
     }
 
     /// What is counted.

@@ -81,6 +81,11 @@ impl Harvest {
         self.act(actions, &watched);
     }
 
+    /// Whether task processes are without a filter of system calls.
+    pub(super) fn is_unsealed(&self) -> bool {
+        self.pool.is_unsealed()
+    }
+
     /// What is known of the host.
     pub(super) fn status(&self) -> Status {
         self.lock().policy.status()

@@ -239,6 +239,25 @@ pub struct TopologyWorker {
     pub availability: f64,
 }
 
+/// What one side promised to the other in an hour, and what the other side signed of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Receipt {
+    /// The other node.
+    pub peer: String,
+    /// When the hour began; RFC 3339.
+    pub hour: String,
+    /// `earned` by this node's worker, or `spent` for this node's tasks.
+    pub side: String,
+    /// The number of the last voucher.
+    pub vouchers: u64,
+    /// Micro-credits that they promise together.
+    pub amount: u64,
+    /// How much of that the record proves.
+    pub proved: u64,
+    /// What the peer signed, as hex digits: its last voucher if it was earned, its last acknowledgement if it was spent. Empty if none came.
+    pub record: String,
+}
+
 /// Tasks that were placed together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Batch {

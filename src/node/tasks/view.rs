@@ -8,6 +8,7 @@ use fog_tasks::{
         explain::{Explanation, Relaxation},
         harvest::Status,
         matcher::Reason,
+        pay::Interval,
         worker::Load,
     },
 };
@@ -183,5 +184,38 @@ pub(super) fn topology(snapshot: &Snapshot) -> report::Topology {
         open_tasks: snapshot.open_tasks,
         waiting_tasks: snapshot.waiting_tasks,
         workers: snapshot.workers.iter().map(worker).collect(),
+    }
+}
+
+/// What this node earned and spent, the newest first.
+pub(super) fn receipts(driver: &Driver) -> Vec<report::Receipt> {
+    let earned = driver.worker.accounts().map(|(peer, interval, account)| {
+        let amount = account.total();
+        receipt("earned", (peer, interval), account.number(), (amount, amount), account.voucher())
+    });
+    let spent = driver.coordinator.accounts().map(|(peer, interval, account)| {
+        let amounts = (account.cumulative, account.acknowledged);
+        receipt("spent", (peer, interval), account.number, amounts, &account.receipt)
+    });
+    let mut all: Vec<_> = earned.chain(spent).collect();
+    all.sort_by(|one, other| other.hour.cmp(&one.hour));
+    all
+}
+
+fn receipt(
+    side: &str,
+    (peer, interval): (NodeId, Interval),
+    vouchers: u64,
+    (amount, proved): (u64, u64),
+    record: &[u8],
+) -> report::Receipt {
+    report::Receipt {
+        peer: peer.to_string(),
+        hour: rfc3339(interval.begin()),
+        side: side.into(),
+        vouchers,
+        amount,
+        proved,
+        record: data_encoding::HEXLOWER.encode(record),
     }
 }

@@ -14,6 +14,7 @@ use std::{
 
 use fog_base::{NodeId, UnixMillis, id::byte_array, record::Kind};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use super::{ids::ExecutionId, offer::Price, terms::PPM};
 
@@ -46,6 +47,11 @@ impl Interval {
     /// The one that `time` lies in.
     pub fn at(time: UnixMillis) -> Self {
         Self(u32::try_from(time.0 / INTERVAL_MS).unwrap_or(u32::MAX))
+    }
+
+    /// When it begins.
+    pub fn begin(self) -> UnixMillis {
+        UnixMillis(u64::from(self.0) * INTERVAL_MS)
     }
 
     /// Whether vouchers of this interval are taken at `now`.
@@ -159,7 +165,7 @@ pub trait Balances {
 }
 
 /// One account of a coordinator: a row that is persisted before the voucher that changed it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Paid {
     /// The number of the last voucher.
@@ -168,6 +174,8 @@ pub struct Paid {
     pub cumulative: u64,
     /// The highest sum that the worker acknowledged.
     pub acknowledged: u64,
+    /// The [`Acknowledged`] record that says so.
+    pub receipt: ByteBuf,
 }
 
 /// A voucher that was made; its execution keeps it and sends it again until it is acknowledged.
@@ -184,6 +192,12 @@ pub struct Issued {
     pub voucher: Voucher,
     /// When it was made: the record's `not_before`, so that it is signed to the same bytes again.
     pub at: UnixMillis,
+}
+
+fn trim<T>(accounts: &mut BTreeMap<(Interval, NodeId), T>) -> Vec<(NodeId, Interval)> {
+    let over = accounts.len().saturating_sub(MAX_ACCOUNTS);
+    let oldest = std::iter::from_fn(|| accounts.pop_first());
+    oldest.take(over).map(|((interval, node), _)| (node, interval)).collect()
 }
 
 /// The coordinator's accounts.
@@ -203,7 +217,6 @@ impl Payer {
     /// Takes back a persisted account.
     pub fn restore(&mut self, worker: NodeId, interval: Interval, paid: Paid) {
         self.accounts.insert((interval, worker), paid);
-        self.bound();
     }
 
     /// Takes back a voucher that an execution kept.
@@ -232,17 +245,23 @@ impl Payer {
         let voucher = Voucher { execution, verdict, fuel, interval, cumulative: account.cumulative };
         let issued = Issued { worker, number: account.number, amount, voucher, at: now };
         self.remember(issued);
-        self.bound();
         issued
     }
 
-    /// The worker has a voucher of this sum. False if none of this sum was ever given.
-    pub fn acknowledge(&mut self, worker: NodeId, interval: Interval, cumulative: u64) -> bool {
+    /// The worker has a voucher of this sum, as its record says. False if none of this sum was ever given.
+    pub fn acknowledge(&mut self, worker: NodeId, interval: Interval, (cumulative, record): (u64, &[u8])) -> bool {
         let account = self.accounts.get_mut(&(interval, worker));
         account.filter(|account| cumulative <= account.cumulative).is_some_and(|account| {
-            account.acknowledged = account.acknowledged.max(cumulative);
+            if account.receipt.is_empty() || cumulative > account.acknowledged {
+                (account.acknowledged, account.receipt) = (cumulative, ByteBuf::from(record));
+            }
             true
         })
+    }
+
+    /// All accounts, from the oldest.
+    pub fn accounts(&self) -> impl Iterator<Item = (NodeId, Interval, &Paid)> {
+        self.accounts.iter().map(|((interval, worker), account)| (*worker, *interval, account))
     }
 
     /// All that was promised in the intervals that are remembered.
@@ -252,7 +271,7 @@ impl Payer {
 
     /// The account with a worker.
     pub fn account(&self, worker: NodeId, interval: Interval) -> Paid {
-        self.accounts.get(&(interval, worker)).copied().unwrap_or_default()
+        self.accounts.get(&(interval, worker)).cloned().unwrap_or_default()
     }
 
     fn remember(&mut self, issued: Issued) {
@@ -265,10 +284,9 @@ impl Payer {
         }
     }
 
-    fn bound(&mut self) {
-        while self.accounts.len() > MAX_ACCOUNTS {
-            self.accounts.pop_first();
-        }
+    /// Forgets the oldest accounts, where there are more than [`MAX_ACCOUNTS`], and says which.
+    pub fn trim(&mut self) -> Vec<(NodeId, Interval)> {
+        trim(&mut self.accounts)
     }
 }
 
@@ -302,6 +320,8 @@ pub struct Earned {
     cumulative: u64,
     /// Those beyond a gap: their amounts and sums by number.
     ahead: BTreeMap<u64, (u64, u64)>,
+    /// The record of the last of all.
+    voucher: ByteBuf,
 }
 
 impl Earned {
@@ -310,8 +330,18 @@ impl Earned {
         self.ahead.values().fold(self.cumulative, |sum, (amount, _)| sum.saturating_add(*amount))
     }
 
+    /// The number of the last voucher.
+    pub fn number(&self) -> u64 {
+        self.ahead.last_key_value().map_or(self.through, |(number, _)| *number)
+    }
+
+    /// The record of the [`Voucher`] with the highest number: what it says is promised is what the coordinator signed.
+    pub fn voucher(&self) -> &[u8] {
+        &self.voucher
+    }
+
     /// Takes a voucher if its sum fits those below and above it.
-    fn take(&mut self, number: u64, amount: u64, cumulative: u64) -> Result<(), VoucherReject> {
+    fn take(&mut self, number: u64, amount: u64, cumulative: u64, record: &[u8]) -> Result<(), VoucherReject> {
         if number <= self.through || self.ahead.contains_key(&number) {
             return Err(VoucherReject::Known);
         }
@@ -324,6 +354,9 @@ impl Earned {
         }
         if self.ahead.len() >= MAX_AHEAD && number != self.through.saturating_add(1) {
             return Err(VoucherReject::TooFarAhead);
+        }
+        if number > self.number() {
+            self.voucher = ByteBuf::from(record);
         }
         self.ahead.insert(number, (amount, cumulative));
         while let Some(first) = self.ahead.first_entry().filter(|first| *first.key() == self.through.saturating_add(1))
@@ -364,7 +397,6 @@ impl Payee {
     /// Takes back a persisted account.
     pub fn restore(&mut self, coordinator: NodeId, interval: Interval, earned: Earned) {
         self.accounts.insert((interval, coordinator), earned);
-        self.bound();
     }
 
     /// Takes a voucher for an execution that has none yet: `number` is its record's `seq`, and (`fuel`, `rate`) are what the result used
@@ -372,7 +404,7 @@ impl Payee {
     pub fn take(
         &mut self,
         coordinator: NodeId,
-        number: u64,
+        (number, record): (u64, &[u8]),
         voucher: &Voucher,
         (fuel, rate): (u64, u64),
         now: UnixMillis,
@@ -386,12 +418,16 @@ impl Payee {
         }
         let amount = price(due, rate);
         let account = self.accounts.entry((voucher.interval, coordinator)).or_default();
-        let taken = account.take(number, amount, voucher.cumulative);
+        let taken = account.take(number, amount, voucher.cumulative, record);
         if *account == Earned::default() {
             self.accounts.remove(&(voucher.interval, coordinator));
         }
-        self.bound();
         taken.map(|()| amount)
+    }
+
+    /// All accounts, from the oldest.
+    pub fn accounts(&self) -> impl Iterator<Item = (NodeId, Interval, &Earned)> {
+        self.accounts.iter().map(|((interval, coordinator), account)| (*coordinator, *interval, account))
     }
 
     /// The account with a coordinator.
@@ -399,10 +435,9 @@ impl Payee {
         self.accounts.get(&(interval, coordinator))
     }
 
-    fn bound(&mut self) {
-        while self.accounts.len() > MAX_ACCOUNTS {
-            self.accounts.pop_first();
-        }
+    /// Forgets the oldest accounts, where there are more than [`MAX_ACCOUNTS`], and says which.
+    pub fn trim(&mut self) -> Vec<(NodeId, Interval)> {
+        trim(&mut self.accounts)
     }
 }
 

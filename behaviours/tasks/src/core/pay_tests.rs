@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::testing::holds_often;
+use crate::core::{
+    terms::Terms,
+    testing::{World, holds_often},
+};
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const WORKER: NodeId = NodeId([1; 32]);
@@ -40,17 +43,19 @@ fn the_same_execution_gets_the_same_voucher() {
     let again = payer.issue(WORKER, execution(1), Verdict::Good, (9 * GIGA, 9), NOW.plus(Duration::from_secs(1)));
     assert_eq!((again, first.amount, first.voucher.cumulative), (first, 15, 15));
     assert_eq!((second.number, second.amount, second.voucher.fuel, second.voucher.cumulative), (2, 0, 0, 15));
+    let interval = first.voucher.interval;
     assert!(
-        payer.acknowledge(WORKER, first.voucher.interval, 15) && !payer.acknowledge(WORKER, first.voucher.interval, 16)
+        payer.acknowledge(WORKER, interval, (15, b"has it")) && !payer.acknowledge(WORKER, interval, (16, b"more"))
     );
-    assert_eq!(payer.account(WORKER, first.voucher.interval), Paid { number: 2, cumulative: 15, acknowledged: 15 });
+    let receipt = ByteBuf::from(b"has it");
+    assert_eq!(payer.account(WORKER, interval), Paid { number: 2, cumulative: 15, acknowledged: 15, receipt });
 }
 
 #[test]
 fn vouchers_go_on_after_a_restart_of_both() {
     let (mut payer, mut payee) = (Payer::new(), Payee::new());
     let first = payer.issue(WORKER, execution(1), Verdict::Good, (GIGA, 10), NOW);
-    payee.take(COORDINATOR, first.number, &first.voucher, (GIGA, 10), NOW).unwrap();
+    payee.take(COORDINATOR, (first.number, b"first"), &first.voucher, (GIGA, 10), NOW).unwrap();
     let interval = first.voucher.interval;
     let (mut payer_after, mut payee_after) = (Payer::new(), Payee::new());
     payer_after.restore(WORKER, interval, payer.account(WORKER, interval));
@@ -60,7 +65,10 @@ fn vouchers_go_on_after_a_restart_of_both() {
     assert_eq!(payer_after.issue(WORKER, execution(1), Verdict::Good, (GIGA, 10), NOW), first);
     let next = payer_after.issue(WORKER, execution(2), Verdict::Good, (GIGA, 10), NOW);
     assert_eq!((next.number, next.voucher.cumulative), (2, 20));
-    assert_eq!(payee_after.take(COORDINATOR, next.number, &next.voucher, (GIGA, 10), NOW), Ok(10));
+    let promised = |payee: &Payee| payee.account(COORDINATOR, interval).map(|it| (it.number(), it.voucher().to_vec()));
+    assert_eq!(promised(&payee_after), Some((1, b"first".to_vec())));
+    assert_eq!(payee_after.take(COORDINATOR, (next.number, b"next"), &next.voucher, (GIGA, 10), NOW), Ok(10));
+    assert_eq!(promised(&payee_after), Some((2, b"next".to_vec())));
 }
 
 #[test]
@@ -73,7 +81,7 @@ fn a_double_charge_is_refused_in_whichever_order_it_comes() {
         cumulative,
     };
     let take = |payee: &mut Payee, number, cumulative| {
-        payee.take(COORDINATOR, number, &voucher(number as u16, cumulative), (GIGA, 10), NOW)
+        payee.take(COORDINATOR, (number, b"signed"), &voucher(number as u16, cumulative), (GIGA, 10), NOW)
     };
     // The sum did not grow, fell, or grew by less than the two.
     for (first, second) in [((1, 10), (2, 10)), ((1, 10), (2, 5)), ((1, 10), (3, 15)), ((1, 10), (3, 10))] {
@@ -88,9 +96,9 @@ fn a_double_charge_is_refused_in_whichever_order_it_comes() {
     assert_eq!(take(&mut payee, 1, 10), Ok(10));
     assert_eq!(take(&mut payee, 1, 10), Err(VoucherReject::Known));
     let wrong_fuel = Voucher { fuel: 1, ..voucher(2, 20) };
-    assert_eq!(payee.take(COORDINATOR, 2, &wrong_fuel, (GIGA, 10), NOW), Err(VoucherReject::WrongFuel));
+    assert_eq!(payee.take(COORDINATOR, (2, b"signed"), &wrong_fuel, (GIGA, 10), NOW), Err(VoucherReject::WrongFuel));
     let old = Voucher { interval: Interval(Interval::at(NOW).0 - 3), ..voucher(2, 20) };
-    assert_eq!(payee.take(COORDINATOR, 2, &old, (GIGA, 10), NOW), Err(VoucherReject::WrongInterval));
+    assert_eq!(payee.take(COORDINATOR, (2, b"signed"), &old, (GIGA, 10), NOW), Err(VoucherReject::WrongInterval));
 }
 
 #[test]
@@ -103,7 +111,7 @@ fn what_waits_beyond_a_gap_is_bounded_and_the_gap_can_still_be_filled() {
         interval: Interval::at(NOW),
         cumulative: number,
     };
-    let mut take = |number| payee.take(COORDINATOR, number, &voucher(number), (GIGA, 1), NOW);
+    let mut take = |number| payee.take(COORDINATOR, (number, b"signed"), &voucher(number), (GIGA, 1), NOW);
     assert!((2..MAX_AHEAD as u64 + 2).all(|number| take(number).is_ok()));
     assert_eq!(take(MAX_AHEAD as u64 + 2), Err(VoucherReject::TooFarAhead));
     assert_eq!(take(1), Ok(1));
@@ -167,7 +175,7 @@ proptest! {
         for delivery in deliveries {
             let (issued, fuel) = delivery.get(&issued);
             let first = there.insert(issued.number);
-            match payee.take(COORDINATOR, issued.number, &issued.voucher, (*fuel, RATE), NOW) {
+            match payee.take(COORDINATOR, (issued.number, b"signed"), &issued.voucher, (*fuel, RATE), NOW) {
                 Ok(amount) => {
                     prop_assert!(first);
                     paid += amount;
@@ -203,7 +211,7 @@ fn made_up_sums_never_count_more_than_the_highest() {
                 interval: Interval::at(NOW),
                 cumulative,
             };
-            if payee.take(COORDINATOR, number, &voucher, (GIGA, 5), NOW).is_ok() {
+            if payee.take(COORDINATOR, (number, b"signed"), &voucher, (GIGA, 5), NOW).is_ok() {
                 highest = highest.max(cumulative);
                 taken += 1;
             }
@@ -212,4 +220,35 @@ fn made_up_sums_never_count_more_than_the_highest() {
         prop_assert!(total <= highest && total == 5 * taken, "{total} of {taken}, at most {highest}");
         Ok(taken > 1)
     });
+}
+
+#[test]
+fn old_accounts_leave_the_store_as_well() {
+    let count = |rows: &BTreeMap<Vec<u8>, Vec<u8>>, prefix: u8| rows.keys().filter(|key| key[0] == prefix).count();
+    // As after years: the account with one peer in each of many hours.
+    let age = |rows: &mut BTreeMap<Vec<u8>, Vec<u8>>, prefix: u8| {
+        let (key, value) = rows.iter().find(|(key, _)| key[0] == prefix).unwrap();
+        let (key, value) = (key.clone(), value.clone());
+        let (name, hour) = key.split_last_chunk::<4>().unwrap();
+        let hour = u32::from_be_bytes(*hour);
+        let hours = hour - MAX_ACCOUNTS as u32..hour;
+        rows.extend(hours.map(|hour| ([name, &hour.to_be_bytes()].concat(), value.clone())));
+        [name, &(hour - MAX_ACCOUNTS as u32).to_be_bytes()].concat()
+    };
+    let mut world = World::new(1, false);
+    world.submit(1, Terms { trust_ppm: 0, replicas: 1, ..Terms::default() });
+    world.settle();
+    let oldest = [age(&mut world.rows, 5), age(&mut world.hosts[0].rows, 17)];
+    world.restart_coordinator();
+    world.restart_worker(0);
+    let counts = |world: &World| [count(&world.rows, 5), count(&world.hosts[0].rows, 17)];
+    assert_eq!(counts(&world), [MAX_ACCOUNTS; 2]);
+    assert!(!world.rows.contains_key(&oldest[0]) && !world.hosts[0].rows.contains_key(&oldest[1]));
+    // In another hour, with an offer of that hour.
+    world.pass(Duration::from_millis(INTERVAL_MS));
+    world.restart_worker(0);
+    let task = world.submit(2, Terms { trust_ppm: 0, replicas: 1, ..Terms::default() });
+    world.settle();
+    assert!(world.ends.contains_key(&task));
+    assert_eq!(counts(&world), [MAX_ACCOUNTS; 2]);
 }

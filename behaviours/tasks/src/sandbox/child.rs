@@ -117,12 +117,15 @@ fn session(stdin: &mut impl Read, stdout: impl Write + Send + 'static) -> io::Re
     let runner = runner.map_err(io::Error::other)?;
     let ticker = Arc::clone(runner.ticker());
     let shared = Arc::new(Shared::default());
-    let worker = Arc::clone(&shared);
+    let (worker, answers) = (Arc::clone(&shared), Arc::clone(&outbox));
     thread::Builder::new().name("runs".into()).stack_size(STACK).spawn(move || {
         let _alive = Alive;
-        work(runner, &worker, &outbox);
+        work(runner, &worker, &answers);
     })?;
-    confine::no_more_threads();
+    let is_sealed = confine::seal();
+    let mut outbox = lock(&outbox);
+    outbox.frame(frame::READY, &[&[is_sealed.into()]]).and_then(|()| outbox.flush())?;
+    drop(outbox);
     receive(stdin, &shared, &ticker, &mut payload)
 }
 

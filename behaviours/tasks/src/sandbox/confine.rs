@@ -55,7 +55,19 @@ pub(super) fn resources(bytes: u64, nice: u8) {
     linux::resources(bytes, nice);
 }
 
-/// No process and no thread beyond those that run. (Root is not held to this.)
-pub(super) fn no_more_threads() {
+/// No process and no thread beyond those that run, and no call of the system but [`filter`](super::filter)'s: false if this system cannot
+/// hold it to those.
+pub(super) fn seal() -> bool {
     linux::no_more_threads();
+    filtered()
+}
+
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn filtered() -> bool {
+    super::filter::apply().is_ok()
+}
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+fn filtered() -> bool {
+    false
 }

@@ -9,6 +9,8 @@
 mod child;
 mod confine;
 mod engine;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod filter;
 mod frame;
 mod pool;
 mod run;

@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_process_that_does_not_answer_is_replaced", a_process_that_does_not_answer_is_replaced),
     ("without_a_program_there_is_no_room", without_a_program_there_is_no_room),
     ("a_process_is_confined", a_process_is_confined),
+    ("the_system_refuses_a_process_what_a_run_does_not_need", the_system_refuses_a_process_what_a_run_does_not_need),
     ("processes_end_with_their_parent", processes_end_with_their_parent),
 ];
 
@@ -217,6 +218,15 @@ fn a_process_is_confined() {
     assert!(read("environ").is_empty());
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     assert!(open < 16, "{open} descriptors");
+}
+
+fn the_system_refuses_a_process_what_a_run_does_not_need() {
+    let tested = Tested::new(config("curious", 1));
+    // A process that got anywhere has ended.
+    tested.still_serves();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", tested.processes()[0])).unwrap();
+    assert!(status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"])), "{status}");
+    assert!(!tested.pool.is_unsealed());
 }
 
 fn processes_end_with_their_parent() {

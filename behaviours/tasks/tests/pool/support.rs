@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
     sync::{
         Mutex,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, sync_channel},
     },
     time::{Duration, Instant},
@@ -25,6 +26,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn play(role: &str) -> Option<ExitCode> {
     match role {
         "task-process" => return Some(serve(std::io::stdin(), std::io::stdout())),
+        // One that looks around as often as it reads, and fails if it gets anywhere.
+        "curious" => return Some(serve(Curious(std::io::stdin()), std::io::stdout())),
         // One that never answers.
         "silent" => drop(std::io::stdin().read_to_end(&mut Vec::new())),
         // One that answers what nobody asked, when it is asked something.
@@ -49,6 +52,32 @@ pub(crate) fn play(role: &str) -> Option<ExitCode> {
     }
     Some(ExitCode::SUCCESS)
 }
+
+struct Curious(std::io::Stdin);
+
+impl Read for Curious {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.0.read(into)?;
+        // The setup comes first, and alone; after it the process is sealed before it reads on.
+        if TIMES.fetch_add(1, Ordering::Relaxed) > 0 {
+            let tried: [(&str, Option<std::io::Error>); 6] = [
+                ("open", std::fs::File::open("/proc/self/status").err()),
+                ("create", std::fs::File::create("/tmp/fog-task-was-here").err()),
+                ("list", std::fs::read_dir("/").err()),
+                ("connect", std::net::TcpStream::connect("127.0.0.1:1").err()),
+                ("bind", std::net::UdpSocket::bind("127.0.0.1:0").err()),
+                ("start", std::process::Command::new("/bin/true").spawn().err()),
+            ];
+            for (what, error) in tried {
+                let is_refused = error.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+                assert!(is_refused, "it may {what}");
+            }
+        }
+        Ok(read)
+    }
+}
+
+static TIMES: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) fn config(role: &str, slots: usize) -> PoolConfig {
     let program = std::env::current_exe().unwrap();

@@ -74,16 +74,18 @@ impl RoomKey {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Nobody and nothing of this name.
-    #[error("{0} is not known")]
+    #[error("`{0}` is not known")]
     Unknown(String),
     /// The device has no card of this peer.
-    #[error("no card of {0} has come yet")]
+    #[error("no card of `{0}` has come yet")]
     NoCard(String),
     /// A name that cannot be one.
-    #[error("a name has 1 to 64 bytes, no spaces or control characters, and begins with none of `@`, `#` and `&`")]
+    #[error(
+        "a name has 1 to 64 bytes, no spaces or control characters, begins with none of `@`, `#` and `&`, and is no peer id"
+    )]
     BadName,
     /// The name is taken.
-    #[error("{0} is taken: it is the name of another one")]
+    #[error("`{0}` is taken: it is the name of another one")]
     NameTaken(String),
     /// A text with characters that would change the terminal or the direction of writing.
     #[error("the text has control characters, escapes or marks that change the direction of writing")]
@@ -104,7 +106,7 @@ pub enum Refusal {
     #[error("this is not possible in this conversation")]
     WrongKind,
     /// The password, or that there is one, is not the one by which the room was joined.
-    #[error("{0} was joined with another password")]
+    #[error("`{0}` was joined with another password")]
     OtherPassword(String),
     /// Not a member, or not entitled.
     #[error("this device is not entitled to that in this group")]

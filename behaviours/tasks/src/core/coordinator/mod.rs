@@ -46,7 +46,7 @@ use super::{
     memo::{self, Memo},
     offers::{Accept, MAX_OFFERS, OfferReject, Offers},
     outcome::Outcome,
-    pay::{Payer, Verdict},
+    pay::{Interval, Paid, Payer, Verdict},
     reject::Reject,
     row::Row,
     signer::Signer,
@@ -289,6 +289,11 @@ impl Coordinator {
         }
         self.after(now);
         taken
+    }
+
+    /// What this node promised to workers, from the oldest.
+    pub fn accounts(&self) -> impl Iterator<Item = (NodeId, Interval, &Paid)> {
+        self.payer.accounts()
     }
 
     /// The offers that are known: for exchange with other nodes.

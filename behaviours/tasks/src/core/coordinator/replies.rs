@@ -19,7 +19,7 @@ use crate::{
     core::{
         ids::ExecutionId,
         outcome::{HostEnd, ResultHash},
-        pay::{ACKNOWLEDGED, Acknowledged},
+        pay::{ACKNOWLEDGED, Acknowledged, Interval},
         reject::Reject,
     },
     wire::{
@@ -77,8 +77,7 @@ impl Coordinator {
             }
             ToCoordinator::Acknowledged { execution, record } => {
                 let acknowledged: Verified<Acknowledged> = self.signer.open(record, &ACKNOWLEDGED, from, now)?;
-                let body = *acknowledged.body();
-                self.on(from, execution, now, |me, task, at| me.on_acknowledged(task, at, body))
+                self.on(from, execution, now, |me, task, at| me.on_acknowledged(task, at, &acknowledged))
             }
         }
     }
@@ -328,11 +327,24 @@ impl Coordinator {
         Ok(())
     }
 
-    fn on_acknowledged(&mut self, task: &mut Task, at: usize, body: Acknowledged) -> Result<(), Reject> {
+    fn on_acknowledged(
+        &mut self,
+        task: &mut Task,
+        at: usize,
+        acknowledged: &Verified<Acknowledged>,
+    ) -> Result<(), Reject> {
         let Some(execution) = task.executions.get_mut(at) else { return Ok(()) };
+        let Acknowledged { voucher: hash, cumulative } = *acknowledged.body();
         match &execution.state {
-            State::Paying { voucher, verdict, paid, .. } if voucher.hash() == body.voucher => {
+            State::Paying { voucher, verdict, paid, .. } if voucher.hash() == hash => {
+                // The hour in which it was made is that of its account.
+                let (interval, worker) = (Interval::at(voucher.not_before()), execution.worker);
                 execution.state = State::Closed { why: verdict.name(), paid: Some(*paid) };
+                let receipt = (cumulative, acknowledged.record().as_bytes());
+                if !execution.nameless && self.payer.acknowledge(worker, interval, receipt) {
+                    let rows = self.account_rows(worker, interval);
+                    self.push(Output::Persist(rows));
+                }
                 Ok(())
             }
             State::Paying { .. } => Err(Reject::Contradicts),

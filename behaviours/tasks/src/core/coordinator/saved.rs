@@ -245,6 +245,10 @@ impl Coordinator {
                 _ => {}
             }
         }
+        let old = self.old_account_rows();
+        if !old.is_empty() {
+            self.push(super::Output::Persist(old));
+        }
         let mut ended = Vec::new();
         for (id, it) in submitted {
             if let Some(at) = self.restore_task(id, it, progress.remove(&id), now) {
@@ -321,9 +325,16 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn account_row(&self, worker: NodeId, interval: Interval) -> Option<Row> {
+    /// The row of an account that changed; those of accounts for which there is no room any more go.
+    pub(super) fn account_rows(&mut self, worker: NodeId, interval: Interval) -> Vec<Row> {
         let account = self.payer.account(worker, interval);
-        row(ACCOUNT, &[worker.0.as_slice(), &interval.0.to_be_bytes()].concat(), &account)
+        let kept = row(ACCOUNT, &account_name(worker, interval), &account);
+        kept.into_iter().chain(self.old_account_rows()).collect()
+    }
+
+    fn old_account_rows(&mut self) -> Vec<Row> {
+        let old = self.payer.trim().into_iter();
+        old.map(|(worker, interval)| Row::remove(ACCOUNT, &account_name(worker, interval))).collect()
     }
 
     fn restore_account(&mut self, name: &[u8], value: &[u8]) {
@@ -333,6 +344,10 @@ impl Coordinator {
             }
         });
     }
+}
+
+fn account_name(worker: NodeId, interval: Interval) -> Vec<u8> {
+    [worker.0.as_slice(), &interval.0.to_be_bytes()].concat()
 }
 
 fn read<T: serde::de::DeserializeOwned, const N: usize, R>(

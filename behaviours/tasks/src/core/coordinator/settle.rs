@@ -134,7 +134,7 @@ impl Coordinator {
             // node owes it by name.
             return None;
         }
-        rows.extend(self.account_row(worker, issued.voucher.interval));
+        rows.extend(self.account_rows(worker, issued.voucher.interval));
         says.push(Output::Verdict { worker, execution: id, verdict, value: amount });
         (amount > 0).then_some(Output::Owe { to: worker, amount })
     }

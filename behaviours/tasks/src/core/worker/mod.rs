@@ -31,7 +31,7 @@ use super::{
     mixed,
     offer::Offer,
     outcome::Outcome,
-    pay::{Balances, LocalAccounts, Payee},
+    pay::{Balances, Earned, Interval, LocalAccounts, Payee},
     reject::Reject,
     row::Row,
     signer::Signer,
@@ -328,6 +328,11 @@ impl<B: Balances> Worker<B> {
     /// Whose execution it is.
     pub fn coordinator(&self, execution: ExecutionId) -> Option<NodeId> {
         self.executions.get(&execution).map(|execution| execution.coordinator)
+    }
+
+    /// What coordinators promised to this node, from the oldest.
+    pub fn accounts(&self) -> impl Iterator<Item = (NodeId, Interval, &Earned)> {
+        self.payee.accounts()
     }
 
     /// Whether somebody without a name may have anything to say to it.

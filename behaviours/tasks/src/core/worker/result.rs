@@ -141,11 +141,13 @@ impl<B: Balances> Worker<B> {
         // A key that is for one execution has an account with one voucher: nothing of it is kept.
         let mut alone = Payee::new();
         let payee = if nameless { &mut alone } else { &mut self.payee };
-        let amount = payee.take(from, voucher.record().seq(), &body, used, now.unix).map_err(|_| Reject::BadVoucher)?;
+        let signed = (voucher.record().seq(), voucher.record().as_bytes());
+        let amount = payee.take(from, signed, &body, used, now.unix).map_err(|_| Reject::BadVoucher)?;
         // A voucher of nobody's is worth nothing, whatever it says: what counts is what was computed.
         let earned = if nameless { execution.given_away() } else { amount };
         self.balances.earn(debtor, earned, now.unix);
-        let rows = self.account_row(from, body.interval).into_iter().chain([self.balance_row(debtor)]).collect();
+        let mut rows = self.account_rows(from, body.interval);
+        rows.push(self.balance_row(debtor));
         let acknowledged = Acknowledged { voucher: hash, cumulative: body.cumulative };
         let acknowledged = self.signer.sign(&ACKNOWLEDGED, voucher.record().seq(), now, &acknowledged)?;
         self.push(Output::Persist(rows));

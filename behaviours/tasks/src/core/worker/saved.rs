@@ -23,10 +23,17 @@ const UPTIME: u8 = 19;
 const MAX_ROW: usize = 256 * 1024;
 
 impl<B: Balances> Worker<B> {
-    pub(super) fn account_row(&self, coordinator: NodeId, interval: Interval) -> Option<Row> {
-        let account = self.payee.account(coordinator, interval)?;
-        let name = [coordinator.0.as_slice(), &interval.0.to_be_bytes()].concat();
-        codec::encode(account, MAX_ROW).ok().map(|value| Row::put(EARNED, &name, value))
+    /// The row of an account that changed; those of accounts for which there is no room any more go.
+    pub(super) fn account_rows(&mut self, coordinator: NodeId, interval: Interval) -> Vec<Row> {
+        let account = self.payee.account(coordinator, interval);
+        let value = account.and_then(|account| codec::encode(account, MAX_ROW).ok());
+        let kept = value.map(|value| Row::put(EARNED, &account_name(coordinator, interval), value));
+        kept.into_iter().chain(self.old_account_rows()).collect()
+    }
+
+    fn old_account_rows(&mut self) -> Vec<Row> {
+        let old = self.payee.trim().into_iter();
+        old.map(|(coordinator, interval)| Row::remove(EARNED, &account_name(coordinator, interval))).collect()
     }
 
     /// The row of a balance; where nothing is owed there is none.
@@ -49,7 +56,7 @@ impl<B: Balances> Worker<B> {
     }
 
     /// Takes back what [`Output::Persist`] wrote; rows of others and rows that cannot be read are passed over. Those of balances that are
-    /// forgiven by now are removed.
+    /// forgiven by now are removed, and those of accounts for which there is no room.
     pub fn restore(&mut self, rows: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>, now: Now) {
         let mut peers = BTreeSet::new();
         for (key, value) in rows {
@@ -73,7 +80,8 @@ impl<B: Balances> Worker<B> {
             }
         }
         let over = peers.into_iter().filter(|peer| self.balances.kept(*peer).is_none());
-        let rows: Vec<_> = over.map(|peer| Row::remove(BALANCE, &peer.0)).collect();
+        let mut rows: Vec<_> = over.map(|peer| Row::remove(BALANCE, &peer.0)).collect();
+        rows.extend(self.old_account_rows());
         if !rows.is_empty() {
             self.push(Output::Persist(rows));
         }
@@ -85,4 +93,8 @@ impl<B: Balances> Worker<B> {
             self.payee.restore(NodeId(*coordinator), Interval(u32::from_be_bytes(*interval)), earned);
         }
     }
+}
+
+fn account_name(coordinator: NodeId, interval: Interval) -> Vec<u8> {
+    [coordinator.0.as_slice(), &interval.0.to_be_bytes()].concat()
 }

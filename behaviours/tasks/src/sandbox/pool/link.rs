@@ -5,6 +5,7 @@ use std::{
     process::{ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         Arc,
+        atomic::Ordering,
         mpsc::{self, Receiver},
     },
     thread,
@@ -114,7 +115,7 @@ struct Current {
 
 fn read(shared: &Arc<Shared>, at: usize, stdout: ChildStdout) {
     let mut from = BufReader::with_capacity(BUFFER, stdout);
-    let mut reader = Reader { shared, at, current: None, frame: Vec::new() };
+    let mut reader = Reader { shared, at, ready: false, current: None, frame: Vec::new() };
     let broken = loop {
         match reader.step(&mut from) {
             Ok(true) => {}
@@ -128,6 +129,7 @@ fn read(shared: &Arc<Shared>, at: usize, stdout: ChildStdout) {
 struct Reader<'a> {
     shared: &'a Arc<Shared>,
     at: usize,
+    ready: bool,
     current: Option<Current>,
     frame: Vec<u8>,
 }
@@ -158,6 +160,12 @@ impl Reader<'_> {
                 self.file(fields, from, &mut next)?;
             }
             frame::DONE => self.done(fields)?,
+            frame::READY if !self.ready => {
+                self.ready = true;
+                if fields.u8()? == 0 {
+                    self.shared.unsealed.store(true, Ordering::Relaxed);
+                }
+            }
             _ => return Err(frame::malformed()),
         }
         self.frame = payload;

@@ -12,7 +12,10 @@ use std::{
     collections::VecDeque,
     ffi::OsString,
     fmt, io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -118,6 +121,8 @@ struct Shared {
     config: PoolConfig,
     events: Box<Events>,
     state: Mutex<State>,
+    /// A process could not be held to the calls of the system that a run needs.
+    unsealed: AtomicBool,
     /// The keeper has something to do.
     wake: Condvar,
 }
@@ -180,7 +185,13 @@ impl Pool {
         let wanted = config.slots;
         let clock = Clock { begin: Some(Instant::now()), ..Clock::default() };
         let state = Mutex::new(State { wanted, clock, ..State::default() });
-        let shared = Arc::new(Shared { config, events: Box::new(events), state, wake: Condvar::new() });
+        let shared = Arc::new(Shared {
+            config,
+            events: Box::new(events),
+            state,
+            unsealed: AtomicBool::new(false),
+            wake: Condvar::new(),
+        });
         let kept = Arc::clone(&shared);
         let keeper = thread::Builder::new().name("task-keeper".into()).spawn(move || keep(&kept))?;
         let pool = Self { shared, keeper: Some(keeper) };
@@ -262,6 +273,12 @@ impl Pool {
         let state = self.shared.lock();
         let items = state.slots.iter().flat_map(|slot| &slot.items).chain(&state.stranded);
         items.filter(|item| item.id().is_some()).count()
+    }
+
+    /// Whether this system could not hold a process to the calls that a run needs: then code that got out of a module has the rights of this
+    /// process's user.
+    pub fn is_unsealed(&self) -> bool {
+        self.shared.unsealed.load(Ordering::Relaxed)
     }
 
     /// What the processes use, for who subtracts it from the load of the host.
