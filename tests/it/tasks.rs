@@ -83,8 +83,7 @@ fn a_module_runs_elsewhere_and_wrong_input_gets_a_reason() {
     run_in(data, &["task", "output", &copy, "--out", &out.display().to_string()]).refused(1).says("cannot be written");
 
     // What there is to see.
-    let listed = run_in(data, &["--json", "task", "list"]).json();
-    assert_eq!(listed.as_array().map(Vec::len), Some(3), "{listed}");
+    assert_eq!(run_in(data, &["--json", "task", "list"]).json().as_array().map(Vec::len), Some(3));
     assert_eq!(run_in(data, &["--json", "task", "show", &id[..8]]).json()["id"], id.as_str());
     let logs = run_in(data, &["--json", "task", "logs", &id]).json_lines();
     assert_eq!(logs[0]["text"], tasks::primes(2, 5000));

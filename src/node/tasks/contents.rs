@@ -159,6 +159,12 @@ impl<T: Ord + Copy> Needed<T> {
         free
     }
 
+    /// Tasks of which this does not hold need nothing any more; what then nobody needs.
+    pub(super) fn keep(&mut self, is_known: impl Fn(&T) -> bool) -> Vec<Content> {
+        self.0.values_mut().for_each(|tasks| tasks.retain(&is_known));
+        self.0.extract_if(.., |_, tasks| tasks.is_empty()).map(|(content, _)| content).collect()
+    }
+
     pub(super) fn contents(&self) -> BTreeSet<Content> {
         self.0.keys().copied().collect()
     }
@@ -185,6 +191,8 @@ mod tests {
         assert_eq!((needed.forget_larger(1, 5), needed.forget_larger(1, 0)), (vec![], vec![]));
         contents.sweep(&needed.contents()).unwrap();
         assert!(contents.path(&other).exists());
+        needed.add(one, 3);
+        assert_eq!(needed.keep(|task| *task == 2), [one]);
         assert_eq!(needed.forget_larger(2, 0), [other]);
         contents.sweep(&needed.contents()).unwrap();
         assert!(!contents.path(&other).exists());

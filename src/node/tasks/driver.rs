@@ -69,8 +69,8 @@ pub(super) enum Input {
     Harvest(Action),
     /// Gossip brought a valid offer, and this is what others say of its worker's results.
     Offer { bytes: Vec<u8>, worker: NodeId, heard: Prior },
-    /// A file is here, or not.
-    Fetched(Fetch, Option<Vec<u8>>),
+    /// A file is here, or not; it was asked for in this era.
+    Fetched(Fetch, u64, Option<Vec<u8>>),
     /// The mixnet brought something.
     Mixed(News),
     /// A file is shared under this manifest, or not.
@@ -139,6 +139,8 @@ pub(super) struct Driver {
     ground: Ground,
     held: VecDeque<(Option<Committed>, Vec<Deed>)>,
     trouble: Option<Trouble>,
+    /// How often the cores began anew.
+    pub(super) era: u64,
     pub(super) drops: Arc<DropCounters>,
     pub(super) counts: Arc<Counts>,
     pub(super) mixed: Mixed,
@@ -182,7 +184,11 @@ impl Driver {
             counts,
             mixed,
         } = parts;
-        let (needed, shared) = files(&coordinator);
+        let (mut needed, mut shared) = (Needed::default(), BTreeMap::new());
+        for (task, content, manifest) in coordinator.blobs() {
+            needed.add(content, task);
+            shared.insert(content, manifest.to_vec());
+        }
         if let Err(error) = contents.sweep(&needed.contents()) {
             tracing::debug!(%error, "old files of tasks are not removed");
         }
@@ -209,6 +215,7 @@ impl Driver {
             ground,
             held: VecDeque::new(),
             trouble: None,
+            era: 0,
             drops,
             counts,
             mixed,
@@ -281,13 +288,14 @@ impl Driver {
                     tracing::debug!(?reject, "an offer is not taken");
                 }
             }
-            Input::Fetched(Fetch::Content(content), bytes) => {
+            Input::Fetched(_, era, _) if era != self.era => {}
+            Input::Fetched(Fetch::Content(content), _, bytes) => {
                 let bytes = bytes.and_then(|bytes| self.contents.put(&content, Arc::new(bytes)));
                 for execution in self.wanted.remove(&content).unwrap_or_default() {
                     self.on_content(execution, content, bytes.clone().ok_or(StageError::Missing), now);
                 }
             }
-            Input::Fetched(Fetch::Output(task, from), bytes) => {
+            Input::Fetched(Fetch::Output(task, from), _, bytes) => {
                 self.coordinator.handle_fetched(task, from, bytes.as_deref(), now);
             }
             Input::Mixed(_) if self.trouble.is_some() => self.drops.count(fog_base::DropReason::QueueFull),
@@ -297,7 +305,7 @@ impl Driver {
                     self.worker.handle_shared(execution, &manifest, now);
                     self.outputs.insert(execution, manifest);
                     // Nobody wants it any more: nobody would take it away either.
-                    if !self.worker.holds(execution) {
+                    if self.trouble.is_some() || !self.worker.holds(execution) {
                         self.release(execution);
                     }
                 }
@@ -491,16 +499,6 @@ impl Driver {
         }
         self.worker.handle_run(execution, event, now);
     }
-}
-
-/// The files that tasks need, and the manifests of those that are shared.
-fn files(coordinator: &Coordinator) -> (Needed<TaskId>, BTreeMap<Content, Vec<u8>>) {
-    let (mut needed, mut shared) = (Needed::default(), BTreeMap::new());
-    for (task, content, manifest) in coordinator.blobs() {
-        needed.add(content, task);
-        shared.insert(content, manifest.to_vec());
-    }
-    (needed, shared)
 }
 
 fn add(batch: &mut Batch, rows: Vec<Row>) {

@@ -66,7 +66,8 @@ impl Driver {
 
     /// Fetches a file into memory.
     pub(super) fn fetch(&self, what: Fetch, name: &str, manifest: Vec<u8>, from: NodeId) {
-        let path = self.contents.temporary(name);
+        let era = self.era;
+        let path = self.contents.temporary(&format!("{name}-{era}"));
         let (reply, fetched) = oneshot::channel();
         self.want(Want::Fetch { manifest: manifest.clone(), path: path.clone(), from, reply });
         let (inputs, wants) = (self.inputs.clone(), self.wants.clone());
@@ -81,7 +82,7 @@ impl Driver {
             if is_here {
                 let _stopped = wants.send(Want::Unshare(manifest)).await;
             }
-            let _stopped = inputs.send(Input::Fetched(what, bytes)).await;
+            let _stopped = inputs.send(Input::Fetched(what, era, bytes)).await;
         });
     }
 

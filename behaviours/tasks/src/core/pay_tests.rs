@@ -1,9 +1,15 @@
+use fog_base::record::Verified;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::{
-    terms::Terms,
-    testing::{World, holds_often},
+use crate::{
+    core::{
+        reject::Reject,
+        signer::Signer,
+        terms::Terms,
+        testing::{NETWORK, World, holds_often, right},
+    },
+    wire::ToCoordinator,
 };
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -251,4 +257,28 @@ fn old_accounts_leave_the_store_as_well() {
     world.settle();
     assert!(world.ends.contains_key(&task));
     assert_eq!(counts(&world), [MAX_ACCOUNTS; 2]);
+}
+
+#[test]
+fn an_acknowledgement_of_another_sum_closes_nothing() {
+    let mut world = World::new(1, false);
+    world.submit(1, Terms { trust_ppm: 0, replicas: 1, ..Terms::default() });
+    let (execution, record) = loop {
+        let moved = world.hand_to_worker(0) | world.stage(0) | world.run(0, right);
+        if let Some(ToCoordinator::Acknowledged { execution, record }) = world.hosts[0].from_it.front() {
+            break (*execution, record.clone());
+        }
+        assert!(world.hand_to_coordinator(0) | moved);
+    };
+    let (worker, key) = (world.hosts[0].id, world.hosts[0].key.clone());
+    let signer = Signer::new(key, NETWORK);
+    let said: Verified<Acknowledged> = signer.open(record, &ACKNOWLEDGED, worker, world.now).unwrap();
+    let less = Acknowledged { cumulative: 0, ..*said.body() };
+    let record = signer.sign(&ACKNOWLEDGED, 1, world.now, &less).unwrap();
+    let lie = ToCoordinator::Acknowledged { execution, record };
+    assert_eq!(world.coordinator.handle_message(worker, lie, world.now), Err(Reject::Contradicts));
+    let kept = |world: &World| world.coordinator.accounts().map(|(.., paid)| paid.acknowledged).collect::<Vec<_>>();
+    assert_eq!(kept(&world), [0]);
+    world.settle();
+    assert_eq!(kept(&world), [said.body().cumulative]);
 }

@@ -185,6 +185,11 @@ impl Standings {
         self.priors.insert(worker, prior);
     }
 
+    /// All priors.
+    pub(crate) fn priors(&self) -> impl Iterator<Item = (NodeId, Prior)> {
+        self.priors.iter().map(|(worker, prior)| (*worker, *prior))
+    }
+
     /// Its record, faded to `now`.
     pub fn get(&self, worker: NodeId, now: UnixMillis) -> Standing {
         self.workers.get(&worker).copied().unwrap_or_default().faded(now)

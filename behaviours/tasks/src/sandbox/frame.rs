@@ -30,7 +30,7 @@ pub(super) const LOG: u8 = 18;
 pub(super) const FILE: u8 = 19;
 /// `run u64 ‖ ending u8 ‖ code u32 ‖ fuel u64 ‖ detail`: the last of a run. Ending and code are [`Ending::code`](crate::Ending::code).
 pub(super) const DONE: u8 = 20;
-/// `u8`: 1 if the system holds it to the calls that a run needs, else 0; once.
+/// `u8`: 1 if the system holds it to the calls that a run needs, else 0; once, first.
 pub(super) const READY: u8 = 21;
 
 /// Length of a frame's head.

@@ -10,7 +10,7 @@ use ed25519_dalek::SigningKey;
 use fog_base::{NetworkId, NodeId, Now};
 use fog_tasks::core::{coordinator::Coordinator, pay::LocalAccounts, worker::Worker};
 
-use super::{Driver, files};
+use super::Driver;
 use crate::{
     node::{chat::random, clock},
     store::{Batch, Store, StoreError, Table},
@@ -114,16 +114,21 @@ impl Driver {
                 tracing::debug!(%worker, ?reject, "an offer is not taken again");
             }
         }
+        for (worker, prior) in self.coordinator.priors() {
+            coordinator.set_prior(worker, prior);
+        }
         for peer in self.coordinator.connected() {
             coordinator.handle_connected(peer, None, now);
         }
         coordinator.set_relays(self.mixed.relays(), now);
         worker.set_frozen(self.worker.is_frozen(), now);
         (self.coordinator, self.worker) = (coordinator, worker);
-        let (needed, shared) = files(&self.coordinator);
-        self.needed = needed;
-        // What was shared for a task that was refused stays, until the node ends: somebody may be about to submit it again.
-        self.shared.extend(shared);
+        // Who waits for a task that the store has as ended, or not at all, need not.
+        self.waiters.retain(|task, _| self.coordinator.task(*task).is_some_and(|task| task.end.is_none()));
+        let free = self.needed.keep(|task| self.coordinator.task(*task).is_some());
+        self.unshare(free);
+        // What is fetched for the cores that were is not for these.
+        self.era += 1;
         self.trouble = None;
         self.counts.stands_still.store(false, Ordering::Relaxed);
         tracing::info!("the store takes the state of tasks again: they go on");

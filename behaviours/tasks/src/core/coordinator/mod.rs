@@ -306,6 +306,11 @@ impl Coordinator {
         self.standings.set_prior(worker, prior);
     }
 
+    /// What [`Coordinator::set_prior`] said of all.
+    pub fn priors(&self) -> impl Iterator<Item = (NodeId, Prior)> {
+        self.standings.priors()
+    }
+
     /// Takes what a worker says. What is repeated changes nothing.
     pub fn handle_message(&mut self, from: NodeId, message: ToCoordinator, now: Now) -> Result<(), Reject> {
         let taken = self.on_message(from, message, now);

@@ -19,7 +19,7 @@ use crate::{
     core::{
         ids::ExecutionId,
         outcome::{HostEnd, ResultHash},
-        pay::{ACKNOWLEDGED, Acknowledged, Interval},
+        pay::{ACKNOWLEDGED, Acknowledged, VOUCHER, Voucher},
         reject::Reject,
     },
     wire::{
@@ -77,7 +77,7 @@ impl Coordinator {
             }
             ToCoordinator::Acknowledged { execution, record } => {
                 let acknowledged: Verified<Acknowledged> = self.signer.open(record, &ACKNOWLEDGED, from, now)?;
-                self.on(from, execution, now, |me, task, at| me.on_acknowledged(task, at, &acknowledged))
+                self.on(from, execution, now, |me, task, at| me.on_acknowledged(task, at, &acknowledged, now))
             }
         }
     }
@@ -332,16 +332,23 @@ impl Coordinator {
         task: &mut Task,
         at: usize,
         acknowledged: &Verified<Acknowledged>,
+        now: Now,
     ) -> Result<(), Reject> {
         let Some(execution) = task.executions.get_mut(at) else { return Ok(()) };
         let Acknowledged { voucher: hash, cumulative } = *acknowledged.body();
         match &execution.state {
             State::Paying { voucher, verdict, paid, .. } if voucher.hash() == hash => {
-                // The hour in which it was made is that of its account.
-                let (interval, worker) = (Interval::at(voucher.not_before()), execution.worker);
+                let (nameless, worker) = (execution.nameless, execution.worker);
+                let own = (!nameless).then(|| self.signer.open((**voucher).clone(), &VOUCHER, self.signer.me(), now));
+                let own: Option<Voucher> = own.transpose()?.map(|own: Verified<Voucher>| *own.body());
+                if own.is_some_and(|own| own.cumulative != cumulative) {
+                    return Err(Reject::Contradicts);
+                }
                 execution.state = State::Closed { why: verdict.name(), paid: Some(*paid) };
                 let receipt = (cumulative, acknowledged.record().as_bytes());
-                if !execution.nameless && self.payer.acknowledge(worker, interval, receipt) {
+                if let Some(Voucher { interval, .. }) = own
+                    && self.payer.acknowledge(worker, interval, receipt)
+                {
                     let rows = self.account_rows(worker, interval);
                     self.push(Output::Persist(rows));
                 }

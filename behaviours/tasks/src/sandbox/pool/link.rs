@@ -28,6 +28,8 @@ use crate::{
 /// Messages that wait to be written: as many runs as may be ahead, their modules, what is forgotten for those, and cancellations.
 const MAX_MESSAGES: usize = 256;
 const BUFFER: usize = 64 * 1024;
+/// A file's path in a process.
+const MAX_PATH: usize = 4096;
 
 /// Starts a process in a slot. To be called by the keeper only: the process dies with the thread that starts it.
 pub(super) fn start(shared: &Arc<Shared>, at: usize, slot: &mut Slot, now: Duration) {
@@ -141,6 +143,13 @@ impl Reader<'_> {
         let Some(kind) = frame::read(from, &mut payload)? else { return Ok(false) };
         let mut fields = Fields(&payload);
         match kind {
+            frame::READY if !self.ready => {
+                self.ready = true;
+                if fields.u8()? == 0 {
+                    self.shared.unsealed.store(true, Ordering::Relaxed);
+                }
+            }
+            _ if !self.ready => return Err(frame::malformed()),
             frame::COMPILED => {
                 let (hash, size) = (fields.array()?, fields.u64()?);
                 self.with_slot(|slot, now| slot.compiled(hash, size, now))?;
@@ -160,12 +169,6 @@ impl Reader<'_> {
                 self.file(fields, from, &mut next)?;
             }
             frame::DONE => self.done(fields)?,
-            frame::READY if !self.ready => {
-                self.ready = true;
-                if fields.u8()? == 0 {
-                    self.shared.unsealed.store(true, Ordering::Relaxed);
-                }
-            }
             _ => return Err(frame::malformed()),
         }
         self.frame = payload;
@@ -184,7 +187,7 @@ impl Reader<'_> {
             2 => (true, &mut current.outcome.stderr),
             _ => return Err(frame::malformed()),
         };
-        if (sink.len() + fields.0.len()) as u64 > current.limit {
+        if fields.0.is_empty() || (sink.len() + fields.0.len()) as u64 > current.limit {
             return Err(frame::malformed());
         }
         sink.extend_from_slice(fields.0);
@@ -199,7 +202,8 @@ impl Reader<'_> {
         let current = self.current(id)?;
         let written: u64 = current.outcome.outputs.values().map(|bytes| bytes.len() as u64).sum();
         let fits = written.checked_add(size).is_some_and(|sum| sum <= current.limit);
-        if !fits || current.outcome.outputs.len() >= 4096 || !path.split('/').all(is_file_name) {
+        let is_path = path.len() <= MAX_PATH && path.split('/').all(is_file_name);
+        if !fits || current.outcome.outputs.len() >= 4096 || !is_path {
             return Err(frame::malformed());
         }
         let bytes = frame::read_data(from, size, next)?;
