@@ -5,7 +5,7 @@ mod deeds;
 mod trouble;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -69,8 +69,8 @@ pub(super) enum Input {
     Harvest(Action),
     /// Gossip brought a valid offer, and this is what others say of its worker's results.
     Offer { bytes: Vec<u8>, worker: NodeId, heard: Prior },
-    /// A file is here, or not; it was asked for in this era.
-    Fetched(Fetch, u64, Option<Vec<u8>>),
+    /// The file of a manifest is here, or not.
+    Fetched(Vec<u8>, Option<Vec<u8>>),
     /// The mixnet brought something.
     Mixed(News),
     /// A file is shared under this manifest, or not.
@@ -139,8 +139,8 @@ pub(super) struct Driver {
     ground: Ground,
     held: VecDeque<(Option<Committed>, Vec<Deed>)>,
     trouble: Option<Trouble>,
-    /// How often the cores began anew.
-    pub(super) era: u64,
+    /// What is being fetched, by its manifest, and what for.
+    pub(super) fetches: BTreeMap<Vec<u8>, BTreeSet<Fetch>>,
     pub(super) drops: Arc<DropCounters>,
     pub(super) counts: Arc<Counts>,
     pub(super) mixed: Mixed,
@@ -215,7 +215,7 @@ impl Driver {
             ground,
             held: VecDeque::new(),
             trouble: None,
-            era: 0,
+            fetches: BTreeMap::new(),
             drops,
             counts,
             mixed,
@@ -288,16 +288,7 @@ impl Driver {
                     tracing::debug!(?reject, "an offer is not taken");
                 }
             }
-            Input::Fetched(_, era, _) if era != self.era => {}
-            Input::Fetched(Fetch::Content(content), _, bytes) => {
-                let bytes = bytes.and_then(|bytes| self.contents.put(&content, Arc::new(bytes)));
-                for execution in self.wanted.remove(&content).unwrap_or_default() {
-                    self.on_content(execution, content, bytes.clone().ok_or(StageError::Missing), now);
-                }
-            }
-            Input::Fetched(Fetch::Output(task, from), _, bytes) => {
-                self.coordinator.handle_fetched(task, from, bytes.as_deref(), now);
-            }
+            Input::Fetched(manifest, bytes) => self.on_fetched(&manifest, bytes, now),
             Input::Mixed(_) if self.trouble.is_some() => self.drops.count(fog_base::DropReason::QueueFull),
             Input::Mixed(news) => self.on_mixed(news, now),
             Input::Shared(execution, manifest) => match manifest {

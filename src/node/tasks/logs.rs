@@ -60,6 +60,11 @@ impl Logs {
         lines
     }
 
+    /// Tasks of which this does not hold have ended, or are not there any more.
+    pub(super) fn keep(&mut self, is_open: impl Fn(&TaskId) -> bool) {
+        self.0.retain(|task, _| is_open(task));
+    }
+
     /// The task ended: nobody follows it any more, and its outcome has its text.
     pub(super) fn end(&mut self, task: TaskId) {
         self.0.remove(&task);
@@ -80,6 +85,8 @@ mod tests {
         let mut late = logs.read(task, false);
         assert_eq!((late.try_recv().unwrap().stream.as_str(), late.try_recv().is_err()), ("stderr", true));
         assert_eq!(followed.try_recv().unwrap().text, "one");
+        logs.keep(|open| *open == task);
+        assert_eq!(logs.0.len(), 1);
         logs.end(task);
         assert_eq!(followed.try_recv().unwrap().text.len(), MAX_BYTES);
         assert_eq!(followed.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));

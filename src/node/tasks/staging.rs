@@ -32,8 +32,7 @@ impl Driver {
                     wanted.push(execution);
                     // What is being fetched is fetched once, from the first who has it.
                     if wanted.len() == 1 {
-                        let name = data_encoding::HEXLOWER.encode(&content.hash);
-                        self.fetch(Fetch::Content(content), &name, manifest.into_vec(), from);
+                        self.fetch(Fetch::Content(content), manifest.into_vec(), from);
                     }
                 }
             }
@@ -64,10 +63,14 @@ impl Driver {
         }
     }
 
-    /// Fetches a file into memory.
-    pub(super) fn fetch(&self, what: Fetch, name: &str, manifest: Vec<u8>, from: NodeId) {
-        let era = self.era;
-        let path = self.contents.temporary(&format!("{name}-{era}"));
+    /// Fetches a file into memory. What is fetched already is fetched once, also for cores that began anew meanwhile.
+    pub(super) fn fetch(&mut self, what: Fetch, manifest: Vec<u8>, from: NodeId) {
+        let what_for = self.fetches.entry(manifest.clone()).or_default();
+        what_for.insert(what);
+        if what_for.len() > 1 {
+            return;
+        }
+        let path = self.contents.temporary(blake3::hash(&manifest).to_hex().as_str());
         let (reply, fetched) = oneshot::channel();
         self.want(Want::Fetch { manifest: manifest.clone(), path: path.clone(), from, reply });
         let (inputs, wants) = (self.inputs.clone(), self.wants.clone());
@@ -80,10 +83,24 @@ impl Driver {
             };
             let bytes = tokio::task::spawn_blocking(read).await.ok().flatten();
             if is_here {
-                let _stopped = wants.send(Want::Unshare(manifest)).await;
+                let _stopped = wants.send(Want::Unshare(manifest.clone())).await;
             }
-            let _stopped = inputs.send(Input::Fetched(what, era, bytes)).await;
+            let _stopped = inputs.send(Input::Fetched(manifest, bytes)).await;
         });
+    }
+
+    pub(super) fn on_fetched(&mut self, manifest: &[u8], bytes: Option<Vec<u8>>, now: Now) {
+        for what in self.fetches.remove(manifest).unwrap_or_default() {
+            match what {
+                Fetch::Content(content) => {
+                    let bytes = bytes.clone().and_then(|bytes| self.contents.put(&content, Arc::new(bytes)));
+                    for execution in self.wanted.remove(&content).unwrap_or_default() {
+                        self.on_content(execution, content, bytes.clone().ok_or(StageError::Missing), now);
+                    }
+                }
+                Fetch::Output(task, from) => self.coordinator.handle_fetched(task, from, bytes.as_deref(), now),
+            }
+        }
     }
 
     /// Makes a file of an output that is too large for a message.

@@ -9,7 +9,7 @@ use super::{
     coordinator::{End, Failed},
     ids::ExecutionId,
     mixed,
-    outcome::Outcome,
+    outcome::{Ending, HostEnd, Outcome},
     pay::{Balances, Credit, LocalAccounts, Payer, VOUCHER, Verdict},
     reject::Reject,
     signer::Signer,
@@ -345,6 +345,14 @@ fn work_that_nobody_pays_for_counts_for_all_without_a_name() {
     let (mut world, execution, _) = held(|world| !world.hosts[0].runs.is_empty());
     world.hosts[0].worker.handle_run(execution, RunEvent::Started, world.now);
     world.pass(mixed::LEASE + Duration::from_secs(1));
+    assert!(is_owed(&world));
+    // Ended by its own doing, without a result.
+    let (mut world, execution, _) = held(|world| !world.hosts[0].runs.is_empty());
+    let worker = &mut world.hosts[0].worker;
+    worker.handle_run(execution, RunEvent::Started, world.now);
+    let deep = Outcome::ended(Ending::Host(HostEnd::StackOverflow), "");
+    worker.handle_run(execution, RunEvent::Done(deep), world.now);
+    world.collect();
     assert!(is_owed(&world));
     // And before it ran it costs nobody anything.
     let (mut world, ..) = held(|world| !world.hosts[0].stages.is_empty());

@@ -58,17 +58,20 @@ fn any(conditions: impl IntoIterator<Item = Result<SeccompCondition, Error>>) ->
 /// Calls with arguments that are looked at.
 fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
     let seals = [libc::F_ADD_SEALS, libc::F_GETFD, libc::F_GETFL].map(|command| argument(1, Op::Eq, command as u64));
-    // What others map shared, and stacks that grow, are not held to the memory that it is given.
+    // It writes to its parent and to files in memory, and maps those; not what the node was given by whoever started it. Where that cannot be
+    // listed nothing is known of it.
+    let inherited = inherited().unwrap_or_default();
+    let none_of =
+        |place| inherited.iter().map(move |file| argument(place, Op::Ne, *file)).collect::<Result<Vec<_>, _>>();
+    let written = if inherited.is_empty() { Vec::new() } else { vec![SeccompRule::new(none_of(0)?)?] };
+    // What is mapped shared, and stacks that grow, are not held to the memory that it is given.
     let kinds = (libc::MAP_TYPE | libc::MAP_GROWSDOWN) as u64;
-    let mapped = argument(3, Op::MaskedEq(kinds), libc::MAP_PRIVATE as u64);
-    // It writes to its parent and to files in memory; not to what the node was given by whoever started it.
-    let not_inherited =
-        inherited()?.into_iter().map(|file| argument(0, Op::Ne, file)).collect::<Result<Vec<_>, _>>()?;
-    let written = if not_inherited.is_empty() { Vec::new() } else { vec![SeccompRule::new(not_inherited)?] };
+    let mut mapped = none_of(4)?;
+    mapped.push(argument(3, Op::MaskedEq(kinds), libc::MAP_PRIVATE as u64)?);
     Ok(vec![
         (libc::SYS_fcntl, any(seals)?),
         (libc::SYS_madvise, any([argument(2, Op::Lt, ADVICE)])?),
-        (libc::SYS_mmap, any([mapped])?),
+        (libc::SYS_mmap, vec![SeccompRule::new(mapped)?]),
         // A thread's name.
         (libc::SYS_prctl, any([argument(0, Op::Eq, libc::PR_SET_NAME as u64)])?),
         (libc::SYS_read, any([argument(0, Op::Eq, 0)])?),

@@ -98,7 +98,7 @@ impl Driver {
                 Deed::Share(execution, outcome) => self.share(execution, &outcome),
                 Deed::Want(want) => self.want(want),
                 Deed::FetchOutput(task, manifest, from) => {
-                    self.fetch(Fetch::Output(task, from), &task.to_string(), manifest, from);
+                    self.fetch(Fetch::Output(task, from), manifest, from);
                 }
                 Deed::Event(task, event) => self.on_event(task, event),
                 Deed::Forget(task) => self.forget(task),

@@ -8,7 +8,7 @@ use std::{
 
 use ed25519_dalek::SigningKey;
 use fog_base::{NetworkId, NodeId, Now};
-use fog_tasks::core::{coordinator::Coordinator, pay::LocalAccounts, worker::Worker};
+use fog_tasks::core::{coordinator::Coordinator, ids::TaskId, pay::LocalAccounts, worker::Worker};
 
 use super::Driver;
 use crate::{
@@ -124,11 +124,11 @@ impl Driver {
         worker.set_frozen(self.worker.is_frozen(), now);
         (self.coordinator, self.worker) = (coordinator, worker);
         // Who waits for a task that the store has as ended, or not at all, need not.
-        self.waiters.retain(|task, _| self.coordinator.task(*task).is_some_and(|task| task.end.is_none()));
+        let open = |task: &TaskId| self.coordinator.task(*task).is_some_and(|task| task.end.is_none());
+        self.waiters.retain(|task, _| open(task));
+        self.logs.keep(open);
         let free = self.needed.keep(|task| self.coordinator.task(*task).is_some());
         self.unshare(free);
-        // What is fetched for the cores that were is not for these.
-        self.era += 1;
         self.trouble = None;
         self.counts.stands_still.store(false, Ordering::Relaxed);
         tracing::info!("the store takes the state of tasks again: they go on");

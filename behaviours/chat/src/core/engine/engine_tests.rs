@@ -481,3 +481,21 @@ fn a_contact_has_its_name_whoever_had_it_before_unless_that_is_a_contact() {
         assert!(other.name.starts_with("al_ice-"), "{}", other.name);
     }
 }
+
+#[test]
+fn who_was_verified_or_blocked_keeps_its_name() {
+    for block in [false, true] {
+        let mut world = World::new(22, 3);
+        let known = card_of(&mut world, 2, "al_ice");
+        world.act(0, |chat, now| chat.take_card(&known, true, now)).unwrap();
+        let mark = |chat: &mut Chat, now| match block {
+            false => chat.set_verified("@al_ice", true, now),
+            true => chat.set_blocked("@al_ice", true, now),
+        };
+        world.act(0, mark).unwrap();
+        let card = card_of(&mut world, 1, "al_ice");
+        let added = world.act(0, |chat, now| chat.add_contact(card.clone(), None, now)).unwrap();
+        assert_ne!(added.name, "al_ice");
+        assert_eq!(world.chat(0).find_person("@al_ice"), Ok(known.device));
+    }
+}

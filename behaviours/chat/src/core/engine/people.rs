@@ -98,9 +98,9 @@ impl Chat {
         if device == self.device {
             return Err(Refusal::Oneself);
         }
-        // Whoever is new here gets the name of its card if no contact has it, whatever a stranger calls itself.
+        // Whoever is new here gets the name of its card if nobody has it whom the user knows, whatever a stranger calls itself.
         let holder = |name: &str| self.people.values().find(|it| it.name == name && it.card.device != device);
-        let is_contacts = |name: &str| holder(name).is_some_and(|it| it.is_contact);
+        let is_contacts = |name: &str| holder(name).is_some_and(|it| it.is_contact || it.is_verified || it.is_blocked);
         let name = match name {
             Some(name) if !is_name(name) => return Err(Refusal::BadName),
             Some(name) if is_contacts(name) => return Err(Refusal::NameTaken(name.to_owned())),

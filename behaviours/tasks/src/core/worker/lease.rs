@@ -15,6 +15,7 @@ use crate::{
     core::{
         ids::ExecutionId,
         mixed,
+        outcome::HostEnd,
         pay::Balances,
         reject::Reject,
         work::{Content, Work},
@@ -213,9 +214,13 @@ impl<B: Balances> Worker<B> {
             self.send(to, ToCoordinator::Ended { execution: id, failure });
             return;
         }
-        // That a run was too long, or its lease not renewed, or its output too large, is no failure of this host's.
-        let is_its_own =
-            matches!(failure, Failure::LeaseExpired | Failure::TooLarge | Failure::Host(crate::HostEnd::Deadline));
+        // That a run was too long, too deep or too hard to compile, its lease not renewed or its output too large, is no failure of this host's.
+        let is_its_own = matches!(
+            failure,
+            Failure::LeaseExpired
+                | Failure::TooLarge
+                | Failure::Host(HostEnd::Deadline | HostEnd::StackOverflow | HostEnd::Compile)
+        );
         let unpaid = if is_its_own { execution.given_away() } else { 0 };
         self.give_away(unpaid, now);
         self.push(Output::Release(id));
@@ -273,7 +278,7 @@ impl<B: Balances> Worker<B> {
             _ if lease_over => self.fail(id, Failure::LeaseExpired, now),
             State::Leased { .. } | State::Staging { .. } if state_over => self.fail(id, Failure::StagingTime, now),
             State::Queued { .. } | State::Starting { .. } if state_over => self.fail(id, Failure::QueueingTime, now),
-            State::Running { .. } if state_over => self.fail(id, Failure::Host(crate::HostEnd::Deadline), now),
+            State::Running { .. } if state_over => self.fail(id, Failure::Host(HostEnd::Deadline), now),
             _ => {}
         }
         self.reschedule(id);
