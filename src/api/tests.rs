@@ -146,6 +146,7 @@ const RESOURCES: [&str; 56] = [
     "/v1/tasks/{id}/wait",
     "/v1/worker",
     "/v1/worker/pause",
+    "/v1/worker/receipts",
     "/v1/worker/resume",
     "/v1/worker/topology",
 ];
