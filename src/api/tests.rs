@@ -91,7 +91,7 @@ fn sent() -> report::Sent {
 }
 
 /// Every resource of the API.
-const RESOURCES: [&str; 56] = [
+const RESOURCES: [&str; 57] = [
     "/healthz",
     "/metrics",
     "/readyz",
