@@ -65,9 +65,9 @@ impl Driver {
 
     /// Fetches a file into memory. What is fetched already is fetched once, also for cores that began anew meanwhile.
     pub(super) fn fetch(&mut self, what: Fetch, manifest: Vec<u8>, from: NodeId) {
-        let what_for = self.fetches.entry(manifest.clone()).or_default();
-        what_for.insert(what);
-        if what_for.len() > 1 {
+        let is_on_its_way = self.fetches.contains_key(&manifest);
+        self.fetches.entry(manifest.clone()).or_default().insert(what);
+        if is_on_its_way {
             return;
         }
         let path = self.contents.temporary(blake3::hash(&manifest).to_hex().as_str());
@@ -89,6 +89,7 @@ impl Driver {
         });
     }
 
+    /// The file of a manifest is here, or not: for all who wanted it.
     pub(super) fn on_fetched(&mut self, manifest: &[u8], bytes: Option<Vec<u8>>, now: Now) {
         for what in self.fetches.remove(manifest).unwrap_or_default() {
             match what {

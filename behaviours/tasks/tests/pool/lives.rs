@@ -227,6 +227,8 @@ fn the_system_refuses_a_process_what_a_run_does_not_need() {
     let status = std::fs::read_to_string(format!("/proc/{}/status", tested.processes()[0])).unwrap();
     assert!(status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"])), "{status}");
     assert!(!tested.pool.is_unsealed());
+    let without = Tested::new(config("unsealed", 1));
+    until("the pool knows that there is no filter", || without.pool.is_unsealed());
 }
 
 fn processes_end_with_their_parent() {

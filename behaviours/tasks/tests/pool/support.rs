@@ -28,10 +28,17 @@ pub(crate) fn play(role: &str) -> Option<ExitCode> {
         "task-process" => return Some(serve(std::io::stdin(), std::io::stdout())),
         // One that looks around as often as it reads, and fails if it gets anywhere.
         "curious" => return Some(serve(Curious(std::io::stdin()), std::io::stdout())),
+        // One whose system has no filter, and that never answers.
+        "unsealed" => {
+            std::io::stdout().write_all(&[21, 1, 0, 0, 0, 0]).ok();
+            std::io::stdout().flush().ok();
+            std::io::stdin().read_to_end(&mut Vec::new()).ok();
+        }
         // One that never answers.
         "silent" => drop(std::io::stdin().read_to_end(&mut Vec::new())),
         // One that answers what nobody asked, when it is asked something.
         "garbage" => {
+            std::io::stdout().write_all(&[21, 1, 0, 0, 0, 1]).ok();
             std::io::stdin().read_exact(&mut [0; 100]).ok();
             std::io::stdout().write_all(&[20; 1000]).ok();
             std::io::stdout().flush().ok();

@@ -100,13 +100,13 @@ impl Chat {
         }
         // Whoever is new here gets the name of its card if nobody has it whom the user knows, whatever a stranger calls itself.
         let holder = |name: &str| self.people.values().find(|it| it.name == name && it.card.device != device);
-        let is_contacts = |name: &str| holder(name).is_some_and(|it| it.is_contact || it.is_verified || it.is_blocked);
+        let is_taken = |name: &str| holder(name).is_some_and(|it| it.is_contact || it.is_verified || it.is_blocked);
         let name = match name {
             Some(name) if !is_name(name) => return Err(Refusal::BadName),
-            Some(name) if is_contacts(name) => return Err(Refusal::NameTaken(name.to_owned())),
+            Some(name) if is_taken(name) => return Err(Refusal::NameTaken(name.to_owned())),
             Some(name) => Some(name.to_owned()),
             None if self.people.get(&device).is_some_and(|person| person.is_contact) => None,
-            None => Some(base_name(&card.name)).filter(|name| !is_contacts(name)),
+            None => Some(base_name(&card.name)).filter(|name| !is_taken(name)),
         };
         let stranger = name.as_deref().and_then(holder).map(|it| it.card.device);
         self.take_card(&card, true, now).map_err(Refusal::BadCard)?;
