@@ -194,6 +194,11 @@ pub struct Issued {
     pub at: UnixMillis,
 }
 
+/// What the row of an account with a peer is called.
+pub(crate) fn account_name(peer: NodeId, interval: Interval) -> Vec<u8> {
+    [peer.0.as_slice(), &interval.0.to_be_bytes()].concat()
+}
+
 fn trim<T>(accounts: &mut BTreeMap<(Interval, NodeId), T>) -> Vec<(NodeId, Interval)> {
     let over = accounts.len().saturating_sub(MAX_ACCOUNTS);
     let oldest = std::iter::from_fn(|| accounts.pop_first());

@@ -30,7 +30,7 @@ use crate::{
         ids::{ExecutionId, TaskId},
         matcher::Needs,
         outcome::{Ending, ResultHash},
-        pay::{Interval, Paid, Verdict},
+        pay::{Interval, Paid, Verdict, account_name},
         row::Row,
         standing::Standing,
         terms::Terms,
@@ -344,10 +344,6 @@ impl Coordinator {
             }
         });
     }
-}
-
-fn account_name(worker: NodeId, interval: Interval) -> Vec<u8> {
-    [worker.0.as_slice(), &interval.0.to_be_bytes()].concat()
 }
 
 fn read<T: serde::de::DeserializeOwned, const N: usize, R>(

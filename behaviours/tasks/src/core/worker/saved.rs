@@ -12,7 +12,7 @@ use fog_base::{NodeId, Now, codec};
 
 use super::{Output, Worker};
 use crate::core::{
-    pay::{Balances, Interval},
+    pay::{Balances, Interval, account_name},
     row::Row,
 };
 
@@ -93,8 +93,4 @@ impl<B: Balances> Worker<B> {
             self.payee.restore(NodeId(*coordinator), Interval(u32::from_be_bytes(*interval)), earned);
         }
     }
-}
-
-fn account_name(coordinator: NodeId, interval: Interval) -> Vec<u8> {
-    [coordinator.0.as_slice(), &interval.0.to_be_bytes()].concat()
 }
