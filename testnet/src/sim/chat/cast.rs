@@ -347,12 +347,9 @@ impl World {
         let Some(id) = self.talks[talk].id else { return };
         self.said += 1;
         let text = format!("{} {}", self.said, "x".repeat(self.rng.random_range(0..200)));
-        let (at, honest) = (self.at, self.nodes[who].is_honest());
+        let honest = self.nodes[who].is_honest();
         match self.act(who, |chat, now| chat.send(id, Kind::TEXT, text.as_bytes(), Via::Auto, now)) {
-            Some(Ok(message)) => {
-                self.talks[talk].texts += 1;
-                self.nodes[who].log.written.insert(message, (id, at));
-            }
+            Some(Ok(_)) => self.talks[talk].texts += 1,
             Some(Err(refusal)) => self.note(Some((refusal, honest))),
             None => {}
         }

@@ -34,7 +34,7 @@ pub(super) const INVARIANTS: [(&str, &str); 10] = [
     ("one-order", "any order of arrival gives the same history"),
     ("forward-secrecy", "what a device keeps opens nothing that came before"),
     ("states-advance", "no delivery state was told that is behind an earlier one"),
-    ("nobody-innocent-blamed", "no honest device blames another one"),
+    ("nobody-innocent-blamed", "no honest device blames another one or says that it forked"),
 ];
 
 /// Where something that must hold is in [`INVARIANTS`].
@@ -104,9 +104,11 @@ pub(super) fn check(world: &mut World) -> Findings {
         check_talk(world, number, talk, &mut findings);
     }
     world.talks = talks;
+    let honest = world.nodes.iter().filter(|node| node.is_honest());
+    let honest: BTreeSet<_> = honest.filter_map(|node| node.chat.as_ref()).map(Chat::device).collect();
     for n in 0..world.nodes.len() {
         if world.nodes[n].is_honest() {
-            check_node(world, n, &mut findings);
+            check_node(world, n, &honest, &mut findings);
         }
     }
     check_permutations(world, &mut findings);
@@ -146,7 +148,7 @@ fn check_talk(world: &World, number: usize, talk: &Talk, findings: &mut Findings
         });
         let known: BTreeSet<_> = ids.iter().collect();
         let log = &world.nodes[*n].log;
-        let missing = log.written.iter().find(|(message, (of, _))| *of == id && !known.contains(message));
+        let missing = log.written.iter().find(|(message, of)| **of == id && !known.contains(message));
         findings.look(Invariant::Convergence, missing.is_none(), || {
             format!("{} at {n}: an own message is gone", talk.name)
         });
@@ -173,7 +175,7 @@ fn is_disputed(chat: &Chat, history: &[Shown], author: DeviceId) -> bool {
 fn forks(world: &World, id: ConversationId, members: &[usize]) -> BTreeSet<DeviceId> {
     let mut by_number: BTreeMap<(DeviceId, u32), BTreeSet<MessageId>> = BTreeMap::new();
     for node in world.nodes.iter().filter(|node| node.role == Role::Twin) {
-        for (message, (of, _)) in &node.log.written {
+        for (message, of) in &node.log.written {
             let came = |n: &&usize| world.nodes[**n].chat.as_ref().and_then(|chat| chat.why(message));
             if *of == id
                 && let Some(why) = members.iter().find_map(|n| came(&n))
@@ -216,7 +218,7 @@ fn check_order(chat: &Chat, (n, talk): (usize, usize), history: &[Shown], findin
     }
 }
 
-fn check_node(world: &World, n: usize, findings: &mut Findings) {
+fn check_node(world: &World, n: usize, honest: &BTreeSet<DeviceId>, findings: &mut Findings) {
     let Node { log, chat, .. } = &world.nodes[n];
     let is_honest = |id: &MessageId| {
         let author = chat.as_ref().and_then(|chat| chat.shown(id)).map(|shown| shown.author);
@@ -235,6 +237,9 @@ fn check_node(world: &World, n: usize, findings: &mut Findings) {
     findings.look(Invariant::StatesAdvance, log.fell.is_empty(), || format!("{n}: {:?}", log.fell));
     let innocent = log.blamed.iter().find(|(peer, _)| world.nodes.get(*peer).is_some_and(Node::is_honest));
     findings.look(Invariant::NobodyBlamed, innocent.is_none(), || format!("{n} blames {innocent:?}"));
+    // A message that left before it was on disk: after a crash the device writes another one under its number.
+    let forked = log.forked.iter().find(|(_, author)| honest.contains(author));
+    findings.look(Invariant::NobodyBlamed, forked.is_none(), || format!("{n} says that {forked:?} forked"));
 }
 
 /// What the newcomer was answered, put together in other orders: messages and proofs by conversation.

@@ -73,9 +73,9 @@ pub(super) struct Log {
     pub(super) forked: BTreeSet<(ConversationId, DeviceId)>,
     /// Nodes that it blamed, and for what.
     pub(super) blamed: Vec<(usize, String)>,
-    /// What it wrote: where, and when.
-    pub(super) written: BTreeMap<MessageId, (ConversationId, Duration)>,
-    /// Messages that were on disk and were not there any more.
+    /// Own messages of which it was told how far they are, so that they must be on disk: where.
+    pub(super) written: BTreeMap<MessageId, ConversationId>,
+    /// Messages of which it was told so, and that were not there any more.
     pub(super) lost: Vec<MessageId>,
     /// The fullest that each buffer was, and its bound.
     pub(super) loads: BTreeMap<&'static str, (usize, usize)>,

@@ -28,6 +28,7 @@ fn each_invariant_finds_the_fault_that_it_is_for() {
         (Fault::Unhealed, Invariant::Convergence),
         (Fault::OrderedByTime, Invariant::CausalOrder),
         (Fault::LyingDisk, Invariant::ExactlyOnce),
+        (Fault::LyingDisk, Invariant::NobodyBlamed),
         (Fault::BlindToForks, Invariant::ForksFound),
         (Fault::ForgottenDot, Invariant::TrueClocks),
         (Fault::Overfull, Invariant::BoundedBuffers),

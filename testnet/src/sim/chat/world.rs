@@ -196,15 +196,13 @@ impl World {
         self.check_written(n);
     }
 
-    /// What was on disk must still be there. A write that was under way when the process ended is not.
+    /// What a person was told of must still be there. A message whose write was under way when the process ended was not told.
     fn check_written(&mut self, n: usize) {
-        let recent = self.at.saturating_sub(Duration::from_secs(1));
         let Node { chat: Some(chat), log, .. } = &mut self.nodes[n] else { return };
         let gone: Vec<_> = log.written.keys().filter(|id| chat.why(id).is_none()).copied().collect();
         for id in gone {
-            if log.written.remove(&id).is_some_and(|(_, at)| at < recent) {
-                log.lost.push(id);
-            }
+            log.written.remove(&id);
+            log.lost.push(id);
         }
     }
 
@@ -305,11 +303,11 @@ impl World {
             }
             Told::Retracted { message, .. } => drop(log.told.remove(&message)),
             Told::State(id) => {
-                if let Some(shown) = chat.shown(&id) {
-                    log.hear_state(id, shown.state);
-                    if self.plan.breaks(Fault::FallingStates, n) {
-                        log.hear_state(id, State::Queued);
-                    }
+                let Some(why) = chat.why(&id) else { return log.lost.push(id) };
+                log.written.insert(id, why.conversation);
+                log.hear_state(id, why.state);
+                if self.plan.breaks(Fault::FallingStates, n) {
+                    log.hear_state(id, State::Queued);
                 }
             }
             Told::Forked { conversation, author } if !self.plan.breaks(Fault::BlindToForks, n) => {
