@@ -27,6 +27,9 @@ pub enum Objection {
     /// Nobody of the set can be seated.
     #[error("nobody of the set can be seated")]
     NoSeats,
+    /// The first set of a network, and most of those who are to certify it are not in it.
+    #[error("the first set lacks too many relays of the network file")]
+    FewFounders,
     /// Other seats, or another state, follow from this set than are named.
     #[error("other seats or another state follow from the set than are named")]
     WrongSuccession,

@@ -151,6 +151,14 @@ impl Rules {
         Ok(Successor { electorate: Electorate::new(seats)?, state: State { beacon, newcomers, standings } })
     }
 
+    /// How much of the weight of `founders`, the relays of the network file, stands in `set`, the first one, with valid tickets.
+    pub fn founders(&self, founders: &Electorate, epoch: Epoch, set: &NamedSet, tickets: &mut Tickets) -> u128 {
+        let beacon = self.beacon(epoch, None);
+        let lottery = Lottery { network: &self.network, epoch, beacon: &beacon };
+        let mut enters = |seat: &&Elector| set.find(&seat.node).is_some_and(|d| tickets.lot(&lottery, d).is_some());
+        founders.seats().iter().filter(|seat| enters(seat)).map(|seat| u128::from(seat.weight)).sum()
+    }
+
     /// Whether the relay stood in `parent` with the same VRF key and a valid ticket: then its key was fixed before the beacon of the
     /// next set could be foreseen.
     fn stood(&self, parent: &Certified, descriptor: &Descriptor, tickets: &mut Tickets) -> bool {

@@ -561,3 +561,7 @@ impl Council {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "first_set_tests.rs"]
+mod first_set_tests;

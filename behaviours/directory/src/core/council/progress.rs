@@ -9,7 +9,7 @@ use crate::core::{
     certificate::{
         Statement,
         chain::Link,
-        judgement::{self, Objection},
+        judgement,
         named_set::NamedSet,
         state::State,
         succession::{Certified, Signed, Successor},
@@ -91,13 +91,13 @@ impl Council {
             return false;
         };
         let Some(statement) = self.judging.remove(at) else { return false };
+        let successor = self.follow(parent.as_deref(), statement.epoch, &set);
         let witnessed = self.witnessed.as_ref().filter(|(of, _)| *of == statement.epoch);
         let nobody = BTreeSet::new();
         let witnessed = witnessed.map_or(&nobody, |(_, witnessed)| witnessed);
-        let successor = self.rules.follow(parent.as_deref(), statement.epoch, &set, &mut self.tickets);
         let objection = match successor {
             Ok(successor) => judgement::judge(&statement, &set, &successor, witnessed, &self.timetable).err(),
-            Err(_) => Some(Objection::NoSeats),
+            Err(why) => Some(why),
         };
         if let Some(why) = objection {
             self.push(Output::Objected { epoch: statement.epoch, why });

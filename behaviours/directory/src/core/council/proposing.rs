@@ -9,6 +9,7 @@ use crate::core::{
     certificate::{
         judgement::{self, Objection},
         named_set::NamedSet,
+        succession::{Certified, Successor},
     },
     lottery::Lottery,
     relay_set::RelaySet,
@@ -55,14 +56,29 @@ impl Council {
         let set = live.covering(next, self.timetable.cut_off(next).0).cloned().collect();
         let set = Arc::new(NamedSet::new(set));
         self.hold(set.clone());
-        match self.rules.follow(parent.as_deref(), next, &set, &mut self.tickets) {
+        match self.follow(parent.as_deref(), next, &set) {
             Ok(successor) => {
                 let statement = judgement::state(next, previous, &set, &successor);
                 if let Err(reject) = self.certifier.handle_own(statement, now) {
                     self.drops.count(reject.drop_reason());
                 }
             }
-            Err(_) => self.push(Output::Objected { epoch: next, why: Objection::NoSeats }),
+            Err(why) => self.push(Output::Objected { epoch: next, why }),
         }
+    }
+
+    /// What follows from `set`, if a seat may propose it or vote for it. The first set has relays of more than two thirds of the network
+    /// file's stake, as many as certify it: one without those who came after the cut-off would leave them without weight for epochs.
+    pub(super) fn follow(
+        &mut self,
+        parent: Option<&Certified>,
+        epoch: Epoch,
+        set: &NamedSet,
+    ) -> Result<Successor, Objection> {
+        let founders = self.certifier.tip().electorate();
+        if parent.is_none() && !founders.is_quorum(self.rules.founders(founders, epoch, set, &mut self.tickets)) {
+            return Err(Objection::FewFounders);
+        }
+        self.rules.follow(parent, epoch, set, &mut self.tickets).map_err(|_| Objection::NoSeats)
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Node {
     pub(super) disk: Disk,
     is_up: bool,
     broadcasts: usize,
-    objections: Vec<Objection>,
+    pub(super) objections: Vec<Objection>,
     accused: Vec<NodeId>,
 }
 
@@ -96,9 +96,14 @@ impl World {
 
     /// Each relay that is up signs its descriptor for the running epoch, and everybody gets it.
     fn publish(&mut self) {
+        self.publish_of(|_| true);
+    }
+
+    /// Some of them do.
+    pub(super) fn publish_of(&mut self, is_one: impl Fn(u16) -> bool) {
         let (epoch, now) = (self.epoch(), self.now);
         let mut all = Vec::new();
-        for node in self.nodes.iter().filter(|node| node.is_up) {
+        for node in self.nodes.iter().filter(|node| node.is_up && is_one(node.n)) {
             let ticket = node.council.beacon(epoch.next()).map(|beacon| {
                 let lottery = Lottery { network: &self.network.id, epoch: epoch.next(), beacon: &beacon };
                 lottery::prove(&vrf(node.n), &super::tests::node(node.n), &lottery, &[1; 32])
@@ -220,7 +225,7 @@ impl World {
     }
 
     #[track_caller]
-    fn assert_certified(&self) {
+    pub(super) fn assert_certified(&self) {
         let (epoch, roots) = (self.epoch(), self.roots(self.epoch()));
         assert!(roots[0].is_some() && roots.iter().all(|root| *root == roots[0]), "{epoch:?}: {roots:?}");
         let up = self.nodes.iter().filter(|node| node.is_up);
