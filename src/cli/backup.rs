@@ -20,15 +20,22 @@ use super::{
 };
 use crate::{
     keys::{Keys, PassphraseSource, Purpose},
-    node::services::SERVICE,
+    node::{chat::kept, services::SERVICE},
     platform::files,
     store::{self, Table},
 };
 
 /// What a backup holds: tables, and which of their rows. Of services what they are, not what they did: their introduction points, made anew
-/// elsewhere, would run again what was sent to them since. Nothing of chat: a restored node is a new device, or it would fork its history.
-const KEPT: [(Table, &[u8]); 5] =
-    [(Table::Outbox, &[]), (Table::Inbox, &[]), (Table::Seen, &[]), (Table::Slots, &[]), (Table::Services, &[SERVICE])];
+/// elsewhere, would run again what was sent to them since. Of chat whom its person knows and the rooms, and nothing else: a restored node is a new
+/// device, or it would fork its history.
+const KEPT: [(Table, &[u8]); 6] = [
+    (Table::Outbox, &[]),
+    (Table::Inbox, &[]),
+    (Table::Seen, &[]),
+    (Table::Slots, &[]),
+    (Table::Services, &[SERVICE]),
+    (Table::Contacts, &[]),
+];
 
 /// What `fog backup` takes.
 #[derive(Debug, Args)]
@@ -89,6 +96,10 @@ fn write(context: &Context, keys: &Keys, file: File, passphrase: &crate::keys::P
                 writer.row(table, &row)?;
             }
             progress.show(|| format!("{} is written", table.name()));
+        }
+        let of_chat = kept::rows(data_dir, keys, &store).map_err(|error| Problem::Other(error.into()))?;
+        for row in &of_chat {
+            writer.row(Table::Contacts, row)?;
         }
     }
     let (bytes, out) = writer.finish()?;

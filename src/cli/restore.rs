@@ -53,6 +53,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), CliErr
     }
     outcome?;
     eprintln!("note: this is {} again; never run it in two places", keys.node_id());
+    eprintln!(
+        "note: in chat it is a new device with the contacts and rooms of the old one; groups must invite it again"
+    );
     if config.seal_keys || passphrases.has_file() {
         eprintln!("note: its keys are sealed with the same passphrase, which every start needs");
     }

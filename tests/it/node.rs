@@ -179,6 +179,12 @@ fn a_backup_restores_the_identity_elsewhere_and_only_with_its_passphrase() {
     let right = passphrase("correct horse battery");
     let service = ["--json", "service", "add", "--target", "127.0.0.1:9", "--name", "web"];
     let address = node.run(&service).json()["address"].clone();
+    let other = Alone::start();
+    let invite = other.run(&["--json", "id"]).json()["invite"].as_str().expect("an invite").to_owned();
+    node.run(&["--json", "chat", "contact", "add", &invite, "--name", "ana"]).json();
+    node.run(&["--json", "chat", "contact", "verify", "ana", "--yes"]).json();
+    node.run(&["--json", "chat", "join", "#harbour"]).json();
+    let contacts = node.run(&["--json", "chat", "contact", "list"]).json();
     let made = run(&node.dir, &right, &["backup", &backup]).json();
     assert_eq!(made["bytes"].as_u64(), fs::metadata(&backup).ok().map(|file| file.len()), "{made}");
     run(&node.dir, &right, &["backup", &backup]).refused(1).says("exists");
@@ -196,6 +202,12 @@ fn a_backup_restores_the_identity_elsewhere_and_only_with_its_passphrase() {
     let restored = Alone::start_with(&elsewhere, &[format!("FOG_PASSPHRASE_FILE={}", right.display())]);
     let services = restored.run(&["--json", "service", "list"]).json();
     assert_eq!((&services[0]["address"], &services[0]["name"]), (&address, &"web".into()), "{services}");
+    assert_eq!(
+        (&restored.run(&["--json", "chat", "contact", "list"]).json(), contacts[0]["name"].as_str()),
+        (&contacts, Some("ana"))
+    );
+    let rooms = restored.run(&["--json", "chat", "conversations"]).json().to_string();
+    assert!(rooms.contains("#harbour"), "{rooms}");
 }
 
 /// What was asked for is never replaced by something else, and every backend serves a node.

@@ -11,7 +11,7 @@ use fog_base::{DropCounters, Network, NodeId};
 use fog_chat::{Chat, core::engine};
 use zeroize::Zeroizing;
 
-use super::{files, key, report, rows::StoredRows};
+use super::{files, kept, key, report, rows::StoredRows};
 use crate::{
     config::Config,
     keys::Keys,
@@ -44,6 +44,8 @@ pub(super) struct Opened {
     pub(super) chat: Chat,
     pub(super) master: Zeroizing<[u8; 32]>,
     pub(super) files: PathBuf,
+    /// Rows of what a backup kept, which the device has taken: they go with its first batch.
+    pub(super) adopted: Vec<Vec<u8>>,
 }
 
 /// Opens the device of a data directory. Without a key what is left of an earlier one is erased first, as nothing can open it.
@@ -52,7 +54,10 @@ pub(super) fn open(config: &Config, keys: &Keys, network: &Network, store: &Arc<
     let master = match key::read(dir, keys).context("the key of chat cannot be read")? {
         key::Found::Key(master) => master,
         found => {
-            erase_rows(&**store).context("what is left of an earlier chat cannot be erased")?;
+            // Of a restored node what its backup kept is there, and stays.
+            let tables: &[_] =
+                if found == key::Found::Destroyed { &[Table::Chat, Table::Contacts] } else { &[Table::Chat] };
+            erase_rows(&**store, tables).context("what is left of an earlier chat cannot be erased")?;
             if found == key::Found::Destroyed {
                 erase_fetched(dir).context("files that were fetched cannot be erased")?;
             }
@@ -62,12 +67,13 @@ pub(super) fn open(config: &Config, keys: &Keys, network: &Network, store: &Arc<
     let node = keys.node_id();
     let settings = engine::Config { network: network.id, node, name: name(config, node), seal_key: keys.seal_public() };
     let rows = Box::new(StoredRows(Arc::clone(store)));
-    let chat = Chat::open(settings, master.clone(), rows, super::random(), clock::now()).with_context(|| {
+    let mut chat = Chat::open(settings, master.clone(), rows, super::random(), clock::now()).with_context(|| {
         format!("chat cannot be opened; to begin it anew, remove `{}`", dir.join(key::FILE).display())
     })?;
     let name = blake3::derive_key("fog blobs folder v1", master.as_slice());
     let files = dir.join(FILES).join(data_encoding::HEXLOWER.encode(name.get(..8).unwrap_or_default()));
-    Ok(Opened { chat, master, files })
+    let adopted = kept::adopt(&mut chat, &**store).context("what the backup kept of chat cannot be read")?;
+    Ok(Opened { chat, master, files, adopted })
 }
 
 /// Starts the files that belong to a key of chat: their records are sealed under it, in a folder of its own. Folders of other keys are of
@@ -100,11 +106,11 @@ fn erase_fetched(data_dir: &Path) -> std::io::Result<()> {
     }
 }
 
-fn erase_rows(store: &dyn Store) -> Result<(), StoreError> {
+fn erase_rows(store: &dyn Store, tables: &[Table]) -> Result<(), StoreError> {
     let mut batch = Batch::new();
-    for table in [Table::Chat, Table::Contacts] {
-        for (key, _) in store.scan(table, &[])? {
-            batch.delete(table, key);
+    for table in tables {
+        for (key, _) in store.scan(*table, &[])? {
+            batch.delete(*table, key);
         }
     }
     store.commit(batch, Durability::Synced)
@@ -193,6 +199,7 @@ impl EventLoop {
             self.chat.files = files::Files::new(opened.files);
         }
         self.swarm.behaviour_mut().chat.replace(opened.chat);
+        self.chat.adopted = opened.adopted;
         self.chat.writing = None;
         self.chat.mixing.clear();
         for message in std::mem::take(&mut self.chat.unassigned) {

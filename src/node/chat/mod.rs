@@ -3,6 +3,7 @@
 mod desk;
 mod device;
 mod files;
+pub(crate) mod kept;
 mod key;
 pub mod report;
 mod rows;
@@ -73,6 +74,8 @@ pub(super) struct ChatState {
     batches: u64,
     /// What came through the mixnet and whose batch the engine has not handed out yet.
     unassigned: Vec<MessageId>,
+    /// Rows that go with the next batch: [`device::Opened::adopted`].
+    adopted: Vec<Vec<u8>>,
     /// Buckets that the engine listens to.
     heard: BTreeSet<u8>,
     /// What each peer may have carried.
@@ -133,6 +136,7 @@ pub(super) fn open(
         writing: None,
         batches: 0,
         unassigned: Vec::new(),
+        adopted: opened.adopted,
         heard: BTreeSet::new(),
         carried: Rates::new(CARRIED),
         unjudged: Vec::new(),
@@ -262,6 +266,9 @@ impl EventLoop {
                 Some(value) => batch.put(Table::Chat, key, value),
                 None => batch.delete(Table::Chat, key),
             };
+        }
+        for key in std::mem::take(&mut self.chat.adopted) {
+            batch.delete(Table::Contacts, key);
         }
         self.chat.batches += 1;
         let (name, arrived) = (self.chat.batches, std::mem::take(&mut self.chat.unassigned));

@@ -12,6 +12,7 @@ mod fetch;
 mod gossip;
 mod groups;
 mod ingest;
+mod kept;
 mod links;
 mod live;
 mod loads;
@@ -30,6 +31,8 @@ mod types;
 mod engine_tests;
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod kept_tests;
 #[cfg(test)]
 mod live_tests;
 #[cfg(test)]
@@ -51,6 +54,7 @@ use rand_chacha::ChaCha20Rng;
 
 pub use self::{
     card::{Card, MAX_CARD, MAX_MAILBOXES, MAX_NAME},
+    kept::kept,
     loads::Load,
     text::{MAX_TEXT, clean_name, clean_text, is_clean},
     types::{

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The most devices whose cards are kept.
-const MAX_PEOPLE: usize = 4_096;
+pub(super) const MAX_PEOPLE: usize = 4_096;
 
 /// Somebody whose card is known.
 #[derive(Debug, Clone)]
@@ -61,6 +61,14 @@ impl Person {
         let flags = [self.is_proved, self.is_contact, self.is_verified, self.is_mixed, self.is_blocked, self.is_met];
         let saved = Saved { card: self.card.to_bytes(), name: self.name.clone(), flags };
         Zeroizing::new(serde_json::to_vec(&saved).unwrap_or_default())
+    }
+
+    /// Whether the row tells of a choice of this device's person: a contact, safety words that were compared, a block.
+    pub(super) fn is_chosen(text: &[u8]) -> bool {
+        let saved = serde_json::from_slice::<Saved>(text);
+        saved.is_ok_and(|Saved { flags: [_, is_contact, is_verified, _, is_blocked, _], .. }| {
+            is_contact || is_verified || is_blocked
+        })
     }
 
     pub(super) fn restore(network: &NetworkId, text: &[u8]) -> Option<Self> {
@@ -272,7 +280,7 @@ impl Chat {
     }
 
     /// Gives somebody another name than it has.
-    fn rename(&mut self, device: DeviceId) {
+    pub(super) fn rename(&mut self, device: DeviceId) {
         let Some(name) = self.people.get(&device).map(|person| self.free_name(&person.name, device)) else { return };
         if let Some(person) = self.people.get_mut(&device) {
             person.name = name;

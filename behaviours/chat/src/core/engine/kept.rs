@@ -1,0 +1,108 @@
+//! What a backup keeps of a device: whom its person knows, and the rooms that it is in. No ratchets and no histories, and no groups: a restored
+//! device is a new one, which nobody has invited.
+
+use fog_base::Now;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use zeroize::Zeroizing;
+
+use super::{
+    Chat, ConversationKind, OpenError, Rows,
+    people::{MAX_PEOPLE, Person},
+    talk::Record,
+    text::is_name,
+};
+use crate::core::secrets::{
+    SecretKey,
+    vault::{RowKind, Vault},
+};
+
+/// What a backup keeps of the device of these rows, which may be running: values for [`Chat::adopt`], each the kind of a row (1) and what was sealed
+/// in it. They are secret: keys of rooms with a password are among them. Rows that do not open are left out.
+pub fn kept(master: Zeroizing<[u8; 32]>, rows: &dyn Rows) -> Result<Vec<Zeroizing<Vec<u8>>>, OpenError> {
+    // It seals nothing, so it draws no nonce.
+    let mut vault = Vault::new(SecretKey::new(*master), ChaCha20Rng::from_seed([0; 32]));
+    let (mut keys, mut damaged) = (0, 0);
+    rows.scan(&[RowKind::ConversationKey as u8], &mut |key, value| {
+        let taken = vault.take_key(key, value).is_ok();
+        keys += usize::from(taken);
+        damaged += usize::from(!taken);
+        true
+    });
+    if keys == 0 && damaged > 0 {
+        return Err(OpenError::Unreadable);
+    }
+    let mut kept = Vec::new();
+    for kind in [RowKind::Person, RowKind::Conversation] {
+        rows.scan(&[kind as u8], &mut |key, value| {
+            if let Ok(Some(row)) = vault.open_row(key, value)
+                && is_kept(kind, &row.value)
+            {
+                let mut text = Zeroizing::new(Vec::with_capacity(1 + row.value.len()));
+                text.push(kind as u8);
+                text.extend_from_slice(&row.value);
+                kept.push(text);
+            }
+            true
+        });
+    }
+    Ok(kept)
+}
+
+fn is_kept(kind: RowKind, text: &[u8]) -> bool {
+    if kind == RowKind::Person { Person::is_chosen(text) } else { room(text).is_some() }
+}
+
+/// The record of a room that was not left, as at its beginning.
+fn room(text: &[u8]) -> Option<Record> {
+    let record: Record = serde_json::from_slice(text).ok()?;
+    let is_room = matches!(record.kind(), ConversationKind::Open | ConversationKind::Password);
+    let mut new = Record::new(record.id, record.kind(), &record.name, record.tag_key);
+    new.room_key = record.room_key;
+    (is_room && !record.is_left && is_name(&record.name)).then_some(new)
+}
+
+impl Chat {
+    /// Takes what [`kept`] gave of an earlier device of this person, unless it is known here; whether it could be read.
+    pub fn adopt(&mut self, kept: &[u8], now: Now) -> bool {
+        let (person, conversation) = (RowKind::Person as u8, RowKind::Conversation as u8);
+        match kept.split_first() {
+            Some((kind, text)) if *kind == person => self.adopt_person(text, now),
+            Some((kind, text)) if *kind == conversation => self.adopt_room(text, now),
+            _ => false,
+        }
+    }
+
+    fn adopt_person(&mut self, text: &[u8], now: Now) -> bool {
+        let Some(mut person) = Person::restore(&self.config.network, text) else { return false };
+        let device = person.card.device;
+        if device == self.device || self.people.contains_key(&device) || self.people.len() >= MAX_PEOPLE {
+            return true;
+        }
+        // It has not heard of this device.
+        person.is_met = false;
+        // Its name was its own before strangers came.
+        let holder = self.people.values().find(|other| other.name == person.name).map(|other| other.card.device);
+        if person.is_blocked {
+            self.secrets.block_list().block(device);
+        }
+        // Keys that are over are replaced when its node is met; until then nothing can be sealed for it.
+        let _is_over = self.secrets.handle_bundle(person.card.bundle_bytes(), now);
+        self.people.insert(device, person);
+        if let Some(holder) = holder {
+            self.rename(holder);
+        }
+        self.save_person(device);
+        let _full = self.begin_direct_with(device, now);
+        self.settle(now);
+        true
+    }
+
+    fn adopt_room(&mut self, text: &[u8], now: Now) -> bool {
+        let Some(record) = room(text) else { return false };
+        if !self.talks.contains_key(&record.id) {
+            let _full = self.add_talk(record, now);
+        }
+        true
+    }
+}
