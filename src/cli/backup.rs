@@ -97,9 +97,10 @@ fn write(context: &Context, keys: &Keys, file: File, passphrase: &crate::keys::P
             }
             progress.show(|| format!("{} is written", table.name()));
         }
-        let of_chat = kept::rows(data_dir, keys, &store).map_err(|error| Problem::Other(error.into()))?;
-        for row in &of_chat {
-            writer.row(Table::Contacts, row)?;
+        match kept::rows(data_dir, keys, &store) {
+            Ok(rows) => rows.iter().try_for_each(|row| writer.row(Table::Contacts, row))?,
+            // The keys must be saved all the more.
+            Err(error) => eprintln!("warning: contacts and rooms of chat are not in the backup: {error:#}"),
         }
     }
     let (bytes, out) = writer.finish()?;

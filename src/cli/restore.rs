@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), CliErr
     outcome?;
     eprintln!("note: this is {} again; never run it in two places", keys.node_id());
     eprintln!(
-        "note: in chat it is a new device with the contacts and rooms of the old one; groups must invite it again"
+        "note: in chat it is a new device with the contacts and rooms of the old one: groups must invite it again, and contacts whom it does not meet within a month or two of the backup give it a new invite"
     );
     if config.seal_keys || passphrases.has_file() {
         eprintln!("note: its keys are sealed with the same passphrase, which every start needs");

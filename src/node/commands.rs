@@ -23,7 +23,10 @@ impl EventLoop {
             Command::Peers(reply) => drop(reply.send(Ok(self.peers()))),
             Command::Identity(reply) => drop(reply.send(self.identity())),
             Command::Connect { target, timeout, reply } => self.connect(target, timeout, reply),
-            Command::Chat(job) => (job.0)(&mut self.desk()),
+            Command::Chat(job) => {
+                (job.0)(&mut self.desk());
+                self.avoid_hidden();
+            }
             Command::FileSend { to, path, reply } => self.file_send(to, path, reply),
             Command::FileList(reply) => drop(reply.send(self.file_list())),
             Command::FileGet { id, out, events } => self.file_get(&id, out, events),

@@ -117,6 +117,15 @@ fn direct_messages_are_delivered_read_and_answered_on_all_ways() {
     assert!(matches!(sent["state"].as_str(), Some("delivered" | "read")), "{sent}");
     wait_for(ada, "@bob", &["hello bob", "hello ada"]);
 
+    let file = scratch.path().join("plan.txt");
+    std::fs::write(&file, "the plan").expect("written");
+    let file = file.display().to_string();
+    let shared = chat(bob, &["file", "send", "@ada", &file])["id"].as_str().expect("an id").to_owned();
+    ok(until("the file is offered", PATIENCE, || {
+        let listed = chat(ada, &["file", "list"]).to_string();
+        if listed.contains(&shared) { Ok(()) } else { Err(listed) }
+    }));
+
     // Through the mixnet alone: by the flag, and by the policy, which no flag widens.
     let sent = chat(ada, &["send", "@bob", "through the mixnet", "--via", "mix", "--wait"]);
     assert!(sent["state"] == "delivered" && (sent["via"] == "mix" || sent["via"] == "mailbox"), "{sent}");
@@ -125,6 +134,9 @@ fn direct_messages_are_delivered_read_and_answered_on_all_ways() {
     assert!(sent["state"] == "delivered" && (sent["via"] == "mix" || sent["via"] == "mailbox"), "{sent}");
     let refused = run_in(&ada.data_dir, &["--json", "chat", "send", "@bob", "no", "--via", "direct"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
+    // A file would go over a link, to it or from it.
+    run_in(&ada.data_dir, &["chat", "file", "send", "@bob", &file]).refused(1).says("policy");
+    run_in(&ada.data_dir, &["chat", "file", "get", &shared]).refused(1).says("policy");
     wait_for(bob, "@ada", &["hello bob", "hello ada", "through the mixnet", "by policy"]);
 
     // Both see the same words.

@@ -1,7 +1,7 @@
 //! The libp2p behaviour: connections on one side, the engine's commands and events on the other. No rules of the protocol.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     task::{Context, Poll},
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use fog_base::{DropCounters, NetworkId};
+use fog_base::{DropCounters, NetworkId, NodeId};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
@@ -178,6 +178,13 @@ impl Behaviour {
     /// The shared file with this hash is not offered any more, of whatever task or process it was; what is being fetched is.
     pub fn unshare(&mut self, hash: BlobId) {
         self.hub.command(Command::Unshare(hash));
+    }
+
+    /// With these nodes, and no others, no encrypted file is exchanged: they are asked for none and hear that none is here. Files that are
+    /// not encrypted go to them as to all. `false` if too much waits for the engine: then nothing has changed.
+    #[must_use]
+    pub fn avoid(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        self.hub.command(Command::Avoid(nodes.clone()))
     }
 
     /// What was dropped between the streams and the cores, by reason.

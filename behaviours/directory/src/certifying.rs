@@ -7,7 +7,7 @@ use fog_base::{NodeId, Now};
 use crate::{
     behaviour::{Behaviour, clock},
     core::{
-        certificate::{named_set::NamedSet, timetable::Timetable},
+        certificate::{judgement::Objection, named_set::NamedSet, timetable::Timetable},
         council::{Council, Output},
         relay_set::Acceptance,
     },
@@ -85,6 +85,10 @@ impl Behaviour {
                     continue;
                 }
                 Output::Changed => Event::Changed,
+                Output::Objected { epoch, why: why @ Objection::FewFounders } => {
+                    tracing::info!(epoch = epoch.0, %why, "the network begins an epoch later");
+                    continue;
+                }
                 Output::Objected { epoch, why } => {
                     tracing::debug!(epoch = epoch.0, %why, "a set is not voted for");
                     continue;

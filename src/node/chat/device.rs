@@ -55,10 +55,12 @@ pub(super) fn open(config: &Config, keys: &Keys, network: &Network, store: &Arc<
         key::Found::Key(master) => master,
         found => {
             // Of a restored node what its backup kept is there, and stays.
-            let tables: &[_] =
-                if found == key::Found::Destroyed { &[Table::Chat, Table::Contacts] } else { &[Table::Chat] };
+            let is_restored = found == key::Found::Nothing && kept::is_there(&**store)?;
+            let tables: &[_] = if is_restored { &[Table::Chat] } else { &[Table::Chat, Table::Contacts] };
             erase_rows(&**store, tables).context("what is left of an earlier chat cannot be erased")?;
             if found == key::Found::Destroyed {
+                // These rows are not sealed under the key that was destroyed.
+                store.compact(Table::Contacts).context("what is left of an earlier chat cannot be erased")?;
                 erase_fetched(dir).context("files that were fetched cannot be erased")?;
             }
             key::create(dir, keys).context("the key of chat cannot be written")?
@@ -81,7 +83,10 @@ pub(super) fn open(config: &Config, keys: &Keys, network: &Network, store: &Arc<
 pub(super) fn open_files(network: &Network, opened: &Opened) -> anyhow::Result<fog_blobs::Behaviour> {
     let secret = Zeroizing::new(blake3::derive_key("fog blobs records v1", opened.master.as_slice()));
     let settings = fog_blobs::Config::new(network.id, &opened.files, secret);
-    fog_blobs::Behaviour::new(settings).context("the files cannot be opened")
+    let blobs = fog_blobs::Behaviour::new(settings).context("the files cannot be opened")?;
+    // Before fetches go on, and the first that it is told: there is room.
+    let _taken = blobs.avoid(&opened.chat.hidden_nodes());
+    Ok(blobs)
 }
 
 /// Removes what a chat that was destroyed left of its files.
@@ -200,6 +205,7 @@ impl EventLoop {
         }
         self.swarm.behaviour_mut().chat.replace(opened.chat);
         self.chat.adopted = opened.adopted;
+        self.avoid_hidden();
         self.chat.writing = None;
         self.chat.mixing.clear();
         for message in std::mem::take(&mut self.chat.unassigned) {

@@ -1,7 +1,7 @@
 //! Files in conversations: what is shared, what is fetched, and who waits for it. The manifest travels as a message, sealed as any other.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -20,7 +20,7 @@ use super::{
     report::{File, FileDone, FileProgress},
 };
 use crate::node::{
-    behaviour::peer_id,
+    behaviour::{node_id, peer_id},
     clock,
     command::{Failure, Reply},
     event_loop::EventLoop,
@@ -130,11 +130,13 @@ pub(super) struct Files {
     pub(super) folder: PathBuf,
     sharing: BTreeMap<TaskId, Sharing>,
     fetching: BTreeMap<TaskId, Fetching>,
+    /// Nodes with which no file is exchanged, as the engine knows them.
+    avoided: BTreeSet<NodeId>,
 }
 
 impl Files {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, sharing: BTreeMap::new(), fetching: BTreeMap::new() }
+        Self { folder, sharing: BTreeMap::new(), fetching: BTreeMap::new(), avoided: BTreeSet::new() }
     }
 
     pub(super) fn take_resumed(&mut self, resumed: Vec<Resumed>) {
@@ -169,7 +171,8 @@ pub(super) fn default_folder(data_dir: &Path) -> PathBuf {
 impl EventLoop {
     /// `fog chat file send`: the file is hashed first, and its manifest sent when that is done.
     pub(in crate::node) fn file_send(&mut self, to: String, path: PathBuf, reply: Reply<FileDone>) {
-        let checked = self.swarm.behaviour().chat.chat().resolve(&to).map_err(Failure::from).and_then(|_| {
+        let chat = self.swarm.behaviour().chat.chat();
+        let checked = chat.resolve(&to).and_then(|to| chat.check_files(to)).map_err(Failure::from).and_then(|()| {
             if !path.is_absolute() {
                 return Err(Failure::usage("the path is not absolute", "name a file by its absolute path"));
             }
@@ -221,6 +224,7 @@ impl EventLoop {
         let shown = chat.shown(&id).filter(|shown| shown.kind == Kind::FILE);
         let shown = shown
             .ok_or_else(|| Failure::missing(format!("no file {id} is here"), "`fog chat file list` lists files"))?;
+        chat.check_files(shown.conversation)?;
         let manifest = Manifest::decode(&shown.body)
             .map_err(|_| Failure::failed("what was sent is no file", "ask its sender to send it again"))?;
         let members = chat.members(shown.conversation)?;
@@ -253,17 +257,28 @@ impl EventLoop {
         Ok(())
     }
 
+    /// No file of chat goes over a link with somebody who is written to through the mixnet alone.
+    pub(in crate::node) fn avoid_hidden(&mut self) {
+        let behaviour = self.swarm.behaviour();
+        let hidden = behaviour.chat.chat().hidden_nodes();
+        if hidden != self.chat.files.avoided && behaviour.blobs.avoid(&hidden) {
+            self.chat.files.avoided = hidden;
+        }
+    }
+
     /// Who may have a file: the members whose nodes are known, the author's first; in a room whose authors' nodes are not known those that
-    /// are connected, who learn no more than that somebody wants this hash.
+    /// are connected, who learn no more than that somebody wants this hash. Nobody who is written to through the mixnet alone.
     fn sources(&mut self, nodes: &[NodeId]) -> Vec<PeerId> {
         let me = self.keys.node_id();
-        let known: Vec<_> = nodes.iter().filter(|node| **node != me).copied().collect();
+        let hidden = self.swarm.behaviour().chat.chat().hidden_nodes();
+        let known: Vec<_> = nodes.iter().filter(|node| **node != me && !hidden.contains(node)).copied().collect();
         for node in &known {
             self.dial_for_chat(*node);
         }
         let mut sources: Vec<_> = known.into_iter().filter_map(peer_id).collect();
         if sources.is_empty() {
             sources.extend(self.wiring.peers.identified().copied());
+            sources.retain(|peer| node_id(peer).is_none_or(|node| !hidden.contains(&node)));
         }
         sources.truncate(MAX_SOURCES);
         sources
@@ -301,7 +316,7 @@ impl EventLoop {
             Event::Blame { peer, reject } => {
                 tracing::debug!(%peer, ?reject, "a peer sent false content");
                 let now = clock::now();
-                if let Some(node) = crate::node::behaviour::node_id(&peer) {
+                if let Some(node) = node_id(&peer) {
                     let actions = self.wiring.handle_offence(node, Offence::Invalid, now);
                     self.perform(actions, now);
                 }

@@ -95,6 +95,8 @@ struct Writing {
     number: u64,
     /// What came through the mixnet and is acknowledged when this is on the disk.
     arrived: Vec<MessageId>,
+    /// It takes over what a backup kept.
+    is_adopting: bool,
 }
 
 impl std::fmt::Debug for ChatState {
@@ -267,12 +269,13 @@ impl EventLoop {
                 None => batch.delete(Table::Chat, key),
             };
         }
+        let is_adopting = !self.chat.adopted.is_empty();
         for key in std::mem::take(&mut self.chat.adopted) {
             batch.delete(Table::Contacts, key);
         }
         self.chat.batches += 1;
         let (name, arrived) = (self.chat.batches, std::mem::take(&mut self.chat.unassigned));
-        self.chat.writing = Some(Writing { batch: name, number, arrived });
+        self.chat.writing = Some(Writing { batch: name, number, arrived, is_adopting });
         let durability = if is_synced { Durability::Synced } else { Durability::Relaxed };
         match self.store.submit(batch, durability) {
             Ok(committed) => self.answer(committed, move |ok| Stored::Chat(name, ok)),
@@ -287,12 +290,16 @@ impl EventLoop {
             self.swarm.behaviour_mut().mix.accepted(message, ok);
         }
         self.swarm.behaviour_mut().chat.handle_persisted(writing.number, ok);
+        if ok && writing.is_adopting {
+            kept::forget(Arc::clone(&self.chat.store));
+        }
         self.note_chat_stored(ok);
     }
 
     /// Regularly: what came and changed nothing is acknowledged too; and whether the mixnet can be used.
     pub(super) fn chat_tick(&mut self) {
         self.retry_chat();
+        self.avoid_hidden();
         if self.chat.writing.is_none() {
             let ok = self.is_chat_running();
             for message in std::mem::take(&mut self.chat.unassigned) {

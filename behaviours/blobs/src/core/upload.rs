@@ -194,6 +194,8 @@ enum Turn {
 struct Served {
     blob: Blob,
     pieces: Bitmap,
+    /// Nodes that are avoided do not get it.
+    is_private: bool,
 }
 
 /// Serves blobs to peers.
@@ -202,6 +204,7 @@ pub struct Upload {
     config: Config,
     blobs: BTreeMap<BlobId, Served>,
     peers: BTreeMap<NodeId, Peer>,
+    avoided: BTreeSet<NodeId>,
     /// Whose turn it is; those who have nothing to get are not in it.
     turns: VecDeque<NodeId>,
     groups: u64,
@@ -218,6 +221,7 @@ impl Upload {
         Self {
             blobs: BTreeMap::new(),
             peers: BTreeMap::new(),
+            avoided: BTreeSet::new(),
             turns: VecDeque::new(),
             groups: 0,
             allowance: Allowance::new(config.rate, now.mono),
@@ -236,9 +240,35 @@ impl Upload {
         let is_room = self.blobs.len() < self.config.max_blobs || self.blobs.contains_key(&blob.id());
         let fits = pieces.len() == blob.pieces();
         if is_room && fits {
-            self.blobs.insert(blob.id(), Served { blob, pieces });
+            self.blobs.insert(blob.id(), Served { blob, pieces, is_private: false });
         }
         is_room && fits
+    }
+
+    /// A blob that is served is not there for whom [`Upload::avoid`] names.
+    pub fn make_private(&mut self, id: BlobId) {
+        if let Some(served) = self.blobs.get_mut(&id) {
+            served.is_private = true;
+        }
+    }
+
+    /// To these nodes, and no others, private blobs are not served: they hear that they are not here.
+    pub fn avoid(&mut self, nodes: BTreeSet<NodeId>) {
+        self.avoided = nodes;
+        let is_private = |id: &BlobId| self.blobs.get(id).is_some_and(|served| served.is_private);
+        let mut ended = Vec::new();
+        for (to, peer) in self.peers.iter_mut().filter(|(to, _)| self.avoided.contains(to)) {
+            ended.extend(peer.jobs.iter().filter(|job| is_private(&job.blob)).map(|job| (*to, job.id)));
+            peer.jobs.retain(|job| !is_private(&job.blob));
+            peer.wants.retain(|id| !is_private(id));
+        }
+        for (to, id) in ended {
+            self.send(to, FromSource::End(id, Ending::Missing));
+        }
+    }
+
+    fn served(&self, to: NodeId, id: &BlobId) -> Option<&Served> {
+        self.blobs.get(id).filter(|served| !served.is_private || !self.avoided.contains(&to))
     }
 
     /// A piece was written: whoever wants the blob is told.
@@ -353,12 +383,13 @@ impl Upload {
                 if !peer.asks.try_take(now) {
                     return Err(Reject::Full);
                 }
-                let served = self.blobs.get(&id);
-                let holding = served.map_or(Holding::Nothing, holding);
-                if served.is_some() && peer.wants.len() < self.config.max_wants {
+                let holding = self.served(from, &id).map(holding);
+                if let Some(peer) = self.peers.get_mut(&from).filter(|_| holding.is_some())
+                    && peer.wants.len() < self.config.max_wants
+                {
                     peer.wants.insert(id);
                 }
-                self.send(from, FromSource::Have(id, holding));
+                self.send(from, FromSource::Have(id, holding.unwrap_or(Holding::Nothing)));
             }
             ToSource::Forget(id) => {
                 peer.wants.remove(&id);
@@ -386,7 +417,7 @@ impl Upload {
         first: u64,
         count: u64,
     ) -> Result<(), Reject> {
-        let Some(served) = self.blobs.get(&blob) else {
+        let Some(served) = self.served(from, &blob) else {
             self.counts.missing += 1;
             self.send(from, FromSource::End(id, Ending::Missing));
             return Ok(());

@@ -189,6 +189,29 @@ fn what_rotted_is_not_sent_and_not_served_any_more() {
 }
 
 #[test]
+fn a_private_blob_is_not_here_for_nodes_that_are_avoided() {
+    let (content, now) = (Content::new(3 << 20, 1), start());
+    let mut upload = serving(&content, Config::default(), now);
+    let want = || ToSource::Want(content.blob.id());
+    let nothing = |to| (to, FromSource::Have(content.blob.id(), Holding::Nothing));
+    let missing = |to, number| (to, FromSource::End(RequestId { download: 0, number }, Ending::Missing));
+    upload.avoid([A].into());
+    upload.handle_message(A, want(), now).unwrap();
+    assert_ne!(run(&mut upload, &content, now), [nothing(A)], "it is not private");
+    // What has begun ends.
+    upload.make_private(content.blob.id());
+    upload.handle_message(B, request(0, &content, 0, 10), now).unwrap();
+    upload.avoid([A, B].into());
+    assert!(run(&mut upload, &content, now).contains(&missing(B, 0)));
+    upload.handle_message(A, want(), now).unwrap();
+    upload.handle_message(A, request(1, &content, 0, 10), now).unwrap();
+    assert_eq!(run(&mut upload, &content, now), [nothing(A), missing(A, 1)]);
+    upload.avoid([A].into());
+    upload.handle_message(B, request(2, &content, 0, 10), now).unwrap();
+    assert_eq!(steps_to(&run(&mut upload, &content, now), B), 10);
+}
+
+#[test]
 fn there_are_only_so_many_requests_peers_and_blobs() {
     let (content, now) = (Content::new(3 << 20, 1), start());
     let config = Config { max_peers: 2, max_blobs: 1, max_requests: 3, rate: Some(1), ..Config::default() };

@@ -169,14 +169,14 @@ impl Disk {
     }
 
     /// The blobs that are whole, as far as their files' sizes tell, and the records of those that are not.
-    pub(crate) fn found(&self) -> (Vec<Blob>, Vec<Record>) {
+    pub(crate) fn found(&self) -> (Vec<(Blob, bool)>, Vec<Record>) {
         let (mut whole, mut idle) = (Vec::new(), Vec::new());
         for stored in lock(&self.table).values() {
             match &*lock(stored) {
                 Stored::Whole { record, .. } => {
                     let blob = record.manifest.blob;
                     let is_there = fs::metadata(&record.path).is_ok_and(|found| found.len() == blob.size());
-                    whole.extend(is_there.then_some(blob));
+                    whole.extend(is_there.then_some((blob, record.manifest.key.is_some())));
                 }
                 Stored::Idle(record) => idle.push(record.clone()),
                 Stored::Partial { .. } => {}

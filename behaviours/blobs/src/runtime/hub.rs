@@ -1,7 +1,7 @@
 //! Where the swarm and the threads leave things for each other.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -38,6 +38,7 @@ pub(crate) enum Command {
     AddSource(TaskId, NodeId),
     Cancel(TaskId),
     Unshare(BlobId),
+    Avoid(BTreeSet<NodeId>),
 }
 
 /// What the engine wants of the behaviour.

@@ -304,7 +304,10 @@ impl World {
             Told::Retracted { message, .. } => drop(log.told.remove(&message)),
             Told::State(id) => {
                 let Some(why) = chat.why(&id) else { return log.lost.push(id) };
-                log.written.insert(id, why.conversation);
+                // What changes a group is in no history.
+                if chat.shown(&id).is_some() {
+                    log.written.insert(id, why.conversation);
+                }
                 log.hear_state(id, why.state);
                 if self.plan.breaks(Fault::FallingStates, n) {
                     log.hear_state(id, State::Queued);

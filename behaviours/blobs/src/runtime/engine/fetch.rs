@@ -32,6 +32,7 @@ const DIAL: Duration = Duration::from_secs(15);
 pub(super) struct Fetch {
     download: Download,
     tag: u32,
+    is_private: bool,
     /// Who may have it.
     wanted: BTreeSet<NodeId>,
     is_changed: bool,
@@ -59,13 +60,14 @@ pub(super) struct Tick {
 }
 
 impl Fetch {
-    pub(super) fn new(blob: Blob, have: Bitmap, ids: (u32, u64), sources: Vec<NodeId>, now: Now) -> Option<Self> {
+    pub(super) fn new((blob, is_private): (Blob, bool), have: Bitmap, ids: (u32, u64), now: Now) -> Option<Self> {
         let (tag, seed) = ids;
         let download = Download::new(blob, have.clone(), tag, seed, Config::default(), now)?;
         Some(Self {
             download,
             tag,
-            wanted: sources.into_iter().take(MAX_SOURCES).collect(),
+            is_private,
+            wanted: BTreeSet::new(),
             is_changed: false,
             helped: BTreeSet::new(),
             written: have,
@@ -95,13 +97,29 @@ impl Fetch {
         self.wanted.contains(&node)
     }
 
-    /// This node may have it.
-    pub(super) fn want(&mut self, node: NodeId, drops: &DropCounters) {
+    /// This node may have it, and is not asked if it is avoided and the file private.
+    pub(super) fn want(&mut self, node: NodeId, avoided: &BTreeSet<NodeId>, drops: &DropCounters) {
+        if self.is_private && avoided.contains(&node) {
+            return;
+        }
         if self.wanted.len() < MAX_SOURCES {
             self.is_changed |= self.wanted.insert(node);
             self.dial_at = self.begun;
         } else {
             drops.count(DropReason::QueueFull);
+        }
+    }
+
+    /// These nodes are not asked any more, if the file is private.
+    pub(super) fn avoid(&mut self, nodes: &BTreeSet<NodeId>, now: Now) {
+        if !self.is_private {
+            return;
+        }
+        for node in nodes {
+            if self.wanted.remove(node) {
+                self.is_changed = true;
+                self.download.handle_gone(*node, now);
+            }
         }
     }
 

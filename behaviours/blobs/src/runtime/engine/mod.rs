@@ -75,6 +75,8 @@ pub(crate) struct Engine {
     connected: BTreeSet<NodeId>,
     serving: BTreeMap<NodeId, Arc<Pipe>>,
     sources: BTreeMap<NodeId, Outgoing>,
+    /// Nodes that have no part in private files.
+    avoided: BTreeSet<NodeId>,
     /// Nodes to which no stream is opened before.
     resting: BTreeMap<NodeId, Instant>,
     pace: Pace,
@@ -88,19 +90,21 @@ fn clock() -> Now {
 }
 
 impl Engine {
-    /// Serves `whole` from the start.
+    /// Serves `whole` from the start: blobs, and whether each is private.
     pub(crate) fn new(
         (hub, disk): (Arc<Hub>, Arc<Disk>),
         upload: upload::Config,
         limits: Limits,
         seed: u64,
-        whole: Vec<Blob>,
+        whole: Vec<(Blob, bool)>,
     ) -> Self {
         let now = clock();
         let mut upload = Upload::new(upload, now);
-        for blob in whole {
+        for (blob, is_private) in whole {
             if !upload.serve(blob, Bitmap::full(blob.pieces())) {
                 tracing::warn!(blob = %blob.id(), "there are more shared files than are served");
+            } else if is_private {
+                upload.make_private(blob.id());
             }
         }
         Self {
@@ -118,6 +122,7 @@ impl Engine {
             connected: BTreeSet::new(),
             serving: BTreeMap::new(),
             sources: BTreeMap::new(),
+            avoided: BTreeSet::new(),
             resting: BTreeMap::new(),
             held: VecDeque::new(),
         }
@@ -171,7 +176,23 @@ impl Engine {
             Command::AddSource(task, node) => self.add_source(task, node, now),
             Command::Cancel(task) => self.cancel(task),
             Command::Unshare(blob) => self.unshare(blob),
+            Command::Avoid(nodes) => self.avoid(nodes, now),
         }
+    }
+
+    fn avoid(&mut self, nodes: BTreeSet<NodeId>, now: Now) {
+        for task in self.tasks.values_mut() {
+            if let Task::Fetching(fetch) = task {
+                fetch.avoid(&nodes, now);
+            }
+        }
+        for node in &nodes {
+            if self.sources.contains_key(node) && !self.is_wanted(*node) {
+                self.close_source(*node);
+            }
+        }
+        self.upload.avoid(nodes.clone());
+        self.avoided = nodes;
     }
 
     fn is_room(&self) -> bool {
@@ -203,7 +224,7 @@ impl Engine {
         match self.tasks.get_mut(&task) {
             Some(Task::Opening { wanted, .. }) => wanted.push(node),
             Some(Task::Fetching(fetch)) => {
-                fetch.want(node, &self.hub.drops);
+                fetch.want(node, &self.avoided, &self.hub.drops);
                 self.attach(node, now);
                 self.seek(node);
             }
@@ -287,11 +308,14 @@ impl Engine {
             Ok(manifest) => manifest,
             Err(reason) => return self.fail(task, reason),
         };
-        let blob = manifest.blob;
+        let (blob, is_private) = (manifest.blob, manifest.key.is_some());
         let bytes = manifest.encode().map_err(|_| Failure::Manifest);
         let is_served = !is_cancelled && self.upload.serve(blob, Bitmap::full(blob.pieces()));
         match bytes {
             Ok(manifest) if is_served => {
+                if is_private {
+                    self.upload.make_private(blob.id());
+                }
                 self.tasks.insert(task, Task::Sharing(blob.id()));
                 self.tell(Event::Shared { task, manifest, hash: blob.id(), bytes: blob.size() });
             }
@@ -304,7 +328,7 @@ impl Engine {
     }
 
     fn handle_opened(&mut self, task: TaskId, manifest: &Manifest, outcome: Result<Opened, Failure>, now: Now) {
-        let blob = manifest.blob;
+        let (blob, is_private) = (manifest.blob, manifest.key.is_some());
         let Some(Task::Opening { wanted, is_cancelled, .. }) = self.tasks.remove(&task) else { return };
         let opened = match outcome {
             Ok(Opened::Copied(path)) => {
@@ -318,7 +342,14 @@ impl Engine {
                 self.next_tag = tag.wrapping_add(1);
                 let seed = self.seed.wrapping_add(u64::from(tag));
                 let is_served = self.upload.serve(blob, pieces);
-                let fetch = is_served.then(|| Fetch::new(blob, have, (tag, seed), sources, now)).flatten();
+                if is_private {
+                    self.upload.make_private(blob.id());
+                }
+                let fetch = is_served.then(|| Fetch::new((blob, is_private), have, (tag, seed), now)).flatten();
+                let fetch = fetch.map(|mut fetch| {
+                    sources.into_iter().for_each(|node| fetch.want(node, &self.avoided, &self.hub.drops));
+                    fetch
+                });
                 fetch.ok_or(Failure::TooMany)
             }
             Ok(Opened::Partial { .. }) => {
@@ -328,7 +359,7 @@ impl Engine {
         };
         match opened {
             Ok(mut fetch) => {
-                wanted.into_iter().for_each(|node| fetch.want(node, &self.hub.drops));
+                wanted.into_iter().for_each(|node| fetch.want(node, &self.avoided, &self.hub.drops));
                 let nodes = fetch.wanted();
                 self.tags.insert(fetch.tag(), task);
                 self.tasks.insert(task, Task::Fetching(Box::new(fetch)));

@@ -12,9 +12,12 @@ use super::{
     talk::Record,
     text::is_name,
 };
-use crate::core::secrets::{
-    SecretKey,
-    vault::{RowKind, Vault},
+use crate::core::{
+    delivery::Policy,
+    secrets::{
+        SecretKey,
+        vault::{RowKind, Vault},
+    },
 };
 
 /// What a backup keeps of the device of these rows, which may be running: values for [`Chat::adopt`], each the kind of a row (1) and what was sealed
@@ -33,7 +36,7 @@ pub fn kept(master: Zeroizing<[u8; 32]>, rows: &dyn Rows) -> Result<Vec<Zeroizin
         return Err(OpenError::Unreadable);
     }
     let mut kept = Vec::new();
-    for kind in [RowKind::Person, RowKind::Conversation] {
+    for kind in [RowKind::Conversation, RowKind::Person] {
         rows.scan(&[kind as u8], &mut |key, value| {
             if let Ok(Some(row)) = vault.open_row(key, value)
                 && is_kept(kind, &row.value)
@@ -63,7 +66,7 @@ fn room(text: &[u8]) -> Option<Record> {
 }
 
 impl Chat {
-    /// Takes what [`kept`] gave of an earlier device of this person, unless it is known here; whether it could be read.
+    /// Takes what [`kept`] gave of an earlier device of this person, unless it is known here; whether it could be read and there was room.
     pub fn adopt(&mut self, kept: &[u8], now: Now) -> bool {
         let (person, conversation) = (RowKind::Person as u8, RowKind::Conversation as u8);
         match kept.split_first() {
@@ -83,26 +86,27 @@ impl Chat {
         person.is_met = false;
         // Its name was its own before strangers came.
         let holder = self.people.values().find(|other| other.name == person.name).map(|other| other.card.device);
+        // Keys that are over are replaced when its node is met; until then nothing can be sealed for it.
+        let is_over = self.secrets.handle_bundle(person.card.bundle_bytes(), now).is_err();
         if person.is_blocked {
             self.secrets.block_list().block(device);
         }
-        // Keys that are over are replaced when its node is met; until then nothing can be sealed for it.
-        let _is_over = self.secrets.handle_bundle(person.card.bundle_bytes(), now);
+        let is_sought = is_over && !person.is_blocked && person.policy() == Policy::Auto;
         self.people.insert(device, person);
         if let Some(holder) = holder {
             self.rename(holder);
         }
         self.save_person(device);
-        let _full = self.begin_direct_with(device, now);
+        if is_sought {
+            self.dial(device);
+        }
+        let is_taken = self.begin_direct_with(device, now).is_ok();
         self.settle(now);
-        true
+        is_taken
     }
 
     fn adopt_room(&mut self, text: &[u8], now: Now) -> bool {
         let Some(record) = room(text) else { return false };
-        if !self.talks.contains_key(&record.id) {
-            let _full = self.add_talk(record, now);
-        }
-        true
+        self.talks.contains_key(&record.id) || self.add_talk(record, now).is_ok()
     }
 }

@@ -26,6 +26,7 @@ fn a_restored_device_is_new_and_knows_whom_and_what_rooms_the_one_before_knew() 
     let mut world = World::new(61, 4);
     world.connect_all();
     let lobby = world.join_all("#lobby");
+    world.run(Duration::from_secs(60));
     let secret = RoomKey::derive(&NETWORK, "secret", "horse").unwrap();
     let rooms = [0, 1].map(|n| world.act(n, |chat, now| chat.join_room("secret", Some(secret.clone()), now).unwrap()));
     let gone = world.act(0, |chat, now| chat.join_room("gone", None, now).unwrap());
@@ -47,6 +48,10 @@ fn a_restored_device_is_new_and_knows_whom_and_what_rooms_the_one_before_knew() 
     let listed: Vec<_> = world.chat(0).conversations().into_iter().map(|one| one.to).collect();
     assert!(["#lobby", "#secret", "@ana"].iter().all(|name| listed.contains(&(*name).to_owned())), "{listed:?}");
     assert!(!listed.iter().any(|name| name == "#gone" || name == "&crew"), "{listed:?}");
+    // Who was blocked has its keys.
+    world.act(0, |chat, now| chat.set_blocked("dev2", false, now).unwrap());
+    assert!(world.chat(0).safety_words("dev2").is_ok());
+    world.act(0, |chat, now| chat.set_blocked("dev2", true, now).unwrap());
     // Once more changes nothing.
     for one in &given {
         assert!(world.act(0, |chat, now| chat.adopt(one, now)));

@@ -1,5 +1,7 @@
 //! Who is known: cards, contacts, names, policies, blocks, safety words.
 
+use std::collections::BTreeSet;
+
 use fog_base::{NetworkId, NodeId, Now, UnixMillis};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -366,6 +368,17 @@ impl Chat {
     fn may_introduce(&self, node: NodeId) -> bool {
         let is_near = self.links.get(&node).is_some_and(|link| link.is_lan || !link.shares.is_empty());
         is_near || self.people.values().any(|person| person.is_contact && person.card.node == node && !person.is_mixed)
+    }
+
+    /// Nodes of people who are written to through the mixnet alone: nothing of this device goes over a link with them.
+    pub fn hidden_nodes(&self) -> BTreeSet<NodeId> {
+        self.people.values().filter(|person| person.is_mixed).map(|person| person.card.node).collect()
+    }
+
+    /// Whether files can be exchanged in a conversation: they go over links alone.
+    pub fn check_files(&self, of: ConversationId) -> Result<(), Refusal> {
+        let peer = self.talks.get(&of).and_then(|talk| talk.record.peer).and_then(|peer| self.people.get(&peer));
+        if peer.is_some_and(|person| person.is_mixed) { Err(Refusal::NoFiles) } else { Ok(()) }
     }
 
     /// Whether a person at the node is written to through the mixnet alone: then nothing of this device goes over the link.

@@ -119,6 +119,9 @@ impl Chat {
                     return Err(Refusal::Blocked);
                 }
                 allowed(policy, via).map_err(|_| Refusal::Forbidden)?;
+                if kind == Kind::FILE {
+                    self.check_files(to)?;
+                }
                 if !self.secrets.knows(&peer) {
                     return Err(Refusal::NoCard(self.name_of(peer)));
                 }

@@ -96,6 +96,9 @@ pub enum Refusal {
     /// The policy of the contact forbids what was asked for.
     #[error("this way is not allowed here")]
     Forbidden,
+    /// The policy of the contact forbids links, and files go over nothing else.
+    #[error("files go over links alone, which the contact's policy forbids")]
+    NoFiles,
     /// The contact is blocked.
     #[error("the contact is blocked")]
     Blocked,
@@ -140,6 +143,7 @@ impl Refusal {
             Self::BadName | Self::NameTaken(_) => "choose another name",
             Self::BadText | Self::TooLong(_) => "shorten or clean the text; send long ones as a file",
             Self::Forbidden => "`fog chat contact policy` changes it; rooms and groups choose no way",
+            Self::NoFiles => "`fog chat contact policy NAME auto` lets your node and theirs meet",
             Self::Blocked => "`fog chat contact unblock NAME` takes that back",
             Self::Full(_) => "wait until something is delivered, or leave a conversation",
             Self::WrongKind => "`fog chat conversations` shows what kind it is",

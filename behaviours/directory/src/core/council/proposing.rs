@@ -7,6 +7,7 @@ use fog_base::{Epoch, Now};
 use super::{Council, Output};
 use crate::core::{
     certificate::{
+        chain::OVERTIME,
         judgement::{self, Objection},
         named_set::NamedSet,
         succession::{Certified, Successor},
@@ -67,17 +68,19 @@ impl Council {
         }
     }
 
-    /// What follows from `set`, if a seat may propose it or vote for it. The first set has relays of more than two thirds of the network
-    /// file's stake, as many as certify it: one without those who came after the cut-off would leave them without weight for epochs.
+    /// What follows from `set`, if a seat may propose it or vote for it. While the network file's relays serve, the first set has those of more
+    /// than two thirds of its stake, as many as certify it: one without those who came after the cut-off would leave them without weight.
     pub(super) fn follow(
         &mut self,
         parent: Option<&Certified>,
         epoch: Epoch,
         set: &NamedSet,
     ) -> Result<Successor, Objection> {
-        let founders = self.certifier.tip().electorate();
-        if parent.is_none() && !founders.is_quorum(self.rules.founders(founders, epoch, set, &mut self.tickets)) {
-            return Err(Objection::FewFounders);
+        if parent.is_none() && epoch.0 <= self.since.0 + OVERTIME {
+            let founders = self.certifier.tip().electorate();
+            if !founders.is_quorum(self.rules.founders(founders, epoch, set, &mut self.tickets)) {
+                return Err(Objection::FewFounders);
+            }
         }
         self.rules.follow(parent, epoch, set, &mut self.tickets).map_err(|_| Objection::NoSeats)
     }
