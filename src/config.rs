@@ -65,6 +65,8 @@ keys! {
     MAILBOX_SLOT_MIB "limits.mailbox_slot_mib" "a number from 1 to 1048576"
     INBOX_MIB "limits.inbox_mib" "a number from 2 to 1048576"
     RELAYS "limits.relays" "a number from 1 to 1000000"
+    FILES_UP_KIB "limits.files_up_kib_per_second" "a number from 0 to 10000000; 0 for no limit"
+    FILES_DOWN_KIB "limits.files_down_kib_per_second" "a number from 0 to 10000000; 0 for no limit"
     EXIT_POLICY "exit.policy" "rules in order, such as `accept 80, accept 443, reject *`"
     EXIT_PRIVATE "exit.private" "true or false"
     WORKER_RUN_ON_BATTERIES "worker.run_on_batteries" "true or false"
@@ -172,6 +174,10 @@ pub struct Limits {
     pub inbox_mib: u64,
     /// Relays whose descriptors are kept.
     pub relays: usize,
+    /// What leaves of files, those of tasks included, to all peers together; 0 for no limit.
+    pub files_up_kib: u64,
+    /// What comes of them.
+    pub files_down_kib: u64,
 }
 
 impl Default for Limits {
@@ -188,6 +194,8 @@ impl Default for Limits {
             mailbox_slot_mib: 4,
             inbox_mib: 256,
             relays: 10_000,
+            files_up_kib: 0,
+            files_down_kib: 0,
         }
     }
 }
@@ -557,6 +565,8 @@ fn limits(layers: &Layers) -> Result<Limits, ConfigError> {
         mailbox_slot_mib: number(layers, key::MAILBOX_SLOT_MIB, 1..=LARGEST_MIB, default.mailbox_slot_mib)?,
         inbox_mib: number(layers, key::INBOX_MIB, 2..=LARGEST_MIB, default.inbox_mib)?,
         relays: number(layers, key::RELAYS, 1..=1_000_000, default.relays)?,
+        files_up_kib: number(layers, key::FILES_UP_KIB, 0..=10_000_000, default.files_up_kib)?,
+        files_down_kib: number(layers, key::FILES_DOWN_KIB, 0..=10_000_000, default.files_down_kib)?,
     })
 }
 

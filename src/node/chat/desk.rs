@@ -270,10 +270,11 @@ impl Desk<'_> {
         self.contact(&name)
     }
 
+    /// Also of somebody who is no contact.
     pub(crate) fn set_blocked(&mut self, name: &str, blocked: bool) -> Result<Contact, Failure> {
-        let name = self.contact(name)?.name;
-        self.chat.set_blocked(&name, blocked, self.now)?;
-        self.contact(&name)
+        let name = self.contact(name).map_or_else(|_| bare(name).to_owned(), |contact| contact.name);
+        let device = self.chat.set_blocked(&name, blocked, self.now)?;
+        Ok(contact(self.chat.contact(device).ok_or(Refusal::Unknown(name))?))
     }
 
     pub(crate) fn why(&self, id: &str) -> Result<Why, Failure> {

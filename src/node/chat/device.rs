@@ -80,9 +80,11 @@ pub(super) fn open(config: &Config, keys: &Keys, network: &Network, store: &Arc<
 
 /// Starts the files that belong to a key of chat: their records are sealed under it, in a folder of its own. Folders of other keys are of
 /// a chat that was destroyed.
-pub(super) fn open_files(network: &Network, opened: &Opened) -> anyhow::Result<fog_blobs::Behaviour> {
+pub(super) fn open_files(config: &Config, network: &Network, opened: &Opened) -> anyhow::Result<fog_blobs::Behaviour> {
     let secret = Zeroizing::new(blake3::derive_key("fog blobs records v1", opened.master.as_slice()));
-    let settings = fog_blobs::Config::new(network.id, &opened.files, secret);
+    let rate = |kib: u64| (kib > 0).then_some(kib * 1024);
+    let (up, down) = (rate(config.limits.files_up_kib), rate(config.limits.files_down_kib));
+    let settings = fog_blobs::Config { up, down, ..fog_blobs::Config::new(network.id, &opened.files, secret) };
     let blobs = fog_blobs::Behaviour::new(settings).context("the files cannot be opened")?;
     // Before fetches go on, and the first that it is told: there is room.
     let _taken = blobs.avoid(&opened.chat.hidden_nodes());
@@ -156,7 +158,7 @@ impl EventLoop {
     }
 
     /// Tells whoever follows chat.
-    fn notice(&self, text: &str) {
+    pub(super) fn notice(&self, text: &str) {
         let _nobody_listens = self.chat.news.send(report::News::Notice { to: None, text: text.to_owned() });
     }
 
@@ -197,7 +199,7 @@ impl EventLoop {
         flush(&self.store)?;
         let opened = open(&self.config, &self.keys, &self.network, &self.chat.store)?;
         if opened.files != self.chat.files.folder {
-            let blobs = open_files(&self.network, &opened)?;
+            let blobs = open_files(&self.config, &self.network, &opened)?;
             // The old one has written everything when it is dropped; then its folder goes.
             drop(std::mem::replace(&mut self.swarm.behaviour_mut().blobs, blobs));
             erase_other_files(&opened.files)?;

@@ -312,9 +312,15 @@ impl EventLoop {
             Event::Failed { task, reason } => self.file_failed(task, &reason),
             Event::Broken { hash } => {
                 tracing::warn!(%hash, "a shared file was changed or removed: it is not offered any more");
+                self.notice(&format!(
+                    "a file that you shared was changed or removed, and is not offered any more: {hash}"
+                ));
             }
             Event::Blame { peer, reject } => {
                 tracing::debug!(%peer, ?reject, "a peer sent false content");
+                self.notice(&format!(
+                    "a peer sent false content of a file, which was not taken; it is asked no more: {peer}"
+                ));
                 let now = clock::now();
                 if let Some(node) = node_id(&peer) {
                     let actions = self.wiring.handle_offence(node, Offence::Invalid, now);

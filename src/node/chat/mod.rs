@@ -124,7 +124,7 @@ pub(super) fn open(
     store: &Arc<dyn Store>,
 ) -> anyhow::Result<(fog_chat::Behaviour, fog_blobs::Behaviour, ChatState)> {
     let mut opened = device::open(config, keys, network, store)?;
-    let blobs = device::open_files(network, &opened)?;
+    let blobs = device::open_files(config, network, &opened)?;
     device::erase_other_files(&opened.files)?;
     // Those of the last run hold what was sent meanwhile; contacts must not be told that there are none.
     let mailboxes = slots(super::mailboxes(keys, &super::stored_mailboxes(&**store)?));

@@ -176,7 +176,7 @@ impl Chat {
     }
 
     /// Whether somebody is not heard. What waits for it is given up.
-    pub fn set_blocked(&mut self, name: &str, is_blocked: bool, now: Now) -> Result<(), Refusal> {
+    pub fn set_blocked(&mut self, name: &str, is_blocked: bool, now: Now) -> Result<DeviceId, Refusal> {
         let device = self.change(name, now, |person| person.is_blocked = is_blocked)?;
         let list = self.secrets.block_list();
         if !is_blocked {
@@ -187,7 +187,7 @@ impl Chat {
             return Err(Refusal::Full("blocks"));
         }
         self.settle(now);
-        Ok(())
+        Ok(device)
     }
 
     fn change(&mut self, name: &str, _now: Now, change: impl FnOnce(&mut Person)) -> Result<DeviceId, Refusal> {
@@ -200,7 +200,8 @@ impl Chat {
         Ok(device)
     }
 
-    pub(super) fn contact(&self, device: DeviceId) -> Option<Contact> {
+    /// Somebody whose card is known, as a contact.
+    pub fn contact(&self, device: DeviceId) -> Option<Contact> {
         let person = self.people.get(&device)?;
         Some(Contact {
             name: person.name.clone(),
