@@ -198,6 +198,12 @@ struct Served {
     is_private: bool,
 }
 
+impl Served {
+    fn is_for(&self, is_avoided: bool) -> bool {
+        !(self.is_private && is_avoided)
+    }
+}
+
 /// Serves blobs to peers.
 #[derive(Debug)]
 pub struct Upload {
@@ -267,9 +273,6 @@ impl Upload {
         }
     }
 
-    fn served(&self, to: NodeId, id: &BlobId) -> Option<&Served> {
-        self.blobs.get(id).filter(|served| !served.is_private || !self.avoided.contains(&to))
-    }
 
     /// A piece was written: whoever wants the blob is told.
     pub fn handle_gained(&mut self, id: BlobId, piece: u64) {
@@ -383,13 +386,13 @@ impl Upload {
                 if !peer.asks.try_take(now) {
                     return Err(Reject::Full);
                 }
-                let holding = self.served(from, &id).map(holding);
-                if let Some(peer) = self.peers.get_mut(&from).filter(|_| holding.is_some())
-                    && peer.wants.len() < self.config.max_wants
-                {
+                let is_avoided = self.avoided.contains(&from);
+                let served = self.blobs.get(&id).filter(|served| served.is_for(is_avoided));
+                let holding = served.map_or(Holding::Nothing, holding);
+                if served.is_some() && peer.wants.len() < self.config.max_wants {
                     peer.wants.insert(id);
                 }
-                self.send(from, FromSource::Have(id, holding.unwrap_or(Holding::Nothing)));
+                self.send(from, FromSource::Have(id, holding));
             }
             ToSource::Forget(id) => {
                 peer.wants.remove(&id);
@@ -417,7 +420,8 @@ impl Upload {
         first: u64,
         count: u64,
     ) -> Result<(), Reject> {
-        let Some(served) = self.served(from, &blob) else {
+        let is_avoided = self.avoided.contains(&from);
+        let Some(served) = self.blobs.get(&blob).filter(|served| served.is_for(is_avoided)) else {
             self.counts.missing += 1;
             self.send(from, FromSource::End(id, Ending::Missing));
             return Ok(());

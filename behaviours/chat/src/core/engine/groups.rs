@@ -320,6 +320,9 @@ impl Chat {
         let name = self.free_group_name(&clean_name(name), id);
         let is_contact = self.people.get(&from).is_some_and(|person| person.is_contact);
         if !self.talks.contains_key(&id) {
+            if !is_contact && !self.has_room_for_offers() {
+                return Err(Reject::Full);
+            }
             let mut record = Record::new(id, ConversationKind::Group, &name, secret);
             record.is_offer = true;
             self.add_talk(record, now).map_err(|_| Reject::Full)?;

@@ -6,12 +6,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
-use super::{
-    Chat, ConversationKind, OpenError, Rows,
-    people::{MAX_PEOPLE, Person},
-    talk::Record,
-    text::is_name,
-};
+use super::{Chat, ConversationKind, OpenError, Rows, people::Person, talk::Record, text::is_name};
 use crate::core::{
     delivery::Policy,
     secrets::{
@@ -79,8 +74,11 @@ impl Chat {
     fn adopt_person(&mut self, text: &[u8], now: Now) -> bool {
         let Some(mut person) = Person::restore(&self.config.network, text) else { return false };
         let device = person.card.device;
-        if device == self.device || self.people.contains_key(&device) || self.people.len() >= MAX_PEOPLE {
+        if device == self.device || self.people.contains_key(&device) {
             return true;
+        }
+        if !self.make_room(&person.card, false) {
+            return false;
         }
         // It has not heard of this device.
         person.is_met = false;

@@ -23,6 +23,7 @@ mod pack;
 mod people;
 mod rooms;
 mod show;
+mod strangers;
 mod talk;
 mod text;
 mod types;
@@ -37,6 +38,8 @@ mod kept_tests;
 mod live_tests;
 #[cfg(test)]
 mod rough_tests;
+#[cfg(test)]
+mod strangers_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -89,7 +92,7 @@ pub use crate::core::{
     reject::Reject,
 };
 
-/// The most conversations.
+/// The most rooms and groups.
 pub const MAX_CONVERSATIONS: usize = 1_024;
 /// The most envelopes that wait for the key of a group session.
 const MAX_PARKED: usize = 256;

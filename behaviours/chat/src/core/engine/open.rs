@@ -33,7 +33,7 @@ use crate::core::{
 };
 
 const ACCOUNT: &[u8] = b"account";
-const PEOPLE: &[u8] = b"people";
+pub(super) const PEOPLE: &[u8] = b"people";
 /// What stands before a message in its row: how it came, and when.
 const PREFIX: usize = 9;
 

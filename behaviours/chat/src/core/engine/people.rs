@@ -26,7 +26,7 @@ use crate::{
     wire::request::Request,
 };
 
-/// The most devices whose cards are kept.
+/// The most devices whose cards are kept, and with whom there may be a conversation.
 pub(super) const MAX_PEOPLE: usize = 4_096;
 
 /// Somebody whose card is known.
@@ -55,6 +55,11 @@ struct Saved {
 }
 
 impl Person {
+    /// Whether this device's person has chosen something for it.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_contact || self.is_verified || self.is_blocked || self.is_mixed
+    }
+
     pub(super) fn policy(&self) -> Policy {
         if self.is_mixed { Policy::Mix } else { Policy::Auto }
     }
@@ -243,6 +248,9 @@ impl Chat {
         if device == self.device {
             return Ok(());
         }
+        if !self.people.contains_key(&device) && !self.make_room(card, is_proved) {
+            return Err(Reject::Full);
+        }
         self.secrets.handle_bundle(card.bundle_bytes(), now).map_err(Reject::from)?;
         if let Some(person) = self.people.get_mut(&device) {
             // Of two cards with one bundle that without mailboxes was signed before any were found.
@@ -259,9 +267,6 @@ impl Chat {
                 }
             }
             return Ok(());
-        }
-        if self.people.len() >= MAX_PEOPLE {
-            return Err(Reject::Full);
         }
         let name = self.free_name(&card.name, device);
         let person = Person {

@@ -8,6 +8,7 @@ use super::{
     Chat, Conversation, ConversationKind, MAX_CONVERSATIONS, Member, Output, Refusal, Role, RoomKey,
     direct::LIFETIME,
     pack::direct_id,
+    people::MAX_PEOPLE,
     talk::{Delivery, Record, Talk, Unpublished},
     text::{MAX_TEXT, is_clean, is_name},
 };
@@ -235,7 +236,9 @@ impl Chat {
     }
 
     pub(super) fn add_talk(&mut self, record: Record, now: Now) -> Result<(), Refusal> {
-        if self.talks.len() >= MAX_CONVERSATIONS {
+        let is_direct = record.peer.is_some();
+        let held = self.talks.values().filter(|talk| talk.record.peer.is_some() == is_direct).count();
+        if held >= if is_direct { MAX_PEOPLE } else { MAX_CONVERSATIONS } {
             return Err(Refusal::Full("conversations"));
         }
         let id = record.id;

@@ -275,6 +275,26 @@ impl Device {
         self.peers.contains_key(peer)
     }
 
+    /// Whether one more peer can be known.
+    pub fn has_room(&self) -> bool {
+        self.peers.len() < MAX_PEERS
+    }
+
+    /// Whether there is no session with the peer, and nothing on its way to it.
+    pub fn is_idle(&self, peer: &DeviceId) -> bool {
+        self.peers.get(peer).is_none_or(|peer| peer.sessions.is_empty() && peer.pending.is_empty())
+    }
+
+    /// Forgets the keys of a peer that [is idle](Self::is_idle), with the key of the conversation with it.
+    pub fn forget(&mut self, peer: &DeviceId) {
+        if self.is_idle(peer) && self.peers.remove(peer).is_some() {
+            let (mut rows, name) = (Vec::new(), conversation(*peer));
+            self.vault.delete(&mut rows, RowKind::Peer, &name, b"");
+            self.vault.destroy(&mut rows, &name);
+            self.commit(rows, []);
+        }
+    }
+
     /// Seals a message and stores it; it is sent when the batch is on disk. [`Reject::Full`] while 32 messages wait for acknowledgement.
     pub fn handle_send(&mut self, to: DeviceId, id: MessageId, kind: Kind, body: &[u8]) -> Result<(), Reject> {
         self.check_running()?;

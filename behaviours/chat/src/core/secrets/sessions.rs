@@ -215,6 +215,10 @@ impl Sessions {
         self.slots.iter_mut().max_by_key(|slot| (slot.generation, slot.ours == is_lower))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     pub(super) fn contains(&self, id: &str) -> bool {
         self.slots.iter().any(|slot| slot.id == id)
     }

@@ -157,6 +157,7 @@ impl Vault {
     /// Forgets a conversation's key and deletes it: its other rows are noise from then on.
     pub fn destroy(&mut self, batch: &mut Vec<Row>, conversation: &[u8]) {
         if self.keys.remove(conversation).is_some() {
+            self.conversations.remove(&self.tag(conversation));
             self.delete(batch, RowKind::ConversationKey, conversation, b"");
         }
     }

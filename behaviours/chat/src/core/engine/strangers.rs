@@ -1,0 +1,71 @@
+//! Room for people: whoever calls itself a device is known here until others come and nothing was ever said. So no flood of cards keeps a person
+//! from conversations of their own.
+
+use std::collections::BTreeSet;
+
+use super::{Chat, ConversationKind, card::Card, open::PEOPLE, pack::direct_id, people::MAX_PEOPLE};
+use crate::core::{id::DeviceId, secrets::vault::RowKind};
+
+/// Strangers whose cards one node stands for.
+pub(super) const MAX_OF_NODE: usize = 16;
+/// Groups that people who are no contacts invite to.
+pub(super) const MAX_OFFERS: usize = 64;
+
+impl Chat {
+    /// Whether there is room for the device of this card, which is new here; strangers may have to go for it.
+    pub(super) fn make_room(&mut self, card: &Card, is_proved: bool) -> bool {
+        let members = self.group_members();
+        if is_proved {
+            let of_node: Vec<_> = self.people.values().filter(|it| it.is_proved && it.card.node == card.node).collect();
+            let strangers = of_node.iter().filter(|person| !person.is_known()).count();
+            if strangers >= MAX_OF_NODE {
+                let first = of_node.iter().map(|person| person.card.device).find(|it| self.is_idle(*it, &members));
+                let Some(first) = first else { return false };
+                self.forget(first);
+            }
+        }
+        if self.people.len() < MAX_PEOPLE && self.secrets.has_room() {
+            return true;
+        }
+        let is_gone = |device: &DeviceId| {
+            let node = self.people.get(device).map(|person| person.card.node);
+            node.is_some_and(|node| !self.links.contains_key(&node)) && self.is_idle(*device, &members)
+        };
+        let first = self.people.keys().copied().find(is_gone);
+        first.inspect(|first| self.forget(*first)).is_some()
+    }
+
+    /// Whether strangers may offer one more group.
+    pub(super) fn has_room_for_offers(&self) -> bool {
+        self.talks.values().filter(|talk| talk.record.is_offer).count() < MAX_OFFERS
+    }
+
+    fn group_members(&self) -> BTreeSet<DeviceId> {
+        let groups = self.talks.values().filter(|talk| talk.kind == ConversationKind::Group);
+        let clubs = groups.filter_map(|talk| talk.club.as_ref()).map(|club| &club.group);
+        clubs.flat_map(|group| group.members().keys().chain(group.invited()).copied()).collect()
+    }
+
+    /// Whether nothing was chosen for this device and nothing came of it or goes to it.
+    fn is_idle(&self, device: DeviceId, members: &BTreeSet<DeviceId>) -> bool {
+        let talk = self.talks.get(&direct_id(&self.config.network, self.device, device));
+        let is_silent = talk.is_none_or(|talk| talk.dag.is_empty() && talk.deliveries.is_empty());
+        let is_chosen = self.people.get(&device).is_none_or(|person| person.is_known() || person.is_met);
+        is_silent
+            && !is_chosen
+            && !members.contains(&device)
+            && self.secrets.is_idle(&device)
+            && !self.waiting.get(&device).is_some_and(|frames| !frames.is_empty())
+    }
+
+    fn forget(&mut self, device: DeviceId) {
+        let id = direct_id(&self.config.network, self.device, device);
+        if let Some(talk) = self.talks.remove(&id) {
+            self.book.remove(&id);
+            self.delete(RowKind::Conversation, &talk.record.vault_name(), b"");
+        }
+        self.people.remove(&device);
+        self.delete(RowKind::Person, PEOPLE, &device.0);
+        self.secrets.forget(&device);
+    }
+}
