@@ -273,7 +273,6 @@ impl Upload {
         }
     }
 
-
     /// A piece was written: whoever wants the blob is told.
     pub fn handle_gained(&mut self, id: BlobId, piece: u64) {
         let Some(served) = self.blobs.get_mut(&id) else { return };
