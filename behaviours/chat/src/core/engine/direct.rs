@@ -12,6 +12,7 @@ use super::{
     Chat, Event, Timer,
     gossip::pack,
     pack::{direct_id, direct_tag_key, envelope_key, inbox, mode},
+    people::Person,
     talk::Delivery,
 };
 use crate::core::{
@@ -19,18 +20,19 @@ use crate::core::{
     envelope::{self, Envelope, Priority},
     id::{ConversationId, DeviceId, MessageId},
     message::Message,
-    secrets::{Kind, Reject as SecretReject},
+    secrets::{Kind, Reject as SecretReject, bundle::Bundle},
 };
 
 /// How long a direct message is tried.
 pub(super) const LIFETIME: Duration = envelope::LIFETIME;
 /// The first byte of a data frame's body: a message, a card, a part of an invite, up to where messages were read, a
-/// membership message.
+/// membership message, a key to start a session from.
 pub(super) const FRAME_MESSAGE: u8 = 0;
 pub(super) const FRAME_CARD: u8 = 1;
 pub(super) const FRAME_INVITE: u8 = 2;
 pub(super) const FRAME_READ: u8 = 3;
 pub(super) const FRAME_MEMBERSHIP: u8 = 4;
+pub(super) const FRAME_KEY: u8 = 5;
 /// The first repetition of a frame; then doubled, up to the last; ± 20 %.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 /// Frames to one device that wait for its window.
@@ -371,11 +373,13 @@ impl Chat {
                 }
                 Ok(())
             }
+            (Kind::Data, Some((&FRAME_KEY, bundle))) => self.take_key(from, bundle, now),
             _ => Err(super::Reject::Malformed),
         };
         if let Err(reject) = outcome {
             self.count(reject);
         }
+        self.give_key(from, now);
     }
 
     fn take_direct(&mut self, from: DeviceId, bytes: &[u8], now: Now) -> Result<(), super::Reject> {
@@ -407,6 +411,33 @@ impl Chat {
             person.is_met = true;
             self.save_person(from);
         }
+        Ok(())
+    }
+
+    /// A contact has a one-time key of this device, for its next session: an old one that is stolen later does not open that.
+    fn give_key(&mut self, to: DeviceId, now: Now) {
+        let lacks = |person: &Person| person.is_contact && !person.is_blocked && !person.has_key;
+        if !self.people.get(&to).is_some_and(lacks) {
+            return;
+        }
+        // Whoever finds none has the fallback key.
+        let Ok(bundles) = self.secrets.one_time_bundles(1) else { return };
+        if let Some(person) = self.people.get_mut(&to) {
+            person.has_key = true;
+        }
+        self.save_person(to);
+        for bundle in bundles {
+            let body = [&[FRAME_KEY], &bundle[..]].concat();
+            self.queue_frame(to, Kind::Data, &body, Via::Auto, now.unix.plus(LIFETIME), now);
+        }
+    }
+
+    pub(super) fn take_key(&mut self, from: DeviceId, bundle: &[u8], now: Now) -> Result<(), super::Reject> {
+        // Nobody hands out another one's keys.
+        if Bundle::verify(bundle, &self.config.network, now.unix)?.device != from {
+            return Err(super::Reject::BadSignature);
+        }
+        self.secrets.handle_bundle(bundle, now)?;
         Ok(())
     }
 

@@ -81,7 +81,7 @@ impl Chat {
             return false;
         }
         // It has not heard of this device.
-        person.is_met = false;
+        (person.is_met, person.has_key) = (false, false);
         // Its name was its own before strangers came.
         let holder = self.people.values().find(|other| other.name == person.name).map(|other| other.card.device);
         // Keys that are over are replaced when its node is met; until then nothing can be sealed for it.

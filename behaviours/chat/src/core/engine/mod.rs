@@ -35,6 +35,8 @@ mod group_tests;
 #[cfg(test)]
 mod kept_tests;
 #[cfg(test)]
+mod keys_tests;
+#[cfg(test)]
 mod live_tests;
 #[cfg(test)]
 mod rough_tests;
@@ -280,6 +282,12 @@ impl Chat {
                 Event::Healed(device)
             }
             Report::NeedsInvite(device) => Event::NeedsInvite(device),
+            Report::KeyUsed(device) => {
+                if let Some(person) = self.people.get_mut(&device) {
+                    person.has_key = false;
+                }
+                return self.save_person(device);
+            }
         };
         self.tell(event);
     }

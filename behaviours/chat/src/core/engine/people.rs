@@ -43,6 +43,8 @@ pub(super) struct Person {
     pub(super) is_blocked: bool,
     /// A frame of it came: it knows this device.
     pub(super) is_met: bool,
+    /// It was given a one-time key that it has not used.
+    pub(super) has_key: bool,
     /// What of the own card it was told.
     pub(super) told: Option<[u8; 32]>,
 }
@@ -51,7 +53,7 @@ pub(super) struct Person {
 struct Saved {
     card: Vec<u8>,
     name: String,
-    flags: [bool; 6],
+    flags: [bool; 7],
 }
 
 impl Person {
@@ -65,7 +67,8 @@ impl Person {
     }
 
     pub(super) fn save(&self) -> Zeroizing<Vec<u8>> {
-        let flags = [self.is_proved, self.is_contact, self.is_verified, self.is_mixed, self.is_blocked, self.is_met];
+        let Self { is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met, has_key, .. } = *self;
+        let flags = [is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met, has_key];
         let saved = Saved { card: self.card.to_bytes(), name: self.name.clone(), flags };
         Zeroizing::new(serde_json::to_vec(&saved).unwrap_or_default())
     }
@@ -73,7 +76,7 @@ impl Person {
     /// Whether the row tells of a choice of this device's person: a contact, safety words that were compared, a block.
     pub(super) fn is_chosen(text: &[u8]) -> bool {
         let saved = serde_json::from_slice::<Saved>(text);
-        saved.is_ok_and(|Saved { flags: [_, is_contact, is_verified, _, is_blocked, _], .. }| {
+        saved.is_ok_and(|Saved { flags: [_, is_contact, is_verified, _, is_blocked, ..], .. }| {
             is_contact || is_verified || is_blocked
         })
     }
@@ -82,7 +85,7 @@ impl Person {
         let saved: Saved = serde_json::from_slice(text).ok()?;
         // Its fallback key may be over; its node is still known.
         let card = Card::from_bytes(network, &saved.card, UnixMillis(0)).ok()?;
-        let [is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met] = saved.flags;
+        let [is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met, has_key] = saved.flags;
         // What it was told may have been lost with the crash: it is told again.
         Some(Self {
             card,
@@ -93,6 +96,7 @@ impl Person {
             is_mixed,
             is_blocked,
             is_met,
+            has_key,
             told: None,
         })
     }
@@ -278,6 +282,7 @@ impl Chat {
             is_mixed: false,
             is_blocked: false,
             is_met: false,
+            has_key: false,
             told: None,
         };
         self.people.insert(device, person);

@@ -107,6 +107,8 @@ pub enum Report {
     NeedsInvite(DeviceId),
     /// Both sides read each other again; what was on its way has been sent anew.
     Healed(DeviceId),
+    /// A one-time key has begun a session of this peer, and is gone.
+    KeyUsed(DeviceId),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -273,6 +275,12 @@ impl Device {
     /// Whether the peer's keys are known.
     pub fn knows(&self, peer: &DeviceId) -> bool {
         self.peers.contains_key(peer)
+    }
+
+    /// The number of the one-time key that is held of a peer.
+    #[cfg(test)]
+    pub(crate) fn one_time_seq(&self, peer: &DeviceId) -> Option<u64> {
+        self.peers.get(peer)?.one_time().map(|bundle| bundle.seq)
     }
 
     /// Whether one more peer can be known.

@@ -51,7 +51,8 @@ impl Device {
             other => other?,
         };
         let mut rows = Vec::new();
-        if self.account.stored_one_time_key_count() != keys_before {
+        let is_key_used = self.account.stored_one_time_key_count() != keys_before;
+        if is_key_used {
             self.save_account(&mut rows);
         }
         let taken = self.take(&mut rows, from, opened, digest, now);
@@ -61,6 +62,9 @@ impl Device {
             Err(reject) => (Vec::new(), Err(reject)),
         };
         self.commit(rows, outputs);
+        if is_key_used {
+            self.commit(Vec::new(), [Output::Report(Report::KeyUsed(from))]);
+        }
         refused
     }
 

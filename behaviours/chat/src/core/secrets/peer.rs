@@ -174,6 +174,11 @@ impl Peer {
         self.known.one_time.take().or(self.known.fallback)
     }
 
+    #[cfg(test)]
+    pub(super) fn one_time(&self) -> Option<Bundle> {
+        self.known.one_time
+    }
+
     /// Whether one more message may be sent, as far as the ratchet goes.
     pub(super) fn check_room(&mut self) -> Result<(), Reject> {
         let Self { sessions, pending, next_number, .. } = self;
