@@ -122,6 +122,12 @@ impl Contacts {
         }
     }
 
+    /// How many there are for each reason: bootstrap peers, relays, neighbours.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        let of = |reason| self.by_peer.values().filter(|contact| contact.reason == reason).count();
+        (of(Reason::Bootstrap) + self.nameless.len(), of(Reason::Relay), of(Reason::Found))
+    }
+
     /// A neighbour was found.
     pub(super) fn handle_found(&mut self, finder: Finder, peer: PeerId, address: Multiaddr, now: Instant) {
         let found = self.by_peer.values().filter(|contact| contact.reason == Reason::Found).count();

@@ -34,6 +34,8 @@ pub(crate) struct Desk<'a> {
     pub(super) name: String,
     pub(super) lan: u64,
     pub(super) net: u64,
+    /// Why nobody is connected, if that is so.
+    pub(super) alone: Option<String>,
     pub(super) mix_ready: bool,
     /// The store takes what chat writes, as far as is known.
     pub(super) is_running: bool,
@@ -79,6 +81,7 @@ impl Desk<'_> {
             lan: self.lan,
             net: self.net,
             mix: self.mix_ready,
+            alone: self.alone.clone(),
             queued: counts.queued as u64,
             carried: counts.carried_for_others as u64,
         }

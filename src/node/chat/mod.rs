@@ -1,5 +1,6 @@
 //! Chat in this node: what it is started with, and what its events and the commands for it lead to.
 
+mod alone;
 mod desk;
 mod device;
 mod files;
@@ -403,6 +404,7 @@ impl EventLoop {
     pub(super) fn desk(&mut self) -> Desk<'_> {
         let counts = self.peer_counts();
         let (now, is_running) = (clock::now(), self.is_chat_running());
+        let alone = (counts.lan + counts.direct + counts.relayed == 0).then(|| self.why_alone());
         let behaviour = self.swarm.behaviour_mut();
         let mix_ready = behaviour.mix.stats().status().ready;
         Desk {
@@ -413,6 +415,7 @@ impl EventLoop {
             name: device::name(&self.config, self.keys.node_id()),
             lan: counts.lan as u64,
             net: (counts.direct + counts.relayed) as u64,
+            alone,
             mix_ready,
             is_running,
         }

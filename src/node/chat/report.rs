@@ -119,6 +119,9 @@ pub struct ChatStatus {
     pub lan: u64,
     /// Other peers that are connected.
     pub net: u64,
+    /// Why nobody is in reach, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<String>,
     /// Whether messages can go through the mixnet.
     pub mix: bool,
     /// Messages of this node that have not left.

@@ -138,15 +138,10 @@ impl App {
                 return None;
             }
             self.rooms.push(Room::new(to));
-            let lobby = self.lobby();
-            let rank = |to: &str| (to != lobby, "#&@".find(to.chars().next().unwrap_or('@')));
+            let rank = |to: &str| (to != LOBBY, "#&@".find(to.chars().next().unwrap_or('@')));
             self.rooms.sort_by(|a, b| (rank(&a.to), &a.to).cmp(&(rank(&b.to), &b.to)));
         }
         self.room_mut(to)
-    }
-
-    pub(super) fn lobby(&self) -> String {
-        self.status.as_ref().and_then(|status| status.lobby.clone()).unwrap_or_else(|| LOBBY.to_owned())
     }
 
     /// Words of the program, where the person looks.

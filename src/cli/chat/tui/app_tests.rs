@@ -46,8 +46,10 @@ pub(super) fn event(app: &mut App, value: serde_json::Value) -> Vec<Ask> {
 }
 
 pub(super) fn status(app: &mut App, lan: u64) -> Vec<Ask> {
-    let status =
-        Status { device: "me00".into(), name: super::text::Label::new("ana"), lan, mix: true, ..Status::default() };
+    let (device, name) = ("me00".into(), super::text::Label::new("ana"));
+    let why = "no device answers on this network, and no address elsewhere is known.";
+    let alone = (lan == 0).then(|| super::text::Label::new(why));
+    let status = Status { device, name, lan, mix: true, alone, ..Status::default() };
     answer(app, What::Status, Reply::Status(status))
 }
 

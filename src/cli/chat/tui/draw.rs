@@ -294,7 +294,7 @@ fn message_lines(app: &App, rows: usize) -> Vec<Line<'static>> {
 fn narration(app: &App, room: &Room, rows: usize) -> Vec<Line<'static>> {
     let is_empty = room.messages().next().is_none();
     let is_alone = app.status.as_ref().is_some_and(|status| status.lan == 0 && status.net == 0);
-    let alone = app.status.as_ref().and_then(|status| status.alone.clone());
+    let why = app.status.as_ref().and_then(|status| status.alone.as_ref());
     let mut said = Vec::new();
     if is_empty && room.kind == Kind::Open {
         let to = Label::new(&room.to);
@@ -309,11 +309,7 @@ fn narration(app: &App, room: &Room, rows: usize) -> Vec<Line<'static>> {
     } else if is_alone && (rows < 8 || !is_empty) {
         said = vec!["Nobody is in reach: /invite, /connect, or wait.".to_owned()];
     } else if is_alone {
-        let why = alone
-            .map_or("no device answers on this network, and there is no peer elsewhere.".to_owned(), |why| {
-                why.to_string()
-            });
-        said.push(format!("Nobody is in reach: {why}"));
+        said.push(why.map_or_else(|| "Nobody is in reach.".to_owned(), |why| format!("Nobody is in reach: {why}")));
         said.push("What to do: give somebody the line that /invite shows; or /connect ADDRESS; or wait, others are looked for all the time. \
 `fog doctor` tells whether a firewall or missing multicast is in the way. What you write now is kept and sent later.".to_owned());
     }

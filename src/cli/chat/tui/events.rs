@@ -125,16 +125,8 @@ impl App {
     fn reply(&mut self, ask: Ask, reply: Reply) -> Vec<Ask> {
         match (ask.what, reply) {
             (What::Status, Reply::Status(status)) => {
-                let is_first = self.status.is_none();
                 self.status = Some(status);
                 self.broken = self.broken.take().filter(|_| !self.is_following);
-                let lobby = self.lobby();
-                // Nobody has done anything yet: the lobby of this node may have another name.
-                if is_first && lobby != LOBBY && self.current == LOBBY {
-                    let asks = self.open(&lobby);
-                    self.rooms.retain(|room| room.to != LOBBY || !room.entries.is_empty());
-                    return asks;
-                }
                 return self.join_lobby();
             }
             (_, Reply::Conversations(conversations)) => return self.conversations(&conversations),
@@ -190,13 +182,12 @@ impl App {
     }
 
     fn join_lobby(&mut self) -> Vec<Ask> {
-        let lobby = self.lobby();
-        let is_joined = self.room(&lobby).is_some_and(|room| room.kind != Kind::Unknown);
+        let is_joined = self.room(LOBBY).is_some_and(|room| room.kind != Kind::Unknown);
         if !self.has_conversations || is_joined || self.now < self.next_join {
             return Vec::new();
         }
         self.next_join = self.now + JOIN_EVERY;
-        vec![self.ask(What::Act(Action::Join { name: lobby, password: None }))]
+        vec![self.ask(What::Act(Action::Join { name: LOBBY.to_owned(), password: None }))]
     }
 
     fn conversations(&mut self, conversations: &[Conversation]) -> Vec<Ask> {
@@ -207,12 +198,12 @@ impl App {
             }
         }
         let listed: BTreeSet<_> = conversations.iter().map(|conversation| conversation.to.as_str()).collect();
-        let (current, lobby, at_end) = (self.current.clone(), self.lobby(), self.scroll == 0);
+        let (current, at_end) = (self.current.clone(), self.scroll == 0);
         let waits = |entry: &Entry| matches!(entry, Entry::Pending { .. });
         self.rooms.retain(|room| {
             listed.contains(room.to.as_str())
                 || room.to == current
-                || room.to == lobby
+                || room.to == LOBBY
                 || room.entries.iter().any(waits)
         });
         let mut has_unread = false;
@@ -236,7 +227,7 @@ impl App {
                 let to = if to.is_empty() { name } else { to };
                 // The lobby is joined without being asked for: it does not take the person away.
                 let is_known = self.room(&to).is_some_and(|room| room.kind != Kind::Unknown);
-                if to != self.lobby() || self.current == to || is_known {
+                if to != LOBBY || self.current == to || is_known {
                     return self.open(&to);
                 }
             }
@@ -248,11 +239,10 @@ impl App {
             }
             Action::Leave { to } => {
                 self.rooms.retain(|room| room.to != to || room.to == LOBBY);
-                let lobby = self.lobby();
-                if to == lobby {
+                if to == LOBBY {
                     self.next_join = Duration::MAX;
                 }
-                let asks = if self.current == to { self.open(&lobby) } else { Vec::new() };
+                let asks = if self.current == to { self.open(LOBBY) } else { Vec::new() };
                 self.note(&format!("left {}", Label::new(&to)));
                 return asks;
             }
@@ -318,7 +308,7 @@ impl App {
         if is_asked_for {
             let line = |member: &Member| format!("{} {}", name(member), member.role).trim_end().to_owned();
             self.list(to, "nobody is known here yet", members.iter().map(line));
-        } else if !self.has_greeted && to == self.lobby() && members.len() > 1 {
+        } else if !self.has_greeted && to == LOBBY && members.len() > 1 {
             self.has_greeted = true;
             let shown = names.iter().take(MAX_GREETED).cloned().collect::<Vec<_>>().join(" ");
             self.note_at(to, &format!("{} people here: {shown} – type to talk, /msg @name to talk alone", names.len()));

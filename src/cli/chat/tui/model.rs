@@ -104,8 +104,7 @@ pub(super) struct Status {
     /// Whether a path through the mixnet can be built.
     pub(super) mix: bool,
     pub(super) queued: u64,
-    pub(super) lobby: Option<String>,
-    /// Why nobody is in reach, if the node knows.
+    /// Why nobody is in reach, if that is so.
     pub(super) alone: Option<Label>,
 }
 
