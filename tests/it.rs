@@ -11,6 +11,7 @@ mod it {
     mod certified;
     mod chat;
     mod chat_killed;
+    mod chat_lan;
     mod chat_load;
     mod chat_parted;
     mod chat_wire;

@@ -225,9 +225,10 @@ impl Load {
         latencies.sort_unstable();
         let at = |part: f64| latencies.get((latencies.len() as f64 * part) as usize).copied().unwrap_or_default();
         eprintln!(
-            "chat under load, {what}: {} messages at {} members, all there {:.1} s after the last; {} arrivals, p50 {:?}, p99 {:?}, \
+            "chat under load, {what}: {} messages ({:.0} a second) at {} members, all there {:.1} s after the last; {} arrivals, p50 {:?}, p99 {:?}, \
              p99.9 {:?}; at most {factor:.2} copies of each",
             accepted.len(),
+            accepted.len() as f64 / seconds() as f64,
             running.len(),
             settled.as_secs_f64(),
             latencies.len(),
