@@ -214,11 +214,13 @@ impl Desk<'_> {
         self.chat.contacts().into_iter().map(contact).collect()
     }
 
+    /// A contact, or somebody else whose card is known.
     fn contact(&self, name: &str) -> Result<Contact, Failure> {
         let name = bare(name);
         let node = name.parse::<NodeId>().ok();
         let is_meant = |one: &engine::Contact| node.map_or(one.name == name, |node| one.node == node);
         let found = self.chat.contacts().into_iter().find(is_meant);
+        let found = found.or_else(|| self.chat.contact(self.chat.find_person(name).ok()?));
         found.map(contact).ok_or_else(|| Refusal::Unknown(format!("a contact `{name}`")).into())
     }
 
@@ -273,11 +275,10 @@ impl Desk<'_> {
         self.contact(&name)
     }
 
-    /// Also of somebody who is no contact.
     pub(crate) fn set_blocked(&mut self, name: &str, blocked: bool) -> Result<Contact, Failure> {
-        let name = self.contact(name).map_or_else(|_| bare(name).to_owned(), |contact| contact.name);
-        let device = self.chat.set_blocked(&name, blocked, self.now)?;
-        Ok(contact(self.chat.contact(device).ok_or(Refusal::Unknown(name))?))
+        let name = self.contact(name)?.name;
+        self.chat.set_blocked(&name, blocked, self.now)?;
+        self.contact(&name)
     }
 
     pub(crate) fn why(&self, id: &str) -> Result<Why, Failure> {
@@ -346,6 +347,13 @@ impl Desk<'_> {
             Event::Healed(device) => notice(None, format!("messages of {device} can be read again")),
             Event::NeedsInvite(device) => {
                 notice(None, format!("a new invite of {device} is needed: nothing can be sealed for it"))
+            }
+            Event::NewDevice { device, of } => {
+                let [new, known] = [device, of].map(|it| self.chat.contact(*it).map(|it| it.name).unwrap_or_default());
+                let text = format!(
+                    "`{known}` has another device than before, as after a restore: it is `{new}` here. Compare the words                      (`fog chat contact verify {new}`); a new invite from it, added as `{known}`, gives it the name"
+                );
+                notice(None, text)
             }
         })
     }

@@ -490,7 +490,7 @@ fn who_was_verified_or_blocked_keeps_its_name() {
         world.act(0, |chat, now| chat.take_card(&known, true, now)).unwrap();
         let mark = |chat: &mut Chat, now| match block {
             false => chat.set_verified("@al_ice", true, now),
-            true => chat.set_blocked("@al_ice", true, now).map(drop),
+            true => chat.set_blocked("@al_ice", true, now),
         };
         world.act(0, mark).unwrap();
         let card = card_of(&mut world, 1, "al_ice");

@@ -24,6 +24,7 @@ mod people;
 mod rooms;
 mod show;
 mod strangers;
+mod successor;
 mod talk;
 mod text;
 mod types;
@@ -42,6 +43,8 @@ mod live_tests;
 mod rough_tests;
 #[cfg(test)]
 mod strangers_tests;
+#[cfg(test)]
+mod successor_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

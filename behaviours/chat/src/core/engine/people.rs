@@ -39,7 +39,7 @@ pub(super) struct Person {
     pub(super) is_proved: bool,
     pub(super) is_contact: bool,
     pub(super) is_verified: bool,
-    is_mixed: bool,
+    pub(super) is_mixed: bool,
     pub(super) is_blocked: bool,
     /// A frame of it came: it knows this device.
     pub(super) is_met: bool,
@@ -119,7 +119,9 @@ impl Chat {
         }
         // Whoever is new here gets the name of its card if nobody has it whom the user knows, whatever a stranger calls itself.
         let holder = |name: &str| self.people.values().find(|it| it.name == name && it.card.device != device);
-        let is_taken = |name: &str| holder(name).is_some_and(|it| it.is_contact || it.is_verified || it.is_blocked);
+        // The last device of the same node had it for this one.
+        let is_its_own = |it: &Person| it.is_proved && it.card.node == card.node;
+        let is_taken = |name: &str| holder(name).is_some_and(|it| it.is_known() && !is_its_own(it));
         let name = match name {
             Some(name) if !is_name(name) => return Err(Refusal::BadName),
             Some(name) if is_taken(name) => return Err(Refusal::NameTaken(name.to_owned())),
@@ -185,7 +187,7 @@ impl Chat {
     }
 
     /// Whether somebody is not heard. What waits for it is given up.
-    pub fn set_blocked(&mut self, name: &str, is_blocked: bool, now: Now) -> Result<DeviceId, Refusal> {
+    pub fn set_blocked(&mut self, name: &str, is_blocked: bool, now: Now) -> Result<(), Refusal> {
         let device = self.change(name, now, |person| person.is_blocked = is_blocked)?;
         let list = self.secrets.block_list();
         if !is_blocked {
@@ -196,7 +198,7 @@ impl Chat {
             return Err(Refusal::Full("blocks"));
         }
         self.settle(now);
-        Ok(device)
+        Ok(())
     }
 
     fn change(&mut self, name: &str, _now: Now, change: impl FnOnce(&mut Person)) -> Result<DeviceId, Refusal> {
@@ -233,10 +235,12 @@ impl Chat {
     }
 
     /// By node (only where the node itself brought the card), by device, or by name. What is an id is never looked for among names.
-    pub(super) fn find_person(&self, who: &str) -> Result<DeviceId, Refusal> {
+    pub fn find_person(&self, who: &str) -> Result<DeviceId, Refusal> {
         let who = who.strip_prefix('@').unwrap_or(who);
         if let Ok(node) = who.parse::<NodeId>() {
-            let at_node = self.people.values().find(|person| person.is_proved && person.card.node == node);
+            // The last of its devices.
+            let of_node = self.people.values().filter(|person| person.is_proved && person.card.node == node);
+            let at_node = of_node.max_by_key(|person| (person.card.bundle.expires, person.card.bundle.seq));
             return at_node.map(|person| person.card.device).ok_or_else(|| Refusal::NoCard(who.to_owned()));
         }
         let found = match who.parse() {
@@ -263,11 +267,15 @@ impl Chat {
             let is_newer = theirs > ours || (theirs == ours && !is_emptier);
             // A proved place is given up only for another proved one.
             if is_newer && (is_proved || !person.is_proved || person.card.node == card.node) {
-                let is_news = person.card != *card || person.is_proved != (person.is_proved || is_proved);
+                let is_proved_now = is_proved && !person.is_proved;
+                let is_news = person.card != *card || is_proved_now;
                 person.card = card.clone();
                 person.is_proved |= is_proved;
                 if is_news {
                     self.save_person(device);
+                }
+                if is_proved_now {
+                    self.inherit(device);
                 }
             }
             return Ok(());
@@ -287,6 +295,9 @@ impl Chat {
         };
         self.people.insert(device, person);
         self.save_person(device);
+        if is_proved {
+            self.inherit(device);
+        }
         // What it sends under the key of the two is heard from now on.
         let _room = self.begin_direct_with(device, now);
         Ok(())

@@ -483,4 +483,11 @@ pub enum Event {
     Healed(DeviceId),
     /// The device's invite is needed again.
     NeedsInvite(DeviceId),
+    /// The node of a contact has another device than before.
+    NewDevice {
+        /// The new one.
+        device: DeviceId,
+        /// The contact.
+        of: DeviceId,
+    },
 }
