@@ -72,7 +72,7 @@ fn three_hosts_without_a_route_meet_and_talk_and_pass_on_a_large_file() {
         chat(host, &["join", "#harbour"]);
     }
     chat(ada, &["send", "#harbour", "to all who are here"]);
-    [bob, eve].map(|host| wait_for(host, "#harbour", "to all"));
+    [bob, eve].iter().for_each(|host| drop(wait_for(host, "#harbour", "to all")));
     // Cards came over the wire, so names are enough.
     for (from, to) in [(ada, "@bob"), (bob, "@ada"), (ada, "@eve"), (eve, "@ada"), (bob, "@eve"), (eve, "@bob")] {
         let sent = chat(from, &["send", to, "just you", "--wait"]);
@@ -91,7 +91,7 @@ fn three_hosts_without_a_route_meet_and_talk_and_pass_on_a_large_file() {
         members.as_array().is_some_and(|all| all.len() == 3).then_some(()).ok_or_else(|| members.to_string())
     }));
     chat(bob, &["send", "&crew", "sealed for three"]);
-    [ada, eve].map(|host| wait_for(host, "&crew", "sealed"));
+    [ada, eve].iter().for_each(|host| drop(wait_for(host, "&crew", "sealed")));
 
     let file = scratch.path().join("large.bin");
     let hash = large_file(&file);
