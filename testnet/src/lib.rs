@@ -24,7 +24,7 @@ pub use chat::{ChatFile, ChatLine, ChatSent};
 pub use client::{Client, Message, PingLine, Received, Reputation, Seat, Sent, Snapshot, Status};
 pub use error::Error;
 pub use network::{Node, Testnet};
-pub use plan::{Exits, Faults, NodePlan, Plan};
+pub use plan::{Exits, Faults, NodePlan, Plan, SHARED_HOST};
 pub use ports::free_port;
 pub use process::{Process, Usage};
 pub use report::{Check, Report};

@@ -59,7 +59,7 @@ pub struct Exits {
 }
 
 /// All nodes share one host, which is busy with them: each may use half of its processors, whoever uses it meanwhile.
-pub(crate) const SHARED_HOST: &str = "\
+pub const SHARED_HOST: &str = "\
 run_on_batteries = true
 battery_charge_min_pct = 0
 max_temperature_c = 150

@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
-use fog_testnet::{Node, NodePlan, Plan, Testnet, tasks, until};
+use fog_testnet::{Node, NodePlan, Plan, SHARED_HOST, Testnet, tasks, until};
 use serde_json::json;
 
 use super::support::{PATIENCE, fog, metric, ok, one_network_at_a_time, run_in};
@@ -26,7 +26,7 @@ fn a_mixed_task_is_done_over_a_restart_by_workers_that_no_stream_tells_of_it() {
     let _alone = one_network_at_a_time();
     let scratch = tempfile::tempdir().expect("a directory");
     let mut plan = Plan::new(fog(), scratch.path().join("net"), WORKERS);
-    plan.nodes[1].worker = Some("accept_mixed = false\nsuspend_cpu_usage_pct = 0\nrun_if_user_active = true\n".into());
+    plan.nodes[1].worker = Some(format!("{SHARED_HOST}accept_mixed = false\n"));
     plan.nodes.push(NodePlan::client());
     let mut net = ok(Testnet::up(&plan, &mut |line| eprintln!("{line}")));
     let data = net.nodes[WORKERS].data_dir.clone();
