@@ -349,7 +349,10 @@ impl World {
         let text = format!("{} {}", self.said, "x".repeat(self.rng.random_range(0..200)));
         let honest = self.nodes[who].is_honest();
         match self.act(who, |chat, now| chat.send(id, Kind::TEXT, text.as_bytes(), Via::Auto, now)) {
-            Some(Ok(_)) => self.talks[talk].texts += 1,
+            Some(Ok(message)) => {
+                self.talks[talk].texts += 1;
+                self.nodes[who].log.said.insert(message);
+            }
             Some(Err(refusal)) => self.note(Some((refusal, honest))),
             None => {}
         }

@@ -73,6 +73,8 @@ pub(super) struct Log {
     pub(super) forked: BTreeSet<(ConversationId, DeviceId)>,
     /// Nodes that it blamed, and for what.
     pub(super) blamed: Vec<(usize, String)>,
+    /// What it said.
+    pub(super) said: BTreeSet<MessageId>,
     /// Own messages of which it was told how far they are, so that they must be on disk: where.
     pub(super) written: BTreeMap<MessageId, ConversationId>,
     /// Messages of which it was told so, and that were not there any more.

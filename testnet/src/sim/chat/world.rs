@@ -305,7 +305,7 @@ impl World {
             Told::State(id) => {
                 let Some(why) = chat.why(&id) else { return log.lost.push(id) };
                 // What changes a group is in no history.
-                if chat.shown(&id).is_some() {
+                if log.said.contains(&id) {
                     log.written.insert(id, why.conversation);
                 }
                 log.hear_state(id, why.state);
