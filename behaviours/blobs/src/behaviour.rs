@@ -131,21 +131,39 @@ impl Behaviour {
     /// [`Event::Shared`] or [`Event::Failed`].
     #[expect(clippy::disallowed_methods, reason = "this is where the key of a file is drawn")]
     pub fn share(&mut self, path: &Path) -> TaskId {
-        self.import(path, Some(Key::from_random(rand::random())))
+        self.import(path, Some(Key::from_random(rand::random())), true)
+    }
+
+    /// As [`Behaviour::share`], also for nodes that are [avoided](Behaviour::avoid).
+    #[expect(clippy::disallowed_methods, reason = "this is where the key of a file is drawn")]
+    pub fn share_with_all(&mut self, path: &Path) -> TaskId {
+        self.import(path, Some(Key::from_random(rand::random())), false)
     }
 
     /// As [`Behaviour::share`], without encryption: the same content has the same hash everywhere, and whoever knows it reads it.
     pub fn share_open(&mut self, path: &Path) -> TaskId {
-        self.import(path, None)
+        self.import(path, None, false)
     }
 
     /// Fetches what `manifest` names: to `out`, or into it under the manifest's name if it is a folder. What there is of it from
     /// before is taken up, to where it was going then. Ends in [`Event::Done`] or [`Event::Failed`].
     pub fn fetch(&mut self, manifest: &[u8], out: PathBuf, sources: Vec<PeerId>) -> TaskId {
+        self.begin_fetch(manifest, out, sources, true)
+    }
+
+    /// As [`Behaviour::fetch`], also from nodes that are [avoided](Behaviour::avoid).
+    pub fn fetch_from_all(&mut self, manifest: &[u8], out: PathBuf, sources: Vec<PeerId>) -> TaskId {
+        self.begin_fetch(manifest, out, sources, false)
+    }
+
+    fn begin_fetch(&mut self, manifest: &[u8], out: PathBuf, sources: Vec<PeerId>, may_be_private: bool) -> TaskId {
         let task = self.task();
         let sources = sources.iter().filter_map(node_id).collect();
         match Manifest::decode(manifest) {
-            Ok(manifest) => self.command(task, Command::Fetch { task, manifest, out, sources }),
+            Ok(manifest) => {
+                let is_private = may_be_private && manifest.key.is_some();
+                self.command(task, Command::Fetch { task, manifest, out, sources, is_private });
+            }
             Err(_) => self.hub.tell(Told::Event(Event::Failed { task, reason: Failure::Manifest })),
         }
         task
@@ -155,9 +173,9 @@ impl Behaviour {
     pub fn resume(&mut self) -> Vec<Resumed> {
         let mut resumed = Vec::new();
         for Record { manifest, path, .. } in std::mem::take(&mut self.idle) {
-            let (task, blob) = (self.task(), manifest.blob);
+            let (task, blob, is_private) = (self.task(), manifest.blob, manifest.key.is_some());
             resumed.push(Resumed { task, hash: blob.id(), path: path.clone(), bytes: blob.size() });
-            self.command(task, Command::Fetch { task, manifest, out: path, sources: Vec::new() });
+            self.command(task, Command::Fetch { task, manifest, out: path, sources: Vec::new(), is_private });
         }
         resumed
     }
@@ -180,8 +198,8 @@ impl Behaviour {
         self.hub.command(Command::Unshare(hash));
     }
 
-    /// With these nodes, and no others, no encrypted file is exchanged: they are asked for none and hear that none is here. Files that are
-    /// not encrypted go to them as to all. `false` if too much waits for the engine: then nothing has changed.
+    /// With these nodes, and no others, no encrypted file is exchanged: they are asked for none and hear that none is here. What is not encrypted, and
+    /// what is shared and fetched for all, goes to them as to others. `false` if too much waits for the engine: then nothing has changed.
     #[must_use]
     pub fn avoid(&self, nodes: &BTreeSet<NodeId>) -> bool {
         self.hub.command(Command::Avoid(nodes.clone()))
@@ -197,9 +215,9 @@ impl Behaviour {
         TaskId(self.next_task)
     }
 
-    fn import(&mut self, path: &Path, key: Option<Key>) -> TaskId {
+    fn import(&mut self, path: &Path, key: Option<Key>, is_private: bool) -> TaskId {
         let task = self.task();
-        self.command(task, Command::Share { task, path: path.to_owned(), key });
+        self.command(task, Command::Share { task, path: path.to_owned(), key, is_private });
         task
     }
 

@@ -219,8 +219,8 @@ impl Desk<'_> {
         let name = bare(name);
         let node = name.parse::<NodeId>().ok();
         let is_meant = |one: &engine::Contact| node.map_or(one.name == name, |node| one.node == node);
-        let found = self.chat.contacts().into_iter().find(is_meant);
-        let found = found.or_else(|| self.chat.contact(self.chat.find_person(name).ok()?));
+        let found = self.chat.find_person(name).ok().and_then(|device| self.chat.contact(device));
+        let found = found.or_else(|| self.chat.contacts().into_iter().find(is_meant));
         found.map(contact).ok_or_else(|| Refusal::Unknown(format!("a contact `{name}`")).into())
     }
 
@@ -351,7 +351,11 @@ impl Desk<'_> {
             Event::NewDevice { device, of } => {
                 let [new, known] = [device, of].map(|it| self.chat.contact(*it).map(|it| it.name).unwrap_or_default());
                 let text = format!(
-                    "`{known}` has another device than before, as after a restore: it is `{new}` here. Compare the words                      (`fog chat contact verify {new}`); a new invite from it, added as `{known}`, gives it the name"
+                    concat!(
+                        "`{}` has another device than before, as after a restore: it is `{}` here. Compare the words ",
+                        "(`fog chat contact verify {}`); a new invite from it, added as `{}`, gives it the name"
+                    ),
+                    known, new, new, known
                 );
                 notice(None, text)
             }

@@ -7,10 +7,10 @@ use std::{
 };
 
 use fog_base::NodeId;
-use fog_blobs::{BlobId, Event, Failure as FileFailure, Manifest, Resumed, TaskId};
+use fog_blobs::{BlobId, Event, Failure as FileFailure, Manifest, Reject, Resumed, TaskId};
 use fog_chat::{
     MessageId,
-    core::engine::{Kind, Via},
+    core::engine::{Kind, Refusal, Via},
 };
 use libp2p::PeerId;
 use tokio::sync::mpsc;
@@ -230,6 +230,11 @@ impl EventLoop {
         let members = chat.members(shown.conversation)?;
         let author = members.iter().find(|member| member.device == shown.author).and_then(|member| member.node);
         let nodes: Vec<NodeId> = author.into_iter().chain(members.iter().filter_map(|member| member.node)).collect();
+        let (hidden, me) = (chat.hidden_nodes(), self.keys.node_id());
+        let mut others = nodes.iter().filter(|node| **node != me).peekable();
+        if others.peek().is_some() && others.all(|node| hidden.contains(node)) {
+            return Err(Refusal::NoFiles.into());
+        }
         let out = out.unwrap_or_else(|| default_folder(&self.config.data_dir));
         if !out.is_absolute() {
             return Err(Failure::usage("the path is not absolute", "name a folder or a file that is not there yet"));
@@ -312,15 +317,19 @@ impl EventLoop {
             Event::Failed { task, reason } => self.file_failed(task, &reason),
             Event::Broken { hash } => {
                 tracing::warn!(%hash, "a shared file was changed or removed: it is not offered any more");
-                self.notice(&format!(
-                    "a file that you shared was changed or removed, and is not offered any more: {hash}"
-                ));
+                // Those of tasks are no business of chat.
+                let shared = self.file_list().unwrap_or_default();
+                if let Some(file) = shared.iter().find(|file| file.hash == hash.to_string()) {
+                    self.notice(&format!("`{}` was changed or removed, and is not offered any more", file.name));
+                }
             }
             Event::Blame { peer, reject } => {
                 tracing::debug!(%peer, ?reject, "a peer sent false content");
-                self.notice(&format!(
-                    "a peer sent false content of a file, which was not taken; it is asked no more: {peer}"
-                ));
+                if reject == Reject::Lie {
+                    self.notice(&format!(
+                        "{peer} sent false content of a file; none of it was taken, and it is asked no more"
+                    ));
+                }
                 let now = clock::now();
                 if let Some(node) = node_id(&peer) {
                     let actions = self.wiring.handle_offence(node, Offence::Invalid, now);

@@ -81,12 +81,12 @@ impl EventLoop {
             Want::Publish(bytes) => self.perform(vec![Action::Publish { topic: Topic::Offers, bytes }], now),
             Want::Share { path, is_sealed, reply } => {
                 let blobs = &mut self.swarm.behaviour_mut().blobs;
-                let task = if is_sealed { blobs.share(&path) } else { blobs.share_open(&path) };
+                let task = if is_sealed { blobs.share_with_all(&path) } else { blobs.share_open(&path) };
                 self.wants.sharing.insert(task, reply);
             }
             Want::Fetch { manifest, path, from, reply } => {
                 let sources = peer_id(from).into_iter().collect();
-                let task = self.swarm.behaviour_mut().blobs.fetch(&manifest, path, sources);
+                let task = self.swarm.behaviour_mut().blobs.fetch_from_all(&manifest, path, sources);
                 self.wants.fetching.insert(task, reply);
             }
             Want::Mix { message, to, blocks, body } => self.mix_task(message, to, blocks, body),

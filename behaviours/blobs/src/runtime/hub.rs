@@ -33,8 +33,8 @@ const MAX_TOLD: usize = 4_096;
 pub(crate) enum Command {
     Connected(NodeId),
     Disconnected(NodeId),
-    Share { task: TaskId, path: PathBuf, key: Option<Key> },
-    Fetch { task: TaskId, manifest: Manifest, out: PathBuf, sources: Vec<NodeId> },
+    Share { task: TaskId, path: PathBuf, key: Option<Key>, is_private: bool },
+    Fetch { task: TaskId, manifest: Manifest, out: PathBuf, sources: Vec<NodeId>, is_private: bool },
     AddSource(TaskId, NodeId),
     Cancel(TaskId),
     Unshare(BlobId),

@@ -50,9 +50,9 @@ pub(crate) struct Limits {
 /// What a task is about.
 #[derive(Debug)]
 enum Task {
-    Importing { is_cancelled: bool },
+    Importing { is_private: bool, is_cancelled: bool },
     Sharing(BlobId),
-    Opening { wanted: Vec<NodeId>, is_cancelled: bool },
+    Opening { is_private: bool, wanted: Vec<NodeId>, is_cancelled: bool },
     Fetching(Box<Fetch>),
 }
 
@@ -171,8 +171,10 @@ impl Engine {
             Command::Disconnected(node) => {
                 self.connected.remove(&node);
             }
-            Command::Share { task, path, key } => self.share(task, path, key),
-            Command::Fetch { task, manifest, out, sources } => self.fetch(task, manifest, out, sources),
+            Command::Share { task, path, key, is_private } => self.share(task, path, key, is_private),
+            Command::Fetch { task, manifest, out, sources, is_private } => {
+                self.fetch(task, manifest, (out, is_private), sources);
+            }
             Command::AddSource(task, node) => self.add_source(task, node, now),
             Command::Cancel(task) => self.cancel(task),
             Command::Unshare(blob) => self.unshare(blob),
@@ -199,15 +201,15 @@ impl Engine {
         self.tasks.values().filter(|task| !matches!(task, Task::Sharing(_))).count() < MAX_ACTIVE
     }
 
-    fn share(&mut self, task: TaskId, path: PathBuf, key: Option<Key>) {
+    fn share(&mut self, task: TaskId, path: PathBuf, key: Option<Key>, is_private: bool) {
         if !self.is_room() {
             return self.fail(task, Failure::TooMany);
         }
-        self.tasks.insert(task, Task::Importing { is_cancelled: false });
+        self.tasks.insert(task, Task::Importing { is_private, is_cancelled: false });
         self.disk.jobs.push(Job::Import { task, path, key });
     }
 
-    fn fetch(&mut self, task: TaskId, manifest: Manifest, out: PathBuf, sources: Vec<NodeId>) {
+    fn fetch(&mut self, task: TaskId, manifest: Manifest, (out, is_private): (PathBuf, bool), sources: Vec<NodeId>) {
         let blob = manifest.blob.id();
         if self.fetched.contains_key(&blob) || self.ending.contains_key(&blob) {
             return self.fail(task, Failure::AlreadyFetching);
@@ -216,7 +218,7 @@ impl Engine {
             return self.fail(task, Failure::TooMany);
         }
         self.fetched.insert(blob, task);
-        self.tasks.insert(task, Task::Opening { wanted: Vec::new(), is_cancelled: false });
+        self.tasks.insert(task, Task::Opening { is_private, wanted: Vec::new(), is_cancelled: false });
         self.disk.jobs.push(Job::Open { task, manifest, out, sources });
     }
 
@@ -234,7 +236,7 @@ impl Engine {
 
     fn cancel(&mut self, task: TaskId) {
         match self.tasks.get_mut(&task) {
-            Some(Task::Importing { is_cancelled } | Task::Opening { is_cancelled, .. }) => *is_cancelled = true,
+            Some(Task::Importing { is_cancelled, .. } | Task::Opening { is_cancelled, .. }) => *is_cancelled = true,
             Some(Task::Sharing(blob)) => {
                 let blob = *blob;
                 self.unshare(blob);
@@ -303,12 +305,12 @@ impl Engine {
     }
 
     fn handle_imported(&mut self, task: TaskId, outcome: Result<Manifest, Failure>) {
-        let is_cancelled = matches!(self.tasks.get(&task), Some(Task::Importing { is_cancelled: true }));
+        let Some(&Task::Importing { is_private, is_cancelled }) = self.tasks.get(&task) else { return };
         let manifest = match outcome {
             Ok(manifest) => manifest,
             Err(reason) => return self.fail(task, reason),
         };
-        let (blob, is_private) = (manifest.blob, manifest.key.is_some());
+        let blob = manifest.blob;
         let bytes = manifest.encode().map_err(|_| Failure::Manifest);
         let is_served = !is_cancelled && self.upload.serve(blob, Bitmap::full(blob.pieces()));
         match bytes {
@@ -328,8 +330,8 @@ impl Engine {
     }
 
     fn handle_opened(&mut self, task: TaskId, manifest: &Manifest, outcome: Result<Opened, Failure>, now: Now) {
-        let (blob, is_private) = (manifest.blob, manifest.key.is_some());
-        let Some(Task::Opening { wanted, is_cancelled, .. }) = self.tasks.remove(&task) else { return };
+        let blob = manifest.blob;
+        let Some(Task::Opening { is_private, wanted, is_cancelled }) = self.tasks.remove(&task) else { return };
         let opened = match outcome {
             Ok(Opened::Copied(path)) => {
                 self.fetched.remove(&blob.id());

@@ -3,7 +3,10 @@
 //! Olm keeps a frame until it is acknowledged ([`crate::core::secrets::Device`]); here stands by which transports it is tried and when
 //! again. A frame waits outside while 32 are under way to its device.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use fog_base::{MessageId as FrameId, NodeId, Now, UnixMillis};
 use zeroize::Zeroizing;
@@ -417,7 +420,9 @@ impl Chat {
     /// A contact has a one-time key of this device, for its next session: an old one that is stolen later does not open that.
     fn give_key(&mut self, to: DeviceId, now: Now) {
         let lacks = |person: &Person| person.is_contact && !person.is_blocked && !person.has_key;
-        if !self.people.get(&to).is_some_and(lacks) {
+        // Only what leaves at once is sure to: what waits is in memory alone.
+        let has_room = self.waiting.get(&to).is_none_or(VecDeque::is_empty);
+        if !has_room || !self.people.get(&to).is_some_and(lacks) {
             return;
         }
         // Whoever finds none has the fallback key.

@@ -320,7 +320,7 @@ impl Chat {
         let name = self.free_group_name(&clean_name(name), id);
         let is_contact = self.people.get(&from).is_some_and(|person| person.is_contact);
         if !self.talks.contains_key(&id) {
-            if !is_contact && !self.has_room_for_offers() {
+            if !is_contact && !self.make_room_for_offer() {
                 return Err(Reject::Full);
             }
             let mut record = Record::new(id, ConversationKind::Group, &name, secret);

@@ -24,7 +24,7 @@ impl Chat {
         via: Transport,
         now: Now,
     ) -> Result<(), Reject> {
-        if self.people.get(&from).is_some_and(|person| person.is_blocked) {
+        if self.terms(from).1 {
             return Err(Reject::Unknown);
         }
         self.secrets.handle_message(from, olm, now)?;

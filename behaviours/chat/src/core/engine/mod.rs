@@ -156,6 +156,8 @@ pub struct Chat {
     owed: owed::Owed,
     publishing: BTreeMap<u64, (ConversationId, MessageId)>,
     parked: VecDeque<(ConversationId, NodeId, Envelope)>,
+    /// When a person was told of another device at a contact's node.
+    successors: BTreeMap<NodeId, Instant>,
     /// From which node and by which way a device's last frame came.
     sources: BTreeMap<DeviceId, (NodeId, Transport)>,
     timers: BTreeSet<(Instant, Timer)>,

@@ -138,6 +138,7 @@ impl Chat {
             owed: super::owed::Owed::default(),
             publishing: BTreeMap::new(),
             parked: VecDeque::new(),
+            successors: BTreeMap::new(),
             sources: BTreeMap::new(),
             timers: BTreeSet::new(),
             numbers: 0,

@@ -53,7 +53,9 @@ pub(super) struct Person {
 struct Saved {
     card: Vec<u8>,
     name: String,
-    flags: [bool; 7],
+    flags: [bool; 6],
+    #[serde(default)]
+    has_key: bool,
 }
 
 impl Person {
@@ -68,8 +70,8 @@ impl Person {
 
     pub(super) fn save(&self) -> Zeroizing<Vec<u8>> {
         let Self { is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met, has_key, .. } = *self;
-        let flags = [is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met, has_key];
-        let saved = Saved { card: self.card.to_bytes(), name: self.name.clone(), flags };
+        let flags = [is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met];
+        let saved = Saved { card: self.card.to_bytes(), name: self.name.clone(), flags, has_key };
         Zeroizing::new(serde_json::to_vec(&saved).unwrap_or_default())
     }
 
@@ -85,7 +87,7 @@ impl Person {
         let saved: Saved = serde_json::from_slice(text).ok()?;
         // Its fallback key may be over; its node is still known.
         let card = Card::from_bytes(network, &saved.card, UnixMillis(0)).ok()?;
-        let [is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met, has_key] = saved.flags;
+        let [is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met] = saved.flags;
         // What it was told may have been lost with the crash: it is told again.
         Some(Self {
             card,
@@ -96,7 +98,7 @@ impl Person {
             is_mixed,
             is_blocked,
             is_met,
-            has_key,
+            has_key: saved.has_key,
             told: None,
         })
     }
@@ -119,17 +121,20 @@ impl Chat {
         }
         // Whoever is new here gets the name of its card if nobody has it whom the user knows, whatever a stranger calls itself.
         let holder = |name: &str| self.people.values().find(|it| it.name == name && it.card.device != device);
-        // The last device of the same node had it for this one.
+        let is_taken = |name: &str| holder(name).is_some_and(Person::is_known);
+        // By this name the device of before at the same node is called otherwise from now on: a person has said so.
         let is_its_own = |it: &Person| it.is_proved && it.card.node == card.node;
-        let is_taken = |name: &str| holder(name).is_some_and(|it| it.is_known() && !is_its_own(it));
+        let is_refused = |name: &str| is_taken(name) && !holder(name).is_some_and(is_its_own);
         let name = match name {
             Some(name) if !is_name(name) => return Err(Refusal::BadName),
-            Some(name) if is_taken(name) => return Err(Refusal::NameTaken(name.to_owned())),
+            Some(name) if is_refused(name) => return Err(Refusal::NameTaken(name.to_owned())),
             Some(name) => Some(name.to_owned()),
             None if self.people.get(&device).is_some_and(|person| person.is_contact) => None,
             None => Some(base_name(&card.name)).filter(|name| !is_taken(name)),
         };
         let stranger = name.as_deref().and_then(holder).map(|it| it.card.device);
+        // Who adds it knows.
+        self.successors.insert(card.node, now.mono);
         self.take_card(&card, true, now).map_err(Refusal::BadCard)?;
         let person = self.people.get_mut(&device).ok_or(Refusal::Full("contacts"))?;
         person.is_contact = true;
@@ -275,7 +280,7 @@ impl Chat {
                     self.save_person(device);
                 }
                 if is_proved_now {
-                    self.inherit(device);
+                    self.note_successor(device, now);
                 }
             }
             return Ok(());
@@ -296,7 +301,7 @@ impl Chat {
         self.people.insert(device, person);
         self.save_person(device);
         if is_proved {
-            self.inherit(device);
+            self.note_successor(device, now);
         }
         // What it sends under the key of the two is heard from now on.
         let _room = self.begin_direct_with(device, now);
@@ -392,15 +397,16 @@ impl Chat {
         is_near || self.people.values().any(|person| person.is_contact && person.card.node == node && !person.is_mixed)
     }
 
-    /// Nodes of people who are written to through the mixnet alone: nothing of this device goes over a link with them.
+    /// Nodes of people who are written to through the mixnet alone: no card and no file of this device goes over a link with them.
     pub fn hidden_nodes(&self) -> BTreeSet<NodeId> {
         self.people.values().filter(|person| person.is_mixed).map(|person| person.card.node).collect()
     }
 
     /// Whether files can be exchanged in a conversation: they go over links alone.
     pub fn check_files(&self, of: ConversationId) -> Result<(), Refusal> {
-        let peer = self.talks.get(&of).and_then(|talk| talk.record.peer).and_then(|peer| self.people.get(&peer));
-        if peer.is_some_and(|person| person.is_mixed) { Err(Refusal::NoFiles) } else { Ok(()) }
+        let peer = self.talks.get(&of).and_then(|talk| talk.record.peer);
+        let is_mixed = peer.is_some_and(|peer| self.terms(peer).0 == Policy::Mix);
+        if is_mixed { Err(Refusal::NoFiles) } else { Ok(()) }
     }
 
     /// Whether a person at the node is written to through the mixnet alone: then nothing of this device goes over the link.

@@ -67,7 +67,7 @@ impl Chat {
             self.leave_group(id, now)?;
         }
         if let Some(talk) = self.talks.get_mut(&id) {
-            talk.record.is_left = true;
+            (talk.record.is_left, talk.record.is_offer) = (true, false);
         }
         self.save_record(id, true);
         self.subscribe();
@@ -296,11 +296,6 @@ impl Chat {
         states
             .filter(|delivery| delivery.reason() != Some(Reason::Expired) && delivery.state() < super::State::Failed)
             .count()
-    }
-
-    /// A peer's policy, and whether it is blocked.
-    pub(super) fn terms(&self, peer: DeviceId) -> (Policy, bool) {
-        self.people.get(&peer).map_or((Policy::Auto, false), |person| (person.policy(), person.is_blocked))
     }
 
     pub(super) fn node_of(&self, device: DeviceId) -> Option<NodeId> {

@@ -75,7 +75,7 @@ impl Chat {
 
     /// Whether a person sees a message of this kind and author.
     pub(super) fn is_for_people(&self, kind: u8, author: DeviceId) -> bool {
-        let is_blocked = self.people.get(&author).is_some_and(|person| person.is_blocked);
+        let is_blocked = self.people.get(&author).is_some_and(|person| self.is_shut_out(person));
         [Kind::TEXT.0, Kind::FILE.0].contains(&kind) && !is_blocked
     }
 

@@ -3,8 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Chat, ConversationKind, card::Card, open::PEOPLE, pack::direct_id, people::MAX_PEOPLE};
-use crate::core::{id::DeviceId, secrets::vault::RowKind};
+use super::{Chat, ConversationKind, Talk, card::Card, open::PEOPLE, pack::direct_id, people::MAX_PEOPLE};
+use crate::core::{
+    id::{ConversationId, DeviceId},
+    secrets::vault::RowKind,
+};
 
 /// Strangers whose cards one node stands for.
 pub(super) const MAX_OF_NODE: usize = 16;
@@ -35,9 +38,23 @@ impl Chat {
         first.inspect(|first| self.forget(*first)).is_some()
     }
 
-    /// Whether strangers may offer one more group.
-    pub(super) fn has_room_for_offers(&self) -> bool {
-        self.talks.values().filter(|talk| talk.record.is_offer).count() < MAX_OFFERS
+    /// Whether strangers may offer one more group; what was no invitation after all goes for it.
+    pub(super) fn make_room_for_offer(&mut self) -> bool {
+        let offers = || self.talks.iter().filter(|(_, talk)| talk.record.is_offer && !talk.record.is_left);
+        if offers().count() < MAX_OFFERS {
+            return true;
+        }
+        let invites_me =
+            |talk: &Talk| talk.club.as_ref().is_some_and(|club| club.group.invited().contains(&self.device));
+        let empty = offers().find(|(_, talk)| talk.dag.is_empty() && !invites_me(talk)).map(|(id, _)| *id);
+        empty.inspect(|id| self.drop_talk(id)).is_some()
+    }
+
+    fn drop_talk(&mut self, id: &ConversationId) {
+        if let Some(talk) = self.talks.remove(id) {
+            self.book.remove(id);
+            self.delete(RowKind::Conversation, &talk.record.vault_name(), b"");
+        }
     }
 
     fn group_members(&self) -> BTreeSet<DeviceId> {
@@ -59,11 +76,7 @@ impl Chat {
     }
 
     fn forget(&mut self, device: DeviceId) {
-        let id = direct_id(&self.config.network, self.device, device);
-        if let Some(talk) = self.talks.remove(&id) {
-            self.book.remove(&id);
-            self.delete(RowKind::Conversation, &talk.record.vault_name(), b"");
-        }
+        self.drop_talk(&direct_id(&self.config.network, self.device, device));
         self.people.remove(&device);
         self.delete(RowKind::Person, PEOPLE, &device.0);
         self.secrets.forget(&device);

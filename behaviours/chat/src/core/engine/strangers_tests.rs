@@ -32,6 +32,14 @@ fn a_node_that_calls_itself_many_devices_is_known_as_a_few() {
     assert_eq!(of_node, MAX_OF_NODE + 1);
     assert_eq!(world.chat(0).resolve("@dev1"), Ok(friend), "whom a person added stays");
     assert_eq!(world.chat(0).talks.len(), MAX_OF_NODE + 1);
+    // Nor if that one is blocked, and its next devices with it.
+    world.act(0, |chat, now| chat.set_blocked("dev1", true, now).unwrap());
+    for n in 100..200 {
+        let card = card(&world, n, 1);
+        let _full = world.act(0, |chat, now| chat.take_card(&card, true, now));
+    }
+    let of_node = world.chat(0).people.values().filter(|person| person.card.node == node_id(1)).count();
+    assert_eq!(of_node, MAX_OF_NODE + 1);
 }
 
 #[test]

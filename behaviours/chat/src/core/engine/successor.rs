@@ -1,32 +1,39 @@
 //! The device at a node is another one than before: after a restore, or after `panic`. A node has one.
 
-use super::{Chat, Event};
-use crate::core::id::DeviceId;
+use std::time::Duration;
+
+use fog_base::Now;
+
+use super::{Chat, Event, Person};
+use crate::core::{delivery::Policy, id::DeviceId};
+
+/// A person hears of another device at a node no more often.
+const QUIET: Duration = Duration::from_secs(3_600);
 
 impl Chat {
-    /// A node stands for a device that is new here. What was chosen for those that it stood for before holds for it as well: blocks, and the mixnet
-    /// alone. Not that words were compared, and not their names.
-    pub(super) fn inherit(&mut self, device: DeviceId) {
-        let Some(node) = self.people.get(&device).map(|person| person.card.node) else { return };
-        let of_node: Vec<_> = self.people.values().filter(|it| it.is_proved && it.card.node == node).collect();
-        let before = || of_node.iter().filter(|person| person.card.device != device && person.is_known());
-        if before().next().is_none() {
-            return;
-        }
-        let is_blocked = before().any(|person| person.is_blocked);
-        let is_mixed = before().any(|person| person.is_mixed);
-        let contact = before().find(|person| person.is_contact).map(|person| person.card.device);
-        // Of many new ones a person hears once.
-        let is_first = of_node.iter().filter(|person| !person.is_known()).count() <= 1;
-        if let Some(person) = self.people.get_mut(&device) {
-            person.is_blocked |= is_blocked;
-            person.is_mixed |= is_mixed;
-        }
-        if is_blocked {
-            self.secrets.block_list().block(device);
-        }
-        self.save_person(device);
-        if let Some(of) = contact.filter(|_| is_first && !is_blocked) {
+    /// The policy for a peer, and whether it is blocked: what was chosen for it or for another device of its node. Who only says that it is at a node
+    /// is hidden from it as that is, and not blocked with it.
+    pub(super) fn terms(&self, peer: DeviceId) -> (Policy, bool) {
+        let Some(person) = self.people.get(&peer) else { return (Policy::Auto, false) };
+        let is_mixed = person.is_mixed || self.is_hidden_from(person.card.node);
+        (if is_mixed { Policy::Mix } else { Policy::Auto }, self.is_shut_out(person))
+    }
+
+    /// Whether nothing is heard of a person.
+    pub(super) fn is_shut_out(&self, person: &Person) -> bool {
+        let is_other_self = |other: &Person| other.is_blocked && other.is_proved && other.card.node == person.card.node;
+        person.is_blocked || person.is_proved && self.people.values().any(is_other_self)
+    }
+
+    /// A node stands for a device that is new here: who knows the one before is told.
+    pub(super) fn note_successor(&mut self, device: DeviceId, now: Now) {
+        let Some(person) = self.people.get(&device).filter(|person| !self.is_shut_out(person)) else { return };
+        let node = person.card.node;
+        let is_before =
+            |it: &&Person| it.is_proved && it.is_contact && it.card.node == node && it.card.device != device;
+        let Some(of) = self.people.values().find(is_before).map(|before| before.card.device) else { return };
+        if self.successors.get(&node).is_none_or(|told| now.mono >= *told + QUIET) {
+            self.successors.insert(node, now.mono);
             self.tell(Event::NewDevice { device, of });
         }
     }

@@ -48,16 +48,21 @@ fn a_block_and_a_policy_hold_for_the_next_device_and_compared_words_do_not() {
         world.act(1, |chat, now| chat.set_verified("dev0", true, now).unwrap());
         world.act(1, |chat, now| chat.set_blocked("dev0", true, now).unwrap());
     };
-    let world = replaced(choose);
-    let new = world.chat(0).device();
-    let person = world.chat(1).contact(new).unwrap();
-    assert_eq!((person.blocked, person.verified), (true, false));
+    let mut world = replaced(choose);
+    let (new, card) = (world.chat(0).device(), world.act(0, |chat, now| chat.card(now)));
+    // It has no other way than to be heard of as blocked.
+    world.act(1, |chat, now| chat.take_card(&card, true, now).unwrap());
+    assert_eq!((world.chat(1).terms(new).1, world.chat(1).contact(new).unwrap().verified), (true, false));
     assert!(!world.nodes[1].events.iter().any(|event| matches!(event, Event::NewDevice { .. })));
+    world.act(1, |chat, now| chat.set_blocked("dev0", false, now).unwrap());
+    assert!(!world.chat(1).terms(new).1, "what was chosen is taken back for both");
 
+    // Also one that comes through the mixnet, where no node stands for it.
     let mixed = |world: &mut World| world.act(1, |chat, now| chat.set_policy("dev0", Policy::Mix, now).unwrap());
     let mut world = replaced(mixed);
     let (new, card) = (world.chat(0).device(), world.act(0, |chat, now| chat.card(now)));
-    // Cards do not go over a link with it; one that it shows all the same is taken, and hidden from it is all that was.
-    world.act(1, |chat, now| chat.take_card(&card, true, now).unwrap());
-    assert_eq!(world.chat(1).contact(new).unwrap().policy, Policy::Mix);
+    world.act(1, |chat, now| chat.take_card(&card, false, now).unwrap());
+    assert_eq!(world.chat(1).terms(new).0, Policy::Mix);
+    world.act(1, |chat, now| chat.set_policy("dev0", Policy::Auto, now).unwrap());
+    assert_eq!(world.chat(1).terms(new).0, Policy::Auto);
 }
