@@ -410,7 +410,7 @@ impl Chat {
     }
 
     /// Whether a person at the node is written to through the mixnet alone: then nothing of this device goes over the link.
-    fn is_hidden_from(&self, node: NodeId) -> bool {
+    pub(super) fn is_hidden_from(&self, node: NodeId) -> bool {
         self.people.values().any(|person| person.is_mixed && person.card.node == node)
     }
 
