@@ -133,9 +133,14 @@ impl Chat {
             None => Some(base_name(&card.name)).filter(|name| !is_taken(name)),
         };
         let stranger = name.as_deref().and_then(holder).map(|it| it.card.device);
-        // Who adds it knows.
-        self.successors.insert(card.node, now.mono);
-        self.take_card(&card, true, now).map_err(Refusal::BadCard)?;
+        // Who adds it knows that it is another one.
+        let told = self.successors.insert(card.node, now.mono);
+        let taken = self.take_card(&card, true, now);
+        match told {
+            Some(at) => drop(self.successors.insert(card.node, at)),
+            None => drop(self.successors.remove(&card.node)),
+        }
+        taken.map_err(Refusal::BadCard)?;
         let person = self.people.get_mut(&device).ok_or(Refusal::Full("contacts"))?;
         person.is_contact = true;
         if let Some(name) = name {

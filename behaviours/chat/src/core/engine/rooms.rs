@@ -13,7 +13,7 @@ use super::{
     text::{MAX_TEXT, is_clean, is_name},
 };
 use crate::core::{
-    delivery::{Policy, Reason, Via, allowed},
+    delivery::{Reason, Via, allowed},
     id::{ConversationId, DeviceId, MessageId},
     message::{Kind, Message, Verified},
     reject::Reject,
