@@ -100,7 +100,7 @@ pub enum Failure {
     /// A file could not be read or written.
     #[error("{0}")]
     Disk(String),
-    /// Nothing came from anybody for [`crate::behaviour::Config::patience`].
+    /// Nothing came from anybody for [`crate::Config::patience`].
     #[error("nobody who was asked has it")]
     NoSource,
     /// [`crate::Behaviour::cancel`] was called.

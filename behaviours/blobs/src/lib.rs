@@ -3,6 +3,8 @@
 
 #[cfg(feature = "libp2p")]
 pub mod behaviour;
+#[cfg(feature = "libp2p")]
+mod config;
 pub mod core;
 #[cfg(feature = "libp2p")]
 mod event;
@@ -16,7 +18,9 @@ mod runtime;
 pub mod wire;
 
 #[cfg(feature = "libp2p")]
-pub use behaviour::{Behaviour, Config, StartError};
+pub use behaviour::Behaviour;
+#[cfg(feature = "libp2p")]
+pub use config::{Config, StartError};
 #[cfg(feature = "libp2p")]
 pub use event::{Event, Failure, Resumed, TaskId};
 
