@@ -1,7 +1,7 @@
 //! Room for people: whoever calls itself a device is known here until others come and nothing was ever said. So no flood of cards keeps a person
 //! from conversations of their own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::{Chat, ConversationKind, Talk, card::Card, open::PEOPLE, pack::direct_id, people::MAX_PEOPLE};
 use crate::core::{
@@ -72,7 +72,7 @@ impl Chat {
             && !is_chosen
             && !members.contains(&device)
             && self.secrets.is_idle(&device)
-            && !self.waiting.get(&device).is_some_and(|frames| !frames.is_empty())
+            && self.waiting.get(&device).is_none_or(VecDeque::is_empty)
     }
 
     fn forget(&mut self, device: DeviceId) {
