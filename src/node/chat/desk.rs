@@ -221,7 +221,7 @@ impl Desk<'_> {
         let is_meant = |one: &engine::Contact| node.map_or(one.name == name, |node| one.node == node);
         let found = self.chat.find_person(name).ok().and_then(|device| self.chat.contact(device));
         let found = found.or_else(|| self.chat.contacts().into_iter().find(is_meant));
-        found.map(contact).ok_or_else(|| Refusal::Unknown(format!("a contact `{name}`")).into())
+        found.map(contact).ok_or_else(|| Refusal::Unknown(format!("somebody called `{name}`")).into())
     }
 
     pub(crate) fn add_contact(&mut self, invite: &str, name: Option<&str>) -> Result<Contact, Failure> {

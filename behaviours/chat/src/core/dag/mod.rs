@@ -119,7 +119,7 @@ impl Dag {
             conversation,
             network,
             graph: Graph::default(),
-            room: Room::default(),
+            room: Room::of_author(MAX_WAITING_OF_AUTHOR),
             proofs: BTreeMap::new(),
             refused: BTreeSet::new(),
             refused_order: VecDeque::new(),
@@ -127,6 +127,11 @@ impl Dag {
             must_reread: false,
             rejects: BTreeMap::new(),
         }
+    }
+
+    /// The same for two authors: of the one that is not this device there may wait as many messages as there is room for.
+    pub fn of_two(conversation: ConversationId, network: NetworkId) -> Self {
+        Self { room: Room::of_author(MAX_WAITING), ..Self::new(conversation, network) }
     }
 
     /// What a new message of `author` says about order. The message goes through [`Dag::handle_message`] as any other.
@@ -271,6 +276,11 @@ impl Dag {
     /// Ids that are wanted and not here.
     pub fn wanted(&self) -> impl Iterator<Item = MessageId> + '_ {
         self.room.wanted()
+    }
+
+    /// The lowest number of an author's messages that wait.
+    pub fn first_waiting(&self, author: &DeviceId) -> Option<u32> {
+        self.room.first_of(author)
     }
 
     /// Whether a message is wanted and not here.

@@ -17,7 +17,7 @@ use crate::core::{
 pub const MAX_WAITING: usize = 4_096;
 /// The most bytes that wait, bodies included.
 pub const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
-/// The most that wait of one author.
+/// The most that wait of one author, of many.
 pub const MAX_WAITING_OF_AUTHOR: usize = 256;
 /// After this time a waiting message is shown with a gap.
 pub const SHOWN_AFTER: Duration = Duration::from_secs(30);
@@ -44,6 +44,8 @@ enum Timer {
 
 #[derive(Debug, Default)]
 pub(super) struct Room {
+    /// The most that wait of one author.
+    most_of_author: usize,
     messages: BTreeMap<MessageId, Waiting>,
     by_seq: BTreeMap<(DeviceId, u32), MessageId>,
     of_author: BTreeMap<DeviceId, usize>,
@@ -65,6 +67,10 @@ pub(super) struct Due {
 }
 
 impl Room {
+    pub(super) fn of_author(most_of_author: usize) -> Self {
+        Self { most_of_author, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.messages.len()
     }
@@ -79,6 +85,11 @@ impl Room {
 
     pub(super) fn at(&self, author: &DeviceId, seq: u32) -> Option<&Waiting> {
         self.messages.get(self.by_seq.get(&(*author, seq))?)
+    }
+
+    /// The lowest number of an author.
+    pub(super) fn first_of(&self, author: &DeviceId) -> Option<u32> {
+        self.by_seq.range((*author, 0)..=(*author, u32::MAX)).next().map(|((_, seq), _)| *seq)
     }
 
     pub(super) fn is_wanted(&self, id: &MessageId) -> bool {
@@ -102,7 +113,7 @@ impl Room {
         let of_author = self.of_author.get(&author).copied().unwrap_or(0);
         let is_full = self.messages.len() >= MAX_WAITING
             || self.bytes + len_bytes > MAX_WAITING_BYTES
-            || of_author >= MAX_WAITING_OF_AUTHOR;
+            || of_author >= self.most_of_author;
         if is_full {
             return Err(Reject::Full);
         }

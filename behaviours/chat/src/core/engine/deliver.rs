@@ -135,7 +135,8 @@ impl Chat {
     }
 
     fn progress(&mut self, to: DeviceId, id: FrameId, state: State, via: Transport) {
-        if let Some(message) = self.flights.get(&(to, id)).and_then(|flight| flight.message) {
+        let messages = self.flights.get(&(to, id)).map(|flight| flight.messages.clone());
+        for message in messages.unwrap_or_default() {
             self.advance(self.conversation_with(to), message, state, Some(via), None);
         }
     }

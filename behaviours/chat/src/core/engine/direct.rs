@@ -1,29 +1,26 @@
-//! Frames between two devices: what they carry, the window, attempts and their repetition.
+//! Frames between two devices: what they carry, attempts and their repetition.
 //!
 //! Olm keeps a frame until it is acknowledged ([`crate::core::secrets::Device`]); here stands by which transports it is tried and when
-//! again. A frame waits outside while 32 are under way to its device.
+//! again. What waits to get under way is in `window.rs`.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use fog_base::{MessageId as FrameId, NodeId, Now, UnixMillis};
-use zeroize::Zeroizing;
 
 use super::{
-    Chat, Event, Timer,
+    Chat, Timer,
     gossip::pack,
     pack::{direct_id, direct_tag_key, envelope_key, inbox, mode},
     people::Person,
     talk::Delivery,
+    window::parts,
 };
 use crate::core::{
     delivery::{Policy, Reason, State, Transport, Via},
     envelope::{self, Envelope, Priority},
     id::{ConversationId, DeviceId, MessageId},
     message::Message,
-    secrets::{Kind, Reject as SecretReject, bundle::Bundle},
+    secrets::{Kind, bundle::Bundle},
 };
 
 /// How long a direct message is tried.
@@ -36,26 +33,15 @@ pub(super) const FRAME_INVITE: u8 = 2;
 pub(super) const FRAME_READ: u8 = 3;
 pub(super) const FRAME_MEMBERSHIP: u8 = 4;
 pub(super) const FRAME_KEY: u8 = 5;
+/// What is missing of the other side.
+pub(super) const FRAME_LACK: u8 = 7;
 /// The first repetition of a frame; then doubled, up to the last; ± 20 %.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
-/// Frames to one device that wait for its window.
-pub(super) const MAX_WAITING: usize = 1_024;
-
-/// A frame that waits for the window.
-#[derive(Debug)]
-pub(super) struct Frame {
-    id: FrameId,
-    kind: Kind,
-    body: Zeroizing<Vec<u8>>,
-    message: Option<MessageId>,
-    via: Via,
-    expires: UnixMillis,
-}
-
 /// A frame under way.
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub(super) message: Option<MessageId>,
+    /// The own messages that it carries, if any.
+    pub(super) messages: Vec<MessageId>,
     pub(super) via: Via,
     expires: UnixMillis,
     pub(super) envelope: Option<Envelope>,
@@ -65,128 +51,23 @@ pub(super) struct Flight {
     next: Instant,
 }
 
-/// The id of the frame that carries a message.
-pub(super) fn frame_id(id: &MessageId) -> FrameId {
-    FrameId(id.0.first_chunk().copied().unwrap_or_default())
+impl Flight {
+    pub(super) fn new(messages: Vec<MessageId>, via: Via, expires: UnixMillis, now: Now) -> Self {
+        Self { messages, via, expires, envelope: None, attempts: 0, starts: Vec::new(), next: now.mono }
+    }
 }
 
 impl Chat {
-    /// Has an own message brought to its peer.
-    pub(super) fn queue_message(&mut self, to: DeviceId, id: MessageId, delivery: &Delivery, now: Now) {
-        let conversation = direct_id(&self.config.network, self.device, to);
-        let Some(talk) = self.talks.get(&conversation) else { return };
-        let Some(stored) = self.load(talk, &id) else { return };
-        let body = Zeroizing::new([&[FRAME_MESSAGE], &stored.message.trusted().encode()[..]].concat());
-        let (via, expires) = (delivery.asked(), delivery.expires);
-        self.queue(to, Frame { id: frame_id(&id), kind: Kind::Data, body, message: Some(id), via, expires }, now);
-    }
-
-    /// Has anything else brought to a device.
-    pub(super) fn queue_frame(
-        &mut self,
-        to: DeviceId,
-        kind: Kind,
-        body: &[u8],
-        via: Via,
-        expires: UnixMillis,
-        now: Now,
-    ) {
-        let id = FrameId(self.random());
-        let body = Zeroizing::new(body.to_vec());
-        self.queue(to, Frame { id, kind, body, message: None, via, expires }, now);
-    }
-
-    fn queue(&mut self, to: DeviceId, frame: Frame, now: Now) {
-        if !self.secrets.knows(&to) {
-            self.tell(Event::NeedsInvite(to));
-            return;
-        }
-        let queue = self.waiting.entry(to).or_default();
-        if queue.len() >= MAX_WAITING {
-            if let Some(message) = frame.message {
-                self.fail(to, message, Reason::QueueFull);
-            }
-            return;
-        }
-        let behind = frame.message.filter(|_| !queue.is_empty());
-        queue.push_back(frame);
-        self.wait_for(to, behind, Reason::Window);
-        self.fill_window(to, now);
-    }
-
-    /// Seals as many waiting frames as may be under way at once, in order.
-    fn fill_window(&mut self, to: DeviceId, now: Now) {
-        while let Some(frame) = self.waiting.get_mut(&to).and_then(std::collections::VecDeque::pop_front) {
-            if frame.expires <= now.unix {
-                if let Some(message) = frame.message {
-                    self.fail(to, message, Reason::Expired);
-                }
-                continue;
-            }
-            let outcome = self.secrets.handle_send(to, frame.id, frame.kind, &frame.body);
-            match outcome {
-                Ok(()) => {
-                    let flight = Flight {
-                        message: frame.message,
-                        via: frame.via,
-                        expires: frame.expires,
-                        envelope: None,
-                        attempts: 0,
-                        starts: Vec::new(),
-                        next: now.mono,
-                    };
-                    self.flights.insert((to, frame.id), flight);
-                    self.mark_sealed(to, frame.message);
-                }
-                Err(SecretReject::Full) => {
-                    let message = frame.message;
-                    self.waiting.entry(to).or_default().push_front(frame);
-                    self.wait_for(to, message, Reason::Window);
-                    return;
-                }
-                Err(SecretReject::Duplicate) => {}
-                Err(reject) => {
-                    self.count(reject.into());
-                    if let Some(message) = frame.message {
-                        self.fail(to, message, Reason::Unsealable);
-                    }
-                }
-            }
-        }
-        self.waiting.remove(&to);
-    }
-
-    /// In one batch with the sealed frame: after a crash Olm is asked whether it was acknowledged.
-    fn mark_sealed(&mut self, to: DeviceId, message: Option<MessageId>) {
-        let Some(message) = message else { return };
-        let conversation = direct_id(&self.config.network, self.device, to);
-        let delivery = self.talks.get_mut(&conversation).and_then(|talk| talk.deliveries.get_mut(&message));
-        if let Some(delivery) = delivery {
-            delivery.is_sealed = true;
-            self.save_delivery(conversation, &message, true);
-        }
-    }
-
-    pub(super) fn wait_for(&mut self, to: DeviceId, message: Option<MessageId>, reason: Reason) {
-        let Some(message) = message else { return };
-        let conversation = direct_id(&self.config.network, self.device, to);
-        let delivery = self.talks.get_mut(&conversation).and_then(|talk| talk.deliveries.get_mut(&message));
-        if delivery.is_some_and(|delivery| delivery.wait_for(reason)) {
-            self.tell(Event::State(message));
-        }
-    }
-
     /// A frame of a device that was open when the node stopped.
     pub(super) fn resume_flight(&mut self, to: DeviceId, id: FrameId, now: Now) {
-        let conversation = direct_id(&self.config.network, self.device, to);
-        let deliveries = self.talks.get(&conversation).map(|talk| &talk.deliveries);
-        let of_frame = |(message, _): &(&MessageId, &Delivery)| frame_id(message) == id;
-        let known = deliveries.and_then(|deliveries| deliveries.iter().find(of_frame));
-        let message = known.map(|(message, _)| *message);
-        let via = known.map_or(Via::Auto, |(_, delivery)| delivery.asked());
-        let expires = known.map_or(now.unix.plus(LIFETIME), |(_, delivery)| delivery.expires);
-        let flight = Flight { message, via, expires, envelope: None, attempts: 0, starts: Vec::new(), next: now.mono };
-        self.flights.insert((to, id), flight);
+        let deliveries = self.talks.get(&self.conversation_with(to)).map(|talk| &talk.deliveries);
+        let of_frame = |(_, delivery): &(&MessageId, &Delivery)| delivery.frame == Some(id);
+        let carried: Vec<_> = deliveries.into_iter().flatten().filter(of_frame).collect();
+        let via = carried.first().map_or(Via::Auto, |(_, delivery)| delivery.asked());
+        let expires = carried.iter().map(|(_, delivery)| delivery.expires).max();
+        let messages = carried.iter().map(|(message, _)| **message).collect();
+        let expires = expires.unwrap_or_else(|| now.unix.plus(LIFETIME));
+        self.flights.insert((to, id), Flight::new(messages, via, expires, now));
         self.at(now.mono, Timer::Flight(to, id));
     }
 
@@ -199,15 +80,8 @@ impl Chat {
             self.acknowledge(to, envelope, None, now);
             return;
         };
-        let flight = self.flights.entry((to, id)).or_insert_with(|| Flight {
-            message: None,
-            via: Via::Auto,
-            expires: now.unix.plus(LIFETIME),
-            envelope: None,
-            attempts: 0,
-            starts: Vec::new(),
-            next: now.mono,
-        });
+        let begin = || Flight::new(Vec::new(), Via::Auto, now.unix.plus(LIFETIME), now);
+        let flight = self.flights.entry((to, id)).or_insert_with(begin);
         flight.envelope = Some(envelope);
         self.begin_attempt(to, id, now);
     }
@@ -221,9 +95,9 @@ impl Chat {
         flight.attempts = flight.attempts.saturating_add(1);
         flight.next = now.mono + wait.mul_f64(0.8 + 0.4 * f64::from(spread) / 255.0);
         flight.starts = plan.iter().map(|(transport, after)| (now.mono + *after, *transport)).collect();
-        let message = flight.message;
+        let messages = flight.messages.clone();
         let reason = if flight.starts.is_empty() { Reason::NoRoute } else { Reason::Retry };
-        self.wait_for(to, message, reason);
+        self.wait_for(to, &messages, reason);
         if self.is_dial_wanted(to, via) {
             self.dial(to);
         }
@@ -234,7 +108,7 @@ impl Chat {
     pub(super) fn run_flight(&mut self, to: DeviceId, id: FrameId, now: Now) {
         let Some(flight) = self.flights.get_mut(&(to, id)) else { return };
         if flight.expires <= now.unix {
-            self.end_flight(to, id, Some(Reason::Expired), now);
+            self.end_flight(to, id, Reason::Expired, now);
             return;
         }
         let due = flight.starts.iter().take_while(|(at, _)| *at <= now.mono).count();
@@ -304,36 +178,27 @@ impl Chat {
     }
 
     pub(super) fn handle_acknowledged(&mut self, to: DeviceId, id: FrameId, now: Now) {
-        if let Some(flight) = self.flights.remove(&(to, id))
-            && let Some(message) = flight.message
-        {
-            let conversation = direct_id(&self.config.network, self.device, to);
-            self.advance(conversation, message, State::Delivered, None, None);
+        for message in self.flights.remove(&(to, id)).into_iter().flat_map(|flight| flight.messages) {
+            self.advance(self.conversation_with(to), message, State::Delivered, None, None);
         }
         self.fill_window(to, now);
     }
 
-    fn end_flight(&mut self, to: DeviceId, id: FrameId, reason: Option<Reason>, now: Now) {
+    fn end_flight(&mut self, to: DeviceId, id: FrameId, reason: Reason, now: Now) {
         let _known = self.secrets.handle_give_up(to, id);
-        if let Some(flight) = self.flights.remove(&(to, id))
-            && let Some((message, reason)) = flight.message.zip(reason)
-        {
-            self.fail(to, message, reason);
+        if let Some(flight) = self.flights.remove(&(to, id)) {
+            self.fail_all(to, &flight.messages, reason);
         }
         self.fill_window(to, now);
     }
 
     /// Everything for a device is given up.
     pub(super) fn give_up(&mut self, to: DeviceId, reason: Reason, now: Now) {
-        for frame in self.waiting.remove(&to).unwrap_or_default() {
-            if let Some(message) = frame.message {
-                self.fail(to, message, reason);
-            }
-        }
+        self.give_up_waiting(to, reason);
         let of = (to, FrameId([0; 16]))..=(to, FrameId([0xff; 16]));
         let ids: Vec<_> = self.flights.range(of).map(|((_, id), _)| *id).collect();
         for id in ids {
-            self.end_flight(to, id, Some(reason), now);
+            self.end_flight(to, id, reason, now);
         }
     }
 
@@ -364,7 +229,21 @@ impl Chat {
             person.is_met = true;
             self.save_person(from);
         }
-        let outcome = match (kind, body.split_first()) {
+        match parts(kind, body) {
+            Ok(parts) => {
+                for (kind, body) in parts {
+                    if let Err(reject) = self.take_part(from, kind, body, now) {
+                        self.count(reject);
+                    }
+                }
+            }
+            Err(reject) => self.count(reject),
+        }
+        self.give_key(from, now);
+    }
+
+    fn take_part(&mut self, from: DeviceId, kind: Kind, body: &[u8], now: Now) -> Result<(), super::Reject> {
+        match (kind, body.split_first()) {
             (Kind::GroupKey, _) => self.take_share(from, body, now),
             (Kind::Data, Some((&FRAME_MESSAGE, message))) => self.take_direct(from, message, now),
             (Kind::Data, Some((&FRAME_CARD, card))) => self.take_told_card(from, card, now),
@@ -377,17 +256,21 @@ impl Chat {
                 Ok(())
             }
             (Kind::Data, Some((&FRAME_KEY, bundle))) => self.take_key(from, bundle, now),
+            (Kind::Data, Some((&FRAME_LACK, range))) => self.take_lack(from, range, now),
             _ => Err(super::Reject::Malformed),
-        };
-        if let Err(reject) = outcome {
-            self.count(reject);
         }
-        self.give_key(from, now);
     }
 
     fn take_direct(&mut self, from: DeviceId, bytes: &[u8], now: Now) -> Result<(), super::Reject> {
         let id = self.begin_direct_with(from, now).map_err(|_| super::Reject::Full)?;
-        let message = Message::parse(bytes, &self.config.network)?.verify(&id, &mut self.keys)?;
+        let message = Message::parse(bytes, &self.config.network)?;
+        // Whoever gave a message up sends its place alone, for the order of what follows.
+        let claimed = if message.is_bare() {
+            message.claim_bare(&id, &mut self.keys)
+        } else {
+            message.claim(&id, &mut self.keys)
+        };
+        let message = claimed?.verify()?;
         if message.header().author != from {
             return Err(super::Reject::BadSignature);
         }
@@ -397,7 +280,12 @@ impl Chat {
             self.save_record(id, false);
         }
         let via = self.sources.get(&from).map_or(Transport::Mix, |(_, via)| *via);
-        self.take_message(id, &message, None, via, now)
+        let outcome = match self.take_message(id, &message, None, via, now) {
+            Err(super::Reject::Known) if !message.is_bare() => self.fill_bare(id, &message, via, now),
+            outcome => outcome,
+        };
+        self.end_gap(id);
+        outcome
     }
 
     /// A card inside a frame: the device says it of itself; the node does not.
@@ -421,8 +309,7 @@ impl Chat {
     fn give_key(&mut self, to: DeviceId, now: Now) {
         let lacks = |person: &Person| person.is_contact && !person.is_blocked && !person.has_key;
         // Only what leaves at once is sure to: what waits is in memory alone.
-        let has_room = self.waiting.get(&to).is_none_or(VecDeque::is_empty);
-        if !has_room || !self.people.get(&to).is_some_and(lacks) {
+        if !self.leaves_at_once(to) || !self.people.get(&to).is_some_and(lacks) {
             return;
         }
         // Whoever finds none has the fallback key.

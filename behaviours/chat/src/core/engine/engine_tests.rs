@@ -121,7 +121,8 @@ fn more_messages_than_a_window_arrive_in_order_though_half_of_all_is_lost() {
     let direct = world.befriend(0, 1);
     world.can_dial = true;
     world.loss = 0.5;
-    let ids: Vec<_> = (0..120).map(|step| world.say(0, direct, &format!("{step}"))).collect();
+    // Of this length each has a frame of its own.
+    let ids: Vec<_> = (0..120).map(|step| world.say(0, direct, &format!("{step:07000}"))).collect();
     assert_eq!(world.chat(0).shown(&ids[100]).unwrap().reason, Some(Reason::Window));
     world.run(3_600 * SECOND);
     assert_eq!(world.history(1, direct), ids);

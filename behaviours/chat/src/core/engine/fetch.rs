@@ -16,6 +16,9 @@ const MAX_WANTED: usize = 4 * MAX_FETCH;
 impl Chat {
     /// Has messages asked of `from` if it shares the conversation, or else of another peer that does.
     pub(super) fn fetch(&mut self, id: ConversationId, ids: &[MessageId], from: Option<NodeId>, now: Now) {
+        if self.talks.get(&id).is_some_and(|talk| !talk.is_shared()) {
+            return self.ask_other(id, now);
+        }
         let shares = |node: &NodeId| self.links.get(node).is_some_and(|link| link.shares.contains(&id));
         let node = from.filter(shares).or_else(|| {
             let all: Vec<_> = self.links.keys().copied().filter(shares).collect();

@@ -24,7 +24,7 @@ impl Chat {
         via: Transport,
         now: Now,
     ) -> Result<(), Reject> {
-        if self.terms(from).1 {
+        if self.people.get(&from).is_some_and(|person| self.is_shut_out(person)) {
             return Err(Reject::Unknown);
         }
         self.secrets.handle_message(from, olm, now)?;
@@ -49,12 +49,18 @@ impl Chat {
         }
         let name = talk.record.vault_name();
         self.store(&name, &message.id(), Some(via), &message.encode(), now);
+        if let Some(talk) = self.talks.get_mut(&id) {
+            talk.bare.remove(&message.id());
+        }
         self.show_new(id, message.id(), Some(message));
         Ok(())
     }
 
     fn lacks_body(&self, talk: &Talk, id: &MessageId) -> bool {
-        talk.kind == ConversationKind::Group && self.load(talk, id).is_some_and(|stored| stored.message.is_bare())
+        match talk.kind {
+            ConversationKind::Group => self.load(talk, id).is_some_and(|stored| stored.message.is_bare()),
+            _ => talk.bare.contains(id),
+        }
     }
 
     /// Takes a verified message of another device, by whichever way it came.
@@ -74,6 +80,9 @@ impl Chat {
             return Err(reject);
         }
         let (name, is_shared) = (talk.record.vault_name(), talk.is_shared());
+        if message.is_bare() && !is_shared {
+            talk.bare.insert(message.id());
+        }
         self.store(&name, &message.id(), Some(via), &message.encode(), now);
         if message.header().kind == Kind::MEMBERSHIP.0 {
             self.take_membership(id, message, now);

@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
-use super::{Chat, ConversationKind, OpenError, Rows, people::Person, talk::Record, text::is_name};
+use super::{Chat, ConversationKind, OpenError, Rows, open::take_keys, people::Person, talk::Record, text::is_name};
 use crate::core::{
     delivery::Policy,
     secrets::{
@@ -20,16 +20,7 @@ use crate::core::{
 pub fn kept(master: Zeroizing<[u8; 32]>, rows: &dyn Rows) -> Result<Vec<Zeroizing<Vec<u8>>>, OpenError> {
     // It seals nothing, so it draws no nonce.
     let mut vault = Vault::new(SecretKey::new(*master), ChaCha20Rng::from_seed([0; 32]));
-    let (mut keys, mut damaged) = (0, 0);
-    rows.scan(&[RowKind::ConversationKey as u8], &mut |key, value| {
-        let taken = vault.take_key(key, value).is_ok();
-        keys += usize::from(taken);
-        damaged += usize::from(!taken);
-        true
-    });
-    if keys == 0 && damaged > 0 {
-        return Err(OpenError::Unreadable);
-    }
+    take_keys(&mut vault, |visit| rows.scan(&[RowKind::ConversationKey as u8], visit))?;
     let mut kept = Vec::new();
     for kind in [RowKind::Conversation, RowKind::Person] {
         rows.scan(&[kind as u8], &mut |key, value| {

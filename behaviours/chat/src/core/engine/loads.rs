@@ -1,6 +1,6 @@
 //! How full the engine's buffers are: what a peer can fill is bounded, and this shows it.
 
-use super::{Chat, MAX_PARKED, direct, disk, ingest::MAX_SOURCES, links::MAX_REQUESTS, owed::MAX_OWED};
+use super::{Chat, MAX_PARKED, disk, ingest::MAX_SOURCES, links::MAX_REQUESTS, owed::MAX_OWED, window};
 use crate::core::{carrier, dag, limits, seen};
 
 /// How much a buffer holds, and how much it may.
@@ -31,7 +31,7 @@ impl Chat {
             load("carried_envelopes", carried, carrier::MAX_CARRIED.0),
             load("carried_bytes", carried_bytes, carrier::MAX_CARRIED.1),
             load("requests", self.requests.len(), MAX_REQUESTS),
-            load("waiting_frames", waiting.max().unwrap_or(0), direct::MAX_WAITING),
+            load("waiting_frames", waiting.max().unwrap_or(0), window::MAX_WAITING),
             load("owed_acknowledgements", owed, MAX_OWED.0),
             load("owed_devices", owed_devices, MAX_OWED.1),
             load("mixing", self.mixing.len().max(owed_mixing), disk::MAX_OUTPUTS),

@@ -13,6 +13,7 @@ mod gossip;
 mod groups;
 mod ingest;
 mod kept;
+mod lack;
 mod links;
 mod live;
 mod loads;
@@ -28,7 +29,10 @@ mod successor;
 mod talk;
 mod text;
 mod types;
+mod window;
 
+#[cfg(test)]
+mod away_tests;
 #[cfg(test)]
 mod engine_tests;
 #[cfg(test)]
@@ -71,11 +75,12 @@ pub use self::{
     },
 };
 use self::{
-    direct::{Flight, Frame},
+    direct::Flight,
     disk::Disk,
     links::{Asked, Link},
     people::Person,
     talk::Talk,
+    window::Frame,
 };
 use crate::core::{
     carrier::Carrier,
@@ -111,6 +116,8 @@ const TICK: Duration = Duration::from_secs(600);
 enum Timer {
     /// The next transport or attempt of a frame.
     Flight(DeviceId, FrameId),
+    /// Frames that wait for others go.
+    Window(DeviceId),
     /// Gossip is given a message again.
     Publish(ConversationId, MessageId),
     /// A connected peer is asked again.
@@ -204,6 +211,7 @@ impl Chat {
             let Some((_, timer)) = self.timers.pop_first() else { break };
             match timer {
                 Timer::Flight(to, id) => self.run_flight(to, id, now),
+                Timer::Window(to) => self.fill_window(to, now),
                 Timer::Publish(conversation, id) => self.publish(conversation, id, now),
                 Timer::Meet(node) => self.meet_again(node, now),
                 Timer::Fetch(node) => self.fetch_from(node, now),

@@ -187,6 +187,9 @@ impl Chat {
             if message.header().kind == Kind::MEMBERSHIP.0 {
                 ops.push((message.header().lamport, message.id(), message.clone().trusted().body().to_vec()));
             }
+            if message.is_bare() {
+                talk.bare.insert(message.id());
+            }
             messages.insert((message.header().lamport, message.id()), message.without_body());
             Some(())
         });
@@ -261,10 +264,10 @@ impl Chat {
         own.sort_by_key(|(message, _)| place(message));
         let own: Vec<_> = own.into_iter().map(|(message, delivery)| (*message, *delivery)).collect();
         for (message, delivery) in own {
-            if !delivery.is_sealed {
-                self.queue_message(peer, message, &delivery, now);
-            } else if !pending.contains(&super::direct::frame_id(&message)) {
-                self.advance(id, message, State::Delivered, None, None);
+            match delivery.frame {
+                None => self.queue_message(peer, message, &delivery, now),
+                Some(frame) if pending.contains(&frame) => {}
+                Some(_) => self.advance(id, message, State::Delivered, None, None),
             }
         }
     }
@@ -351,18 +354,25 @@ impl Chat {
     }
 }
 
-/// Opens everything but histories; how many rows did not open. An error if nothing of the device itself opens.
-fn read(vault: &mut Vault, disk: &Disk) -> Result<(Vec<Opened>, u64), OpenError> {
-    let (mut opened, mut damaged, mut keys) = (Vec::new(), 0, 0);
-    disk.scan(&[RowKind::ConversationKey as u8], &mut |key, value| {
+/// Gives a vault the keys of all conversations; how many did not open. An error if none did.
+pub(super) fn take_keys(
+    vault: &mut Vault,
+    scan: impl FnOnce(&mut dyn FnMut(&[u8], &[u8]) -> bool),
+) -> Result<u64, OpenError> {
+    let (mut keys, mut damaged) = (0u64, 0);
+    scan(&mut |key, value| {
         let taken = vault.take_key(key, value).is_ok();
         keys += u64::from(taken);
         damaged += u64::from(!taken);
         true
     });
-    if keys == 0 && damaged > 0 {
-        return Err(OpenError::Unreadable);
-    }
+    if keys == 0 && damaged > 0 { Err(OpenError::Unreadable) } else { Ok(damaged) }
+}
+
+/// Opens everything but histories; how many rows did not open. An error if nothing of the device itself opens.
+fn read(vault: &mut Vault, disk: &Disk) -> Result<(Vec<Opened>, u64), OpenError> {
+    let mut damaged = take_keys(vault, |visit| disk.scan(&[RowKind::ConversationKey as u8], visit))?;
+    let mut opened = Vec::new();
     let kinds = [
         RowKind::Account,
         RowKind::Peer,

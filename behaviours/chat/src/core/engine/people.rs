@@ -221,16 +221,17 @@ impl Chat {
         Ok(device)
     }
 
-    /// Somebody whose card is known, as a contact.
+    /// Somebody whose card is known, as a contact; with the policy and the block that hold, also if they were chosen for another device of its node.
     pub fn contact(&self, device: DeviceId) -> Option<Contact> {
         let person = self.people.get(&device)?;
+        let (policy, blocked) = self.terms(device);
         Some(Contact {
             name: person.name.clone(),
             device,
             node: person.card.node,
             verified: person.is_verified,
-            policy: person.policy(),
-            blocked: person.is_blocked,
+            policy,
+            blocked,
         })
     }
 

@@ -92,6 +92,7 @@ impl Chat {
         let (state, via, reason) = self.state_of(talk, id, header.author, header.seq, via);
         let body = message.trusted().body().to_vec();
         let body = if header.kind == Kind::TEXT.0 { clean_text(&body).into_bytes() } else { body };
+        let is_after_lost = header.previous.is_some_and(|previous| talk.bare.contains(&previous));
         let standing = talk.dag.why(id).map(|why| why.standing);
         let warning = match standing {
             Some(Standing::Disputed | Standing::Aside) => Some("its author sent conflicting histories".to_owned()),
@@ -111,7 +112,7 @@ impl Chat {
             via,
             reason,
             sent_at: UnixMillis(header.sent_at),
-            gap_before: talk.dag.gap_before(id),
+            gap_before: is_after_lost || talk.dag.gap_before(id),
             warning,
         })
     }

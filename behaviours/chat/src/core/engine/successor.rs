@@ -21,8 +21,9 @@ impl Chat {
 
     /// Whether nothing is heard of a person.
     pub(super) fn is_shut_out(&self, person: &Person) -> bool {
-        let is_other_self = |other: &Person| other.is_blocked && other.is_proved && other.card.node == person.card.node;
-        person.is_blocked || person.is_proved && self.people.values().any(is_other_self)
+        let is_other_self = |other: &Person| other.is_proved && other.card.node == person.card.node;
+        let is_blocked_too = |device| self.people.get(device).is_some_and(is_other_self);
+        person.is_blocked || person.is_proved && self.secrets.blocked().iter().any(is_blocked_too)
     }
 
     /// A node stands for a device that is new here: who knows the one before is told.

@@ -5,10 +5,10 @@ use std::{
     time::Instant,
 };
 
-use fog_base::{NetworkId, NodeId, UnixMillis};
+use fog_base::{MessageId as FrameId, NetworkId, NodeId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use super::{pack::envelope_key, types::ConversationKind};
+use super::{lack::Gap, pack::envelope_key, types::ConversationKind};
 use crate::core::{
     dag::Dag,
     delivery::{Reason, State, Transport, Via},
@@ -51,15 +51,15 @@ pub(super) struct Delivery {
     reason: Option<u8>,
     asked: u8,
     pub(super) expires: UnixMillis,
-    /// Olm has it: it is pending there until it is acknowledged.
-    pub(super) is_sealed: bool,
+    /// The frame in which Olm has it: it is pending there until it is acknowledged.
+    pub(super) frame: Option<FrameId>,
 }
 
 impl Delivery {
     pub(super) fn new(asked: Via, expires: UnixMillis) -> Self {
         let asked = Via::ALL.iter().position(|via| *via == asked).unwrap_or_default() as u8;
         let reason = Some(Reason::NotStored as u8);
-        Self { state: State::Queued as u8, via: None, reason, asked, expires, is_sealed: false }
+        Self { state: State::Queued as u8, via: None, reason, asked, expires, frame: None }
     }
 
     pub(super) fn state(&self) -> State {
@@ -135,6 +135,9 @@ pub(super) struct Talk {
     /// With whom messages are exchanged, and since when; and who waits for that.
     pub(super) exchange: Option<(NodeId, Instant)>,
     pub(super) deferred: BTreeSet<NodeId>,
+    /// Of a direct one: what stands in the place of messages that their author gave up, and what is asked about them.
+    pub(super) bare: BTreeSet<MessageId>,
+    pub(super) gap: Gap,
 }
 
 impl Record {
@@ -187,7 +190,7 @@ impl Talk {
             ops: BTreeMap::new(),
         });
         Self {
-            dag: Dag::new(id, network),
+            dag: if kind == ConversationKind::Direct { Dag::of_two(id, network) } else { Dag::new(id, network) },
             record,
             kind,
             tag_key,
@@ -201,6 +204,8 @@ impl Talk {
             is_new_until: None,
             exchange: None,
             deferred: BTreeSet::new(),
+            bare: BTreeSet::new(),
+            gap: Gap::default(),
         }
     }
 

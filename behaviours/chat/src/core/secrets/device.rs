@@ -257,6 +257,11 @@ impl Device {
         &mut self.blocked
     }
 
+    /// Who is not heard.
+    pub fn blocked(&self) -> &BlockList {
+        &self.blocked
+    }
+
     /// Where rows are sealed: for the cores of groups.
     pub fn vault(&mut self) -> &mut Vault {
         &mut self.vault
@@ -321,6 +326,11 @@ impl Device {
         self.save_peer(&mut rows, to);
         self.commit(rows, [send]);
         Ok(())
+    }
+
+    /// Whether [`Self::handle_send`] would find the window full.
+    pub fn has_window(&mut self, to: &DeviceId) -> bool {
+        self.peers.get_mut(to).is_none_or(|peer| peer.check_room().is_ok())
     }
 
     /// Sends a message again that was not acknowledged: the same bytes, or sealed anew where the recipient may have lost their key.

@@ -16,8 +16,8 @@ use super::{
 
 /// Messages to one peer that may wait for an acknowledgement.
 pub(super) const MAX_PENDING: usize = WINDOW as usize;
-/// How far a message may be ahead of the oldest one that waits, whatever chains they are of. The peer keeps up to 256 of an author that wait for one
-/// before them; what finds no room there is acknowledged and gone. A restart may forget up to as much, so this is a fourth of it.
+/// How far a frame may be ahead of the oldest one that waits, whatever chains they are of: with 55 messages in each the peer has room for all (4,096)
+/// while they wait for the first. A restart may forget as much; then it asks for what it lacks.
 pub(super) const MAX_AHEAD: u64 = 64;
 /// After so many sendings of the same bytes a message is sealed anew: its key may be gone at the other side.
 const SAME_BYTES: u32 = 3;

@@ -1,0 +1,133 @@
+//! Somebody is away: for an hour while hundreds of messages are written, or until they are given up.
+
+use std::time::Duration;
+
+use super::{ConversationId, MessageId, Reason, State, Transport, testing::World};
+use crate::core::secrets::vault::RowKind;
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn states(world: &World, n: usize, ids: &[MessageId]) -> Vec<(State, Option<Transport>)> {
+    ids.iter().map(|id| world.chat(n).shown(id).map(|shown| (shown.state, shown.via)).unwrap()).collect()
+}
+
+fn gaps(world: &World, n: usize, of: ConversationId) -> Vec<String> {
+    let history = world.chat(n).history(of, None).unwrap();
+    let after_gap = history.into_iter().filter(|shown| shown.gap_before);
+    after_gap.map(|shown| String::from_utf8(shown.body).unwrap()).collect()
+}
+
+#[test]
+fn five_hundred_messages_wait_in_mailboxes_and_need_their_sender_no_more() {
+    let mut world = World::new(21, 2);
+    let direct = world.befriend(0, 1);
+    world.nodes[0].is_mix_ready = true;
+    world.act(0, |chat, now| chat.handle_mix_ready(true, now));
+    let mut ids: Vec<_> = (0..250).map(|step| world.say(0, direct, &format!("message {step}"))).collect();
+    world.run(SECOND);
+    // What waits for company is in memory alone: a restart gathers it anew.
+    world.crash(0);
+    world.reopen(0);
+    ids.extend((250..500).map(|step| world.say(0, direct, &format!("message {step}"))));
+    world.run(3_600 * SECOND);
+    assert_eq!(states(&world, 0, &ids), vec![(State::Carried, Some(Transport::Mailbox)); 500]);
+    assert_eq!(world.chat(0).counts().queued, 0);
+    world.crash(0);
+    world.nodes[1].is_mix_ready = true;
+    world.act(1, |chat, now| chat.handle_mix_ready(true, now));
+    world.fetch_mail(1);
+    world.run(SECOND);
+    assert_eq!(world.history(1, direct), ids);
+    assert!(gaps(&world, 1, direct).is_empty());
+    // And the sender hears of it.
+    world.reopen(0);
+    world.run(3_600 * SECOND);
+    assert!(states(&world, 0, &ids).iter().all(|(state, _)| *state == State::Delivered));
+}
+
+#[test]
+fn who_writes_slowly_to_somebody_away_is_carried_as_well() {
+    let mut world = World::new(22, 2);
+    let direct = world.befriend(0, 1);
+    world.nodes[0].is_mix_ready = true;
+    world.act(0, |chat, now| chat.handle_mix_ready(true, now));
+    let mut ids = Vec::new();
+    for step in 0..240 {
+        ids.push(world.say(0, direct, &format!("message {step}")));
+        world.run(60 * SECOND);
+    }
+    world.run(3_600 * SECOND);
+    assert!(states(&world, 0, &ids).iter().all(|(state, _)| *state == State::Carried));
+}
+
+#[test]
+fn what_was_given_up_leaves_its_place_and_what_follows_arrives() {
+    let mut world = World::new(23, 2);
+    let direct = world.befriend(0, 1);
+    world.can_dial = true;
+    world.say(0, direct, "before");
+    world.run(5 * SECOND);
+    world.crash(1);
+    let lost: Vec<_> = (0..40).map(|step| world.say(0, direct, &format!("lost {step}"))).collect();
+    world.run(8 * DAY);
+    for id in &lost {
+        let shown = world.chat(0).shown(id).unwrap();
+        assert_eq!((shown.state, shown.reason), (State::Failed, Some(Reason::Expired)));
+    }
+    world.reopen(1);
+    world.say(0, direct, "after");
+    world.run(120 * SECOND);
+    assert_eq!(world.texts(1, direct), ["before", "after"]);
+    assert_eq!(gaps(&world, 1, direct), ["after"], "something is missing there, and a person sees it");
+    assert!(states(&world, 0, &lost).iter().all(|(state, _)| *state == State::Failed));
+    // More than the messages of one author that may wait for an absent one.
+    let ids: Vec<_> = (0..300).map(|step| world.say(0, direct, &format!("more {step}"))).collect();
+    world.run(120 * SECOND);
+    assert!(world.history(1, direct).ends_with(&ids));
+    world.crash(1);
+    world.reopen(1);
+    assert_eq!(gaps(&world, 1, direct), ["after"]);
+    assert_eq!(world.history(1, direct).len(), 302);
+}
+
+#[test]
+fn rows_that_are_lost_come_again_from_the_other_side() {
+    let mut world = World::new(24, 2);
+    let direct = world.befriend(0, 1);
+    world.can_dial = true;
+    let mut ids: Vec<_> = (0..3).map(|step| world.say(0, direct, &format!("{step}"))).collect();
+    world.run(5 * SECOND);
+    world.crash(1);
+    world.nodes[1].store.0.lock().unwrap().retain(|key, _| key[0] != RowKind::History as u8);
+    world.reopen(1);
+    assert!(world.history(1, direct).is_empty());
+    ids.push(world.say(0, direct, "next"));
+    world.run(120 * SECOND);
+    assert_eq!(world.history(1, direct), ids);
+    assert!(gaps(&world, 1, direct).is_empty());
+}
+
+#[test]
+fn who_asks_for_what_it_lacks_gets_own_messages_alone_and_not_too_often() {
+    let mut world = World::new(25, 2);
+    let direct = world.befriend(0, 1);
+    world.can_dial = true;
+    world.say(0, direct, "one");
+    world.run(5 * SECOND);
+    world.say(1, direct, "two");
+    world.run(5 * SECOND);
+    let other = world.chat(1).device();
+    let ask = |world: &mut World, range: &[u8]| {
+        let outcome = world.act(0, |chat, now| chat.take_lack(other, range, now));
+        (outcome, world.chat(0).waiting.get(&other).map_or(0, std::collections::VecDeque::len))
+    };
+    assert_eq!(ask(&mut world, &[0; 7]).0, Err(super::Reject::Malformed));
+    let all = [0, 0, 0, 0, 255, 255, 255, 255];
+    assert_eq!(ask(&mut world, &all).0, Ok(()));
+    assert_eq!(ask(&mut world, &all).0, Err(super::Reject::RateLimited));
+    world.run(60 * SECOND);
+    assert_eq!(ask(&mut world, &[0, 0, 0, 9, 0, 0, 0, 1]), (Ok(()), 0), "an empty range");
+    world.run(60 * SECOND);
+    assert_eq!(world.texts(1, direct), ["one", "two"]);
+}

@@ -1,0 +1,289 @@
+//! Frames that wait for a device's window, and go together if it does not answer: Olm allows 32 under way, and so they bring hundreds of messages
+//! to its mailboxes.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use fog_base::{MessageId as FrameId, Now, UnixMillis};
+use zeroize::Zeroizing;
+
+use super::{
+    Chat, Event, Timer,
+    direct::{FRAME_MESSAGE, Flight},
+    pack::direct_id,
+    talk::Delivery,
+};
+use crate::core::{
+    delivery::{Reason, Via},
+    id::{DeviceId, MessageId},
+    reject::Reject,
+    secrets::{Kind, Reject as SecretReject, frame::MAX_BODY},
+};
+
+/// Frames to one device that wait for its window.
+pub(super) const MAX_WAITING: usize = 1_024;
+/// The first byte of the body of a data frame that carries several: each its kind (1), length (2), body.
+const FRAME_PARCEL: u8 = 6;
+const PART: usize = 3;
+/// With fewer frames under way the next one leaves at once.
+const AT_ONCE: usize = 8;
+/// How long a frame waits for others to go with it: the first time, and the longest.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
+
+/// A frame that waits for the window.
+#[derive(Debug)]
+pub(super) struct Frame {
+    id: FrameId,
+    kind: Kind,
+    body: Zeroizing<Vec<u8>>,
+    messages: Vec<MessageId>,
+    via: Via,
+    expires: UnixMillis,
+    since: Instant,
+}
+
+/// How long the next frame waits for more, while so many are under way: half as long again with each.
+fn patience(under_way: usize) -> Duration {
+    let Some(more) = under_way.checked_sub(AT_ONCE) else { return Duration::ZERO };
+    (0..more).fold(PATIENCE.0, |wait, _| (wait * 3 / 2).min(PATIENCE.1))
+}
+
+/// How many of the first frames go together, and whether no more can.
+fn portion(queue: &VecDeque<Frame>) -> (usize, bool) {
+    let mut bytes = 1;
+    for (count, frame) in queue.iter().enumerate() {
+        bytes += PART + frame.body.len();
+        let is_other = queue.front().is_some_and(|first| first.via != frame.via);
+        if bytes > MAX_BODY || is_other {
+            return (count.max(1), true);
+        }
+    }
+    (queue.len(), false)
+}
+
+/// Several frames as one, under a new id; one stays what it is. It lives as long as the last of them.
+fn join(mut frames: Vec<Frame>, id: FrameId) -> Option<Frame> {
+    if frames.len() < 2 {
+        return frames.pop();
+    }
+    // With room for it all: a vector that grows leaves copies behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(MAX_BODY));
+    body.push(FRAME_PARCEL);
+    for frame in &frames {
+        body.push(frame.kind as u8);
+        body.extend_from_slice(&(frame.body.len() as u16).to_be_bytes());
+        body.extend_from_slice(&frame.body);
+    }
+    let expires = frames.iter().map(|frame| frame.expires).max()?;
+    let (via, since) = frames.first().map(|first| (first.via, first.since))?;
+    let messages = frames.into_iter().flat_map(|frame| frame.messages).collect();
+    Some(Frame { id, kind: Kind::Data, body, messages, via, expires, since })
+}
+
+/// What a frame carries: itself, or the parts of a parcel, of which none is a parcel.
+pub(super) fn parts(kind: Kind, body: &[u8]) -> Result<Vec<(Kind, &[u8])>, Reject> {
+    let Some((&FRAME_PARCEL, mut rest)) = body.split_first().filter(|_| kind == Kind::Data) else {
+        return Ok(vec![(kind, body)]);
+    };
+    let mut parts = Vec::new();
+    while let Some((kind, tail)) = rest.split_first() {
+        let kind = [Kind::Data, Kind::GroupKey].into_iter().find(|known| *known as u8 == *kind);
+        let (length, tail) = tail.split_first_chunk().ok_or(Reject::Malformed)?;
+        let (part, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or(Reject::Malformed)?;
+        if part.first() == Some(&FRAME_PARCEL) && kind == Some(Kind::Data) {
+            return Err(Reject::Malformed);
+        }
+        parts.push((kind.ok_or(Reject::Malformed)?, part));
+        rest = tail;
+    }
+    Ok(parts)
+}
+
+/// The id of the frame that carries a message alone.
+fn frame_id(id: &MessageId) -> FrameId {
+    FrameId(id.0.first_chunk().copied().unwrap_or_default())
+}
+
+impl Chat {
+    /// Has an own message brought to its peer.
+    pub(super) fn queue_message(&mut self, to: DeviceId, id: MessageId, delivery: &Delivery, now: Now) {
+        let conversation = direct_id(&self.config.network, self.device, to);
+        let Some(talk) = self.talks.get(&conversation) else { return };
+        let Some(stored) = self.load(talk, &id) else { return };
+        let body = Zeroizing::new([&[FRAME_MESSAGE], &stored.message.trusted().encode()[..]].concat());
+        let (via, expires, since) = (delivery.asked(), delivery.expires, now.mono);
+        let frame = Frame { id: frame_id(&id), kind: Kind::Data, body, messages: vec![id], via, expires, since };
+        self.queue(to, frame, now);
+    }
+
+    /// Has anything else brought to a device.
+    pub(super) fn queue_frame(
+        &mut self,
+        to: DeviceId,
+        kind: Kind,
+        body: &[u8],
+        via: Via,
+        expires: UnixMillis,
+        now: Now,
+    ) {
+        let (id, body, since) = (FrameId(self.random()), Zeroizing::new(body.to_vec()), now.mono);
+        self.queue(to, Frame { id, kind, body, messages: Vec::new(), via, expires, since }, now);
+    }
+
+    fn queue(&mut self, to: DeviceId, frame: Frame, now: Now) {
+        if !self.secrets.knows(&to) {
+            self.tell(Event::NeedsInvite(to));
+            return;
+        }
+        let queue = self.waiting.entry(to).or_default();
+        if queue.len() >= MAX_WAITING {
+            self.fail_all(to, &frame.messages, Reason::QueueFull);
+            return;
+        }
+        let (id, messages) = (frame.id, frame.messages.clone());
+        queue.push_back(frame);
+        self.fill_window(to, now);
+        if self.waiting.get(&to).and_then(VecDeque::back).is_some_and(|last| last.id == id) {
+            self.wait_for(to, &messages, Reason::Window);
+        }
+    }
+
+    /// Whether a frame to this device would not wait for others.
+    pub(super) fn leaves_at_once(&self, to: DeviceId) -> bool {
+        self.waiting.get(&to).is_none_or(VecDeque::is_empty) && self.secrets.pending(&to).len() < AT_ONCE
+    }
+
+    /// Seals as many waiting frames as may be under way at once, in order.
+    pub(super) fn fill_window(&mut self, to: DeviceId, now: Now) {
+        while let Some(queue) = self.waiting.get_mut(&to).filter(|queue| !queue.is_empty()) {
+            if let Some(frame) = queue.pop_front_if(|frame| frame.expires <= now.unix) {
+                self.fail_all(to, &frame.messages, Reason::Expired);
+                continue;
+            }
+            let (count, is_full) = portion(queue);
+            let since = queue.front().map_or(now.mono, |frame| frame.since);
+            let leaves = since + patience(self.secrets.pending(&to).len());
+            if !is_full && leaves > now.mono {
+                self.at(leaves, Timer::Window(to));
+                return;
+            }
+            if !self.secrets.has_window(&to) {
+                return;
+            }
+            let frames = queue.drain(..count).collect();
+            let id = FrameId(self.random());
+            if let Some(frame) = join(frames, id) {
+                self.seal_frame(to, frame, now);
+            }
+        }
+        self.waiting.remove(&to);
+    }
+
+    fn seal_frame(&mut self, to: DeviceId, frame: Frame, now: Now) {
+        let Frame { id, kind, body, messages, via, expires, .. } = frame;
+        match self.secrets.handle_send(to, id, kind, &body) {
+            Ok(()) => {
+                self.mark_sealed(to, &messages, id);
+                self.flights.insert((to, id), Flight::new(messages, via, expires, now));
+            }
+            // It is under way.
+            Err(SecretReject::Duplicate) => {}
+            Err(reject) => {
+                self.count(reject.into());
+                self.fail_all(to, &messages, Reason::Unsealable);
+            }
+        }
+    }
+
+    /// In one batch with the sealed frame: after a crash Olm is asked whether it was acknowledged.
+    fn mark_sealed(&mut self, to: DeviceId, messages: &[MessageId], id: FrameId) {
+        let conversation = self.conversation_with(to);
+        for message in messages {
+            let talk = self.talks.get_mut(&conversation);
+            if let Some(delivery) = talk.and_then(|talk| talk.deliveries.get_mut(message)) {
+                delivery.frame = Some(id);
+                self.save_delivery(conversation, message, true);
+            }
+        }
+    }
+
+    pub(super) fn wait_for(&mut self, to: DeviceId, messages: &[MessageId], reason: Reason) {
+        let conversation = self.conversation_with(to);
+        for message in messages {
+            let talk = self.talks.get_mut(&conversation);
+            let delivery = talk.and_then(|talk| talk.deliveries.get_mut(message));
+            if delivery.is_some_and(|delivery| delivery.wait_for(reason)) {
+                self.tell(Event::State(*message));
+            }
+        }
+    }
+
+    pub(super) fn fail_all(&mut self, to: DeviceId, messages: &[MessageId], reason: Reason) {
+        for message in messages {
+            self.fail(to, *message, reason);
+        }
+    }
+
+    /// What waits for a device is given up.
+    pub(super) fn give_up_waiting(&mut self, to: DeviceId, reason: Reason) {
+        for frame in self.waiting.remove(&to).unwrap_or_default() {
+            self.fail_all(to, &frame.messages, reason);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(n: usize, length: usize, via: Via, since: Instant) -> Frame {
+        let (id, body) = (FrameId([n as u8; 16]), Zeroizing::new(vec![0; length]));
+        let (messages, expires) = (vec![MessageId([n as u8; 32])], UnixMillis(n as u64));
+        Frame { id, kind: Kind::Data, body, messages, via, expires, since }
+    }
+
+    #[test]
+    fn parcels_hold_what_was_put_in_and_no_more_than_a_frame_takes() {
+        let since = Instant::now();
+        let length = 1_000;
+        let mut queue: VecDeque<_> = (0..40).map(|n| frame(n, length, Via::Auto, since)).collect();
+        let (count, is_full) = portion(&queue);
+        let bytes_of = |count: usize| 1 + count * (PART + length);
+        assert!(is_full && bytes_of(count) <= MAX_BODY && bytes_of(count + 1) > MAX_BODY);
+        let parcel = join(queue.drain(..count).collect(), FrameId([9; 16])).unwrap();
+        assert_eq!((parcel.messages.len(), parcel.expires.0, parcel.id.0[0]), (count, count as u64 - 1, 9));
+        let parts = parts(parcel.kind, &parcel.body).unwrap();
+        assert_eq!(parts, vec![(Kind::Data, [0; 1_000].as_slice()); count]);
+        for cut in 1..parcel.body.len() {
+            let whole = (cut - 1) % (PART + length) == 0;
+            assert_eq!(super::parts(Kind::Data, &parcel.body[..cut]).is_ok(), whole, "{cut}");
+        }
+    }
+
+    #[test]
+    fn parcels_are_of_one_way_and_never_in_each_other() {
+        let since = Instant::now();
+        let mut queue: VecDeque<_> = (0..3).map(|n| frame(n, 9, Via::Auto, since)).collect();
+        assert_eq!(portion(&queue), (3, false));
+        queue.push_back(frame(3, 9, Via::Mix, since));
+        assert_eq!(portion(&queue), (3, true));
+        queue.push_front(frame(4, MAX_BODY, Via::Auto, since));
+        assert_eq!(portion(&queue), (1, true), "what fills a frame goes as it is");
+        let alone = join(queue.drain(..1).collect(), FrameId([9; 16])).unwrap();
+        assert_eq!((alone.id.0[0], alone.body.len()), (4, MAX_BODY));
+        let nested = [FRAME_PARCEL, 0, 0, 1, FRAME_PARCEL];
+        assert_eq!(super::parts(Kind::Data, &nested), Err(Reject::Malformed));
+        assert_eq!(super::parts(Kind::Data, &[FRAME_PARCEL, 1, 0, 0]), Err(Reject::Malformed), "an acknowledgement");
+        assert_eq!(super::parts(Kind::GroupKey, &nested), Ok(vec![(Kind::GroupKey, nested.as_slice())]));
+    }
+
+    #[test]
+    fn the_fuller_the_window_the_longer_a_frame_waits_for_company() {
+        assert_eq!(patience(AT_ONCE - 1), Duration::ZERO);
+        assert_eq!(patience(AT_ONCE), PATIENCE.0);
+        assert!((AT_ONCE..31).all(|n| patience(n) <= patience(n + 1)));
+        assert_eq!(patience(31), PATIENCE.1);
+    }
+}
