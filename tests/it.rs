@@ -14,6 +14,8 @@ mod it {
     mod chat_lan;
     mod chat_load;
     mod chat_parted;
+    #[cfg(unix)]
+    mod chat_terminal;
     mod chat_wire;
     mod cli;
     mod disk;

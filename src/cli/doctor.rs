@@ -58,20 +58,7 @@ fn bad(check: &'static str, detail: impl Into<String>, fix: impl Into<String>) -
 
 /// Runs every check; fails if one does.
 pub(super) fn run(context: &Context) -> Result<(), CliError> {
-    let config = &context.config;
-    let status: Option<Status> = running(context)?;
-    let checks = [
-        node(status.as_ref()),
-        data_dir(&config.data_dir),
-        key_files(&config.data_dir),
-        network(config, status.as_ref()),
-        disk(&config.data_dir),
-        open_files(config),
-        ports(config, status.is_some()),
-        multicast(),
-        clocks(&config.data_dir, status.as_ref()),
-        processor(status.as_ref()),
-    ];
+    let checks = checks(&context.config, running(context)?.as_ref());
     context.out.value(&checks, |checks| {
         let rows = checks.each_ref().map(|c| {
             let mark = if c.ok { "ok" } else { "FAILED" };
@@ -83,6 +70,31 @@ pub(super) fn run(context: &Context) -> Result<(), CliError> {
         0 => Ok(()),
         n => Err(CliError::failed(format!("{n} of {} checks failed", checks.len()), "each has its fix above")),
     }
+}
+
+/// The same in lines, for a narrow place.
+pub(super) fn report(config: &Config, status: &Status) -> String {
+    let line = |check: Check| {
+        let mark = if check.ok { "ok" } else { "FAILED" };
+        let fix = check.fix.map_or_else(String::new, |fix| format!(": {fix}"));
+        format!("{mark} {}: {}{fix}", check.check, check.detail)
+    };
+    checks(config, Some(status)).map(line).join("\n")
+}
+
+fn checks(config: &Config, status: Option<&Status>) -> [Check; 10] {
+    [
+        node(status),
+        data_dir(&config.data_dir),
+        key_files(&config.data_dir),
+        network(config, status),
+        disk(&config.data_dir),
+        open_files(config),
+        ports(config, status.is_some()),
+        multicast(),
+        clocks(&config.data_dir, status),
+        processor(status),
+    ]
 }
 
 fn running(context: &Context) -> Result<Option<Status>, CliError> {

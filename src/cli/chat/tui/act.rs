@@ -85,6 +85,12 @@ impl App {
             Command::Get { id, out } => What::Get { id, out },
             Command::Contacts => What::Contacts { is_asked_for: true },
             Command::Peers => What::Peers,
+            Command::Doctor => What::Doctor,
+            Command::Ping(name) => {
+                self.note(&format!("three pings to @{}", Label::new(&name)));
+                What::Ping { name }
+            }
+            Command::Export(path) => What::Export { to: self.current.clone(), path },
             Command::Quit => What::Quit,
             Command::Retry => return self.retry(),
             Command::Why(id) => return self.why(id),

@@ -86,7 +86,10 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec("mentions", "", "", "where you are named here", &[]),
     spec("why", "", "[id]", "why a message is where it is: its proof", &[Arg::Message]),
     spec("retry", "", "", "send again what failed here", &[]),
+    spec("export", "", "PATH", "write all of this conversation to a new file", &[Arg::Path]),
+    spec("ping", "", "@name", "how long the mixnet takes to somebody and back", &[Arg::Person]),
     spec("peers", "", "", "the node's connections", &[]),
+    spec("doctor", "", "", "what is wrong with this host, and how to mend it", &[]),
     spec("panic", "", "yes", "destroy all chat state, now", &[CONFIRM]),
     spec("quit", "q", "", "end; the node goes on", &[]),
 ];
@@ -128,7 +131,10 @@ pub(super) enum Command {
     Mentions,
     Why(Option<String>),
     Retry,
+    Export(String),
+    Ping(String),
     Peers,
+    Doctor,
     Panic { is_confirmed: bool },
     Quit,
 }
@@ -219,7 +225,10 @@ fn arguments(name: &str, mut words: Words<'_>) -> Option<Command> {
         "mentions" => Command::Mentions,
         "why" => Command::Why(words.owned()),
         "retry" => Command::Retry,
+        "export" => Command::Export(path(&words.rest()?)),
+        "ping" => Command::Ping(person(words.next()?)),
         "peers" => Command::Peers,
+        "doctor" => Command::Doctor,
         "panic" => Command::Panic { is_confirmed: confirmed(words)? },
         "quit" => Command::Quit,
         _ => return None,
@@ -276,6 +285,8 @@ mod tests {
         assert_eq!(parse("/send file:///tmp/a\\ b"), Ok(Command::Send { to: None, path: "/tmp/a b".into() }));
         assert_eq!(parse("/group accept &club"), Ok(Command::GroupAccept("&club".into())));
         assert_eq!(parse("/group role @bo admin"), Ok(Command::GroupRole { who: "bo".into(), role: "admin" }));
+        assert_eq!(parse("/export '/tmp/a b'"), Ok(Command::Export("/tmp/a b".into())));
+        assert_eq!(parse("/ping @bo"), Ok(Command::Ping("bo".into())));
         assert_eq!(parse("//join"), Ok(Command::Say("/join".into())));
         assert_eq!(parse("/panic"), Ok(Command::Panic { is_confirmed: false }));
     }

@@ -166,7 +166,7 @@ impl App {
                 }
             }
             (What::Act(action), Reply::Done(done)) => return self.done(&ask.at, action, done),
-            (_, Reply::Why(proof)) => self.note_at(&ask.at, &proof),
+            (_, Reply::Told(text)) => self.note_at(&ask.at, &text),
             (_, Reply::Got(file)) => {
                 let path = file.path.unwrap_or_default();
                 self.note_at(&ask.at, &format!("fetched and verified: {path} ({} bytes)", file.bytes));

@@ -301,6 +301,15 @@ pub(super) enum What {
     },
     Files,
     Peers,
+    Doctor,
+    Ping {
+        name: String,
+    },
+    /// Writes all of a conversation to a new file.
+    Export {
+        to: String,
+        path: String,
+    },
     Identity,
     History {
         to: String,
@@ -352,7 +361,8 @@ pub(super) enum Reply {
     Members(Vec<Member>),
     Sent(Sent),
     Done(Done),
-    Why(Clean),
+    /// Lines for the conversation in which it was asked.
+    Told(Clean),
     Got(File),
     Paths(Vec<String>),
 }

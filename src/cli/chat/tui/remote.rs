@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -17,14 +17,23 @@ use super::{
     text::Clean,
 };
 use crate::{
-    cli::{CliError, chat::explain, client::Client},
+    cli::{
+        CliError,
+        chat::{explain, told},
+        client::Client,
+        doctor,
+    },
     config::Config,
+    node::chat::report::Line,
+    platform,
 };
 
 /// How long a question may take: the node answers from memory, and sends later.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connecting takes as long as the network does; joining derives a key from the password, and a file is hashed before it is offered.
 const LONG: Duration = Duration::from_secs(60);
+/// What `/ping` sends.
+const PINGS: u32 = 3;
 /// Between two attempts to follow the events.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Entries of a folder that are looked at and offered.
@@ -53,9 +62,10 @@ fn current(client: &Mutex<Arc<Client>>) -> Arc<Client> {
 impl Node for Remote {
     async fn ask(&self, what: What, progress: mpsc::Sender<Event>) -> Result<Reply, Refusal> {
         let client = current(&self.client);
+        let config = self.config.clone();
         let asked = task::spawn_blocking(move || match what {
             What::Paths { prefix } => Ok(Reply::Paths(paths(&prefix))),
-            what => ask(&client, what, &progress).map_err(|error| refusal(&error)),
+            what => ask(&config, &client, what, &progress).map_err(|error| refusal(&error)),
         });
         asked.await.unwrap_or_else(|error| {
             Err(Refusal::new(&format!("the question was lost: {error}"), "report this as a bug"))
@@ -98,7 +108,7 @@ fn refusal(error: &CliError) -> Refusal {
     Refusal::new(message, hint)
 }
 
-fn ask(client: &Client, what: What, progress: &mpsc::Sender<Event>) -> Result<Reply, CliError> {
+fn ask(config: &Config, client: &Client, what: What, progress: &mpsc::Sender<Event>) -> Result<Reply, CliError> {
     Ok(match what {
         What::Status => Reply::Status(client.get("/v1/chat/status", PATIENCE)?),
         What::Conversations => Reply::Conversations(client.get("/v1/chat/conversations", PATIENCE)?),
@@ -116,8 +126,11 @@ fn ask(client: &Client, what: What, progress: &mpsc::Sender<Event>) -> Result<Re
         What::Members { to, .. } => Reply::Members(client.get_with("/v1/chat/members", &[("to", &to)], PATIENCE)?),
         What::Why { id } => {
             let why = client.get_with("/v1/chat/why", &[("id", &id)], PATIENCE)?;
-            Reply::Why(Clean::new(&explain(&why)))
+            Reply::Told(Clean::new(&explain(&why)))
         }
+        What::Doctor => Reply::Told(Clean::new(&doctor::report(config, &client.get("/v1/status", PATIENCE)?))),
+        What::Ping { name } => Reply::Told(Clean::new(&ping(client, &name)?)),
+        What::Export { to, path } => Reply::Told(Clean::new(&export(client, &to, &absolute(&path))?)),
         What::Send { to, text, via, .. } => {
             let body = json!({ "to": to, "text": text, "via": via });
             Reply::Sent(client.post("/v1/chat/messages", &body, PATIENCE)?)
@@ -142,6 +155,28 @@ fn ask(client: &Client, what: What, progress: &mpsc::Sender<Event>) -> Result<Re
             return Err(CliError::failed("not a question for the node", "report this as a bug"));
         }
     })
+}
+
+/// Round trips through the mixnet, as lines.
+fn ping(client: &Client, name: &str) -> Result<String, CliError> {
+    let mut lines = Vec::new();
+    client.stream("/v1/mix/ping", &json!({ "to": name, "count": PINGS }), None, |line| {
+        let Some(seq) = line.get("seq") else { return Ok(()) };
+        let ms = line.get("rtt_ms").and_then(Value::as_f64);
+        lines.push(ms.map_or_else(|| format!("{seq}: lost"), |ms| format!("{seq}: {ms:.0} ms there and back")));
+        Ok(())
+    })?;
+    Ok(lines.join("\n"))
+}
+
+/// Writes a conversation to a file that is new, and that nobody else reads.
+fn export(client: &Client, to: &str, path: &str) -> Result<String, CliError> {
+    let lines: Vec<Line> = client.get_with("/v1/chat/history", &[("to", to)], LONG)?;
+    let text: String = lines.iter().map(told).collect();
+    platform::files::create_synced(Path::new(path), text.as_bytes()).map_err(|error| {
+        CliError::failed(format!("`{path}` cannot be written: {error}"), "name a file that is not there yet")
+    })?;
+    Ok(format!("{} messages are in `{path}`, in plain text", lines.len()))
 }
 
 fn act<T: DeserializeOwned>(client: &Client, action: &Action) -> Result<T, CliError> {
