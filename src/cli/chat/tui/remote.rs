@@ -1,7 +1,7 @@
 //! The node behind its local API.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -174,7 +174,13 @@ fn export(client: &Client, to: &str, path: &str) -> Result<String, CliError> {
     let lines: Vec<Line> = client.get_with("/v1/chat/history", &[("to", to)], LONG)?;
     let text: String = lines.iter().map(told).collect();
     platform::files::create_synced(Path::new(path), text.as_bytes()).map_err(|error| {
-        CliError::failed(format!("`{path}` cannot be written: {error}"), "name a file that is not there yet")
+        let is_there = error.kind() == io::ErrorKind::AlreadyExists;
+        if !is_there {
+            // What was written of it is not all.
+            let _gone = fs::remove_file(path);
+        }
+        let hint = if is_there { "name a file that is not there yet" } else { "name another place, with room" };
+        CliError::failed(format!("`{path}` cannot be written: {error}"), hint)
     })?;
     Ok(format!("{} messages are in `{path}`, in plain text", lines.len()))
 }

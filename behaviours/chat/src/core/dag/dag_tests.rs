@@ -415,3 +415,30 @@ fn what_claims_a_place_before_a_predecessor_is_refused_as_soon_as_both_are_here(
     assert_eq!(history(&before), [parent.id()]);
     assert_eq!(before.len(), (0, 1));
 }
+
+#[test]
+fn thousands_that_miss_the_same_message_are_each_shown_once() {
+    let mut writer = dag();
+    write(&mut writer, 1, "never comes");
+    let children: Vec<_> = (2..2_002)
+        .map(|seq| {
+            let mut draft = writer.draft(device(1)).unwrap();
+            draft.header.seq = seq;
+            sign(draft, 1, "child")
+        })
+        .collect();
+    let start = now();
+    let mut reader = Dag::of_two(ROOM, crate::core::testing::NETWORK);
+    let (early, late) = children.split_at(1_500);
+    for child in early {
+        reader.handle_message(child, None, start).unwrap();
+    }
+    assert_eq!(reader.first_waiting(&device(1)), Some(2));
+    reader.handle_timeout(start.mono + SHOWN_AFTER);
+    // The gap is known: who lacks nothing else is shown at once.
+    for child in late {
+        reader.handle_message(child, None, start).unwrap();
+    }
+    let shown = outputs(&mut reader).into_iter().filter(|output| matches!(output, Output::Show { .. })).count();
+    assert_eq!((shown, history(&reader).len(), reader.len()), (2_000, 2_000, (0, 2_000)));
+}

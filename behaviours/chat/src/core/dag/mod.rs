@@ -469,12 +469,14 @@ impl Dag {
         while let Some(id) = open.pop_front() {
             let Some(waiting) = self.room.get(&id) else { continue };
             let Header { author, seq, .. } = *waiting.signed.header();
-            if self.graph.is_disputed(&author, seq) || !self.room.show(&id) {
+            if self.graph.is_disputed(&author, seq) {
                 continue;
             }
+            let Some(gaps) = self.room.show(&id) else { continue };
             self.push(Output::Show { id, has_gap: self.gap_before(&id) });
-            let next = self.room.neighbours(&id);
-            open.extend(next.into_iter().filter(|next| self.room.follows_known_gaps(next)));
+            // Each gap is looked at when it becomes known, and never again: it may have thousands of children.
+            let next = gaps.iter().chain([&id]).flat_map(|parent| self.room.children(parent));
+            open.extend(next.filter(|next| !self.room.is_shown(next) && self.room.follows_known_gaps(next)));
         }
     }
 

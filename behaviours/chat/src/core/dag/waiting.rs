@@ -52,6 +52,8 @@ pub(super) struct Room {
     bytes: usize,
     /// Who waits for an id that is not complete.
     children: BTreeMap<MessageId, BTreeSet<MessageId>>,
+    /// How many of them are shown.
+    shown_children: BTreeMap<MessageId, usize>,
     /// Ids that are not here at all, and how often they were asked for.
     wanted: BTreeMap<MessageId, u32>,
     timers: BTreeSet<(Instant, Timer)>,
@@ -144,6 +146,7 @@ impl Room {
     /// `id` is complete: returns those that waited for nothing else.
     pub(super) fn complete(&mut self, id: &MessageId) -> Vec<MessageId> {
         self.arrives(id);
+        self.shown_children.remove(id);
         let mut ready = Vec::new();
         for child in self.children.remove(id).unwrap_or_default() {
             if let Some(waiting) = self.messages.get_mut(&child) {
@@ -172,6 +175,9 @@ impl Room {
             self.by_seq.remove(&dot);
         }
         for parent in &waiting.missing {
+            if waiting.is_shown {
+                forget_shown(&mut self.shown_children, parent);
+            }
             self.release(parent, id);
         }
         self.timers.remove(&(waiting.arrived + SHOWN_AFTER, Timer::Show(*id)));
@@ -184,11 +190,25 @@ impl Room {
         self.children.get(id).into_iter().flatten().copied().collect()
     }
 
-    /// Marks a message as shown with a gap; whether it was not before.
-    pub(super) fn show(&mut self, id: &MessageId) -> bool {
-        let Some(waiting) = self.messages.get_mut(id).filter(|waiting| !waiting.is_shown) else { return false };
+    /// Marks a message as shown with a gap: which of its missing predecessors had no child that was shown. `None` if it was shown before.
+    pub(super) fn show(&mut self, id: &MessageId) -> Option<Vec<MessageId>> {
+        let waiting = self.messages.get_mut(id).filter(|waiting| !waiting.is_shown)?;
         waiting.is_shown = true;
-        self.shown.insert((waiting.signed.header().lamport, *id))
+        self.shown.insert((waiting.signed.header().lamport, *id));
+        let mut first = Vec::new();
+        for parent in &waiting.missing {
+            let shown = self.shown_children.entry(*parent).or_default();
+            *shown += 1;
+            if *shown == 1 {
+                first.push(*parent);
+            }
+        }
+        Some(first)
+    }
+
+    /// Whether a message waits and is shown.
+    pub(super) fn is_shown(&self, id: &MessageId) -> bool {
+        self.messages.get(id).is_some_and(|waiting| waiting.is_shown)
     }
 
     /// Hides what `is_disputed` says.
@@ -198,31 +218,23 @@ impl Room {
             if waiting.is_shown && is_disputed(&header.author, header.seq) {
                 waiting.is_shown = false;
                 self.shown.remove(&(header.lamport, *id));
+                waiting.missing.iter().for_each(|parent| forget_shown(&mut self.shown_children, parent));
             }
         }
     }
 
     /// Whether the predecessors that are not complete are all shown with a gap themselves.
     pub(super) fn follows_only_shown(&self, id: &MessageId) -> bool {
-        let is_shown = |parent: &MessageId| self.messages.get(parent).is_some_and(|waiting| waiting.is_shown);
-        self.messages.get(id).is_some_and(|waiting| waiting.missing.iter().all(is_shown))
+        self.messages.get(id).is_some_and(|waiting| waiting.missing.iter().all(|parent| self.is_shown(parent)))
     }
 
     /// Whether nothing is missing but what others that are shown miss as well.
     pub(super) fn follows_known_gaps(&self, id: &MessageId) -> bool {
-        let is_shown = |id: &MessageId| self.messages.get(id).is_some_and(|waiting| waiting.is_shown);
         let is_known = |parent: &MessageId| match self.messages.get(parent) {
             Some(waiting) => waiting.is_shown,
-            None => self.children.get(parent).into_iter().flatten().any(is_shown),
+            None => self.shown_children.contains_key(parent),
         };
         self.messages.get(id).is_some_and(|waiting| waiting.missing.iter().all(is_known))
-    }
-
-    /// Those that wait for `id`, or for the same absent messages as `id`.
-    pub(super) fn neighbours(&self, id: &MessageId) -> BTreeSet<MessageId> {
-        let missing = self.messages.get(id).into_iter().flat_map(|waiting| &waiting.missing);
-        let absent = missing.filter(|parent| !self.messages.contains_key(*parent));
-        absent.chain([id]).filter_map(|parent| self.children.get(parent)).flatten().copied().collect()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -255,6 +267,16 @@ impl Room {
                 self.children.remove(parent);
                 self.wanted.remove(parent);
             }
+        }
+    }
+}
+
+/// One shown child fewer.
+fn forget_shown(shown_children: &mut BTreeMap<MessageId, usize>, parent: &MessageId) {
+    if let Some(count) = shown_children.get_mut(parent) {
+        *count -= 1;
+        if *count == 0 {
+            shown_children.remove(parent);
         }
     }
 }

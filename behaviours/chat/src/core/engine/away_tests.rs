@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{ConversationId, MessageId, Reason, State, Transport, testing::World};
-use crate::core::secrets::vault::RowKind;
+use super::{ConversationId, Kind, MessageId, Reason, State, Transport, Via, direct::FRAME_MESSAGE, testing::World};
+use crate::core::secrets::{self, vault::RowKind};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -109,6 +109,98 @@ fn rows_that_are_lost_come_again_from_the_other_side() {
 }
 
 #[test]
+fn a_row_that_only_own_messages_follow_comes_again_as_well() {
+    let mut world = World::new(28, 2);
+    let direct = world.befriend(0, 1);
+    world.can_dial = true;
+    let first = world.say(0, direct, "first");
+    world.run(5 * SECOND);
+    let answer = world.say(1, direct, "answer");
+    world.run(5 * SECOND);
+    let chat = world.chat(1);
+    let name = chat.talks[&direct].record.vault_name();
+    let key = chat.secrets.vault_ref().row_key(RowKind::History, &name, &first.0);
+    world.crash(1);
+    world.nodes[1].store.0.lock().unwrap().remove(key.as_slice());
+    world.reopen(1);
+    world.run(120 * SECOND);
+    assert_eq!(world.history(1, direct), [first, answer]);
+    world.say(1, direct, "and on");
+}
+
+#[test]
+fn what_is_sent_once_more_keeps_to_the_way_that_was_asked_for_also_after_a_restart() {
+    let mut world = World::new(29, 2);
+    let direct = world.befriend(0, 1);
+    for n in 0..2 {
+        world.nodes[n].is_mix_ready = true;
+        world.act(n, |chat, now| chat.handle_mix_ready(true, now));
+    }
+    let quiet = world.act(0, |chat, now| chat.send(direct, Kind::TEXT, b"quiet", Via::Mix, now)).unwrap();
+    world.run(5 * SECOND);
+    let other = world.chat(1).device();
+    // It asks for what it was given, and the answer is under way when the process ends.
+    world.nodes[1].is_mix_ready = false;
+    world.crash(1);
+    world.act(0, |chat, now| chat.take_lack(other, &[0, 0, 0, 1, 0, 0, 0, 1], now)).unwrap();
+    world.crash(0);
+    world.nodes[0].is_mix_ready = false;
+    world.nodes[0].left.clear();
+    world.reopen(0);
+    world.reopen(1);
+    world.connect(0, 1);
+    world.run(60 * SECOND);
+    assert!(world.nodes[0].left.iter().all(|(_, bytes)| bytes[0] != 7), "no envelope over the link");
+    assert_eq!(world.chat(0).shown(&quiet).unwrap().state, State::Delivered);
+}
+
+#[test]
+fn one_question_is_under_way_however_long_the_gap_stays() {
+    let mut world = World::new(30, 2);
+    let direct = world.befriend(0, 1);
+    world.can_dial = true;
+    let ids: Vec<_> = (0..3).map(|step| world.say(0, direct, &format!("{step}"))).collect();
+    world.run(5 * SECOND);
+    world.crash(1);
+    world.nodes[1].store.0.lock().unwrap().retain(|key, _| key[0] != RowKind::History as u8);
+    world.reopen(1);
+    world.say(0, direct, "next");
+    world.run(SECOND);
+    world.crash(0);
+    world.run(2 * DAY);
+    let other = node_device(&world, 1);
+    let chat = world.chat(1);
+    assert!(chat.secrets.pending(&other).len() <= 2 && chat.waiting.is_empty());
+    world.reopen(0);
+    world.run(7_200 * SECOND);
+    assert!(world.history(1, direct).starts_with(&ids));
+}
+
+fn node_device(world: &World, n: usize) -> crate::core::id::DeviceId {
+    world.chat(n).people.values().next().unwrap().card.device
+}
+
+#[test]
+fn nobody_gives_a_message_a_text_after_it_was_answered() {
+    let mut world = World::new(31, 2);
+    let direct = world.befriend(0, 1);
+    world.befriend(1, 0);
+    let id = world.say(0, direct, "late");
+    let from = world.chat(0).device();
+    let body = |world: &World, is_bare: bool| {
+        let chat = world.chat(0);
+        let message = chat.load(&chat.talks[&direct], &id).unwrap().message.trusted();
+        let bytes = if is_bare { message.signed_header().as_bytes().to_vec() } else { message.encode() };
+        [&[FRAME_MESSAGE], &bytes[..]].concat()
+    };
+    let (bare, whole) = (body(&world, true), body(&world, false));
+    world.act(1, |chat, now| chat.take_frame(from, secrets::Kind::Data, &bare, now));
+    let answer = world.say(1, direct, "answer");
+    world.act(1, |chat, now| chat.take_frame(from, secrets::Kind::Data, &whole, now));
+    assert_eq!(world.history(1, direct), [answer]);
+}
+
+#[test]
 fn who_asks_for_what_it_lacks_gets_own_messages_alone_and_not_too_often() {
     let mut world = World::new(25, 2);
     let direct = world.befriend(0, 1);
@@ -130,4 +222,66 @@ fn who_asks_for_what_it_lacks_gets_own_messages_alone_and_not_too_often() {
     assert_eq!(ask(&mut world, &[0, 0, 0, 9, 0, 0, 0, 1]), (Ok(()), 0), "an empty range");
     world.run(60 * SECOND);
     assert_eq!(world.texts(1, direct), ["one", "two"]);
+}
+
+/// A group of three, all of whom have the mixnet and each other's invites; nobody is connected when it returns.
+fn group(world: &mut World) -> ConversationId {
+    for (a, b) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+        world.befriend(a, b);
+    }
+    for n in 0..3 {
+        world.nodes[n].is_mix_ready = true;
+        world.act(n, |chat, now| chat.handle_mix_ready(true, now));
+    }
+    world.connect_all();
+    let group = world.act(0, |chat, now| chat.create_group("crew", now)).unwrap();
+    for who in ["dev1", "dev2"] {
+        world.act(0, |chat, now| chat.invite(group, who, now)).unwrap();
+    }
+    world.run(120 * SECOND);
+    assert!((0..3).all(|n| world.chat(n).members(group).unwrap().len() == 3));
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        world.disconnect(a, b);
+    }
+    group
+}
+
+#[test]
+fn a_member_who_was_away_finds_what_the_others_wrote_though_they_are_gone() {
+    let mut world = World::new(26, 3);
+    let group = group(&mut world);
+    world.crash(2);
+    let mut ids: Vec<_> = (0..80).map(|step| world.say(0, group, &format!("message {step}"))).collect();
+    world.run(10 * SECOND);
+    // What is not sealed yet is brought after a restart as well.
+    world.crash(0);
+    world.reopen(0);
+    ids.extend((80..150).map(|step| world.say(0, group, &format!("message {step}"))));
+    world.run(1_200 * SECOND);
+    world.crash(0);
+    world.crash(1);
+    world.reopen(2);
+    world.fetch_mail(2);
+    world.run(60 * SECOND);
+    assert_eq!(world.history(2, group), ids);
+    // Each went once: a window of frames with one message each would not hold them.
+    let mailed = world.nodes[0].left.iter().filter(|(via, _)| *via == Transport::Mix).count();
+    assert!(mailed < 300, "{mailed} envelopes");
+}
+
+#[test]
+fn who_was_removed_while_away_is_brought_nothing_that_was_written_afterwards() {
+    let mut world = World::new(27, 3);
+    let group = group(&mut world);
+    world.crash(2);
+    world.say(0, group, "before");
+    world.run(120 * SECOND);
+    world.act(0, |chat, now| chat.remove(group, "dev2", now)).unwrap();
+    world.say(0, group, "after");
+    world.run(1_200 * SECOND);
+    world.crash(0);
+    world.reopen(2);
+    world.fetch_mail(2);
+    world.run(60 * SECOND);
+    assert_eq!(world.texts(2, group), ["before"]);
 }

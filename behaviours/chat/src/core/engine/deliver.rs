@@ -162,7 +162,10 @@ impl Chat {
         };
         match progress {
             MixProgress::Sent | MixProgress::Acknowledged => self.progress(to, id, State::Sent, Transport::Mix),
-            MixProgress::Stored => self.progress(to, id, State::Carried, Transport::Mailbox),
+            MixProgress::Stored => {
+                self.note_stored(to, id, now);
+                self.progress(to, id, State::Carried, Transport::Mailbox);
+            }
             MixProgress::Failed => self.hasten(to, id, now),
         }
         if matches!(progress, MixProgress::Acknowledged | MixProgress::Failed) {

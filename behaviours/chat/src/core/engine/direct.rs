@@ -26,17 +26,23 @@ use crate::core::{
 /// How long a direct message is tried.
 pub(super) const LIFETIME: Duration = envelope::LIFETIME;
 /// The first byte of a data frame's body: a message, a card, a part of an invite, up to where messages were read, a
-/// membership message, a key to start a session from.
+/// message of a group, a key to start a session from.
 pub(super) const FRAME_MESSAGE: u8 = 0;
 pub(super) const FRAME_CARD: u8 = 1;
 pub(super) const FRAME_INVITE: u8 = 2;
 pub(super) const FRAME_READ: u8 = 3;
-pub(super) const FRAME_MEMBERSHIP: u8 = 4;
+pub(super) const FRAME_OF_GROUP: u8 = 4;
 pub(super) const FRAME_KEY: u8 = 5;
 /// What is missing of the other side.
 pub(super) const FRAME_LACK: u8 = 7;
 /// The first repetition of a frame; then doubled, up to the last; ± 20 %.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+/// The last of one that a mailbox has. It keeps packets on its disk, and has room for a few hundred frames; so the oldest frame alone is repeated
+/// until an acknowledgement shows that the device is there, and the others a day later, in case that a mailbox is gone.
+const RETRY_STORED: Duration = Duration::from_secs(4 * 3_600);
+const STORED: Duration = Duration::from_secs(86_400);
+/// After an acknowledgement those of other frames follow, or these go again.
+const AFTER_ACK: Duration = Duration::from_secs(10);
 /// A frame under way.
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -46,6 +52,8 @@ pub(super) struct Flight {
     expires: UnixMillis,
     pub(super) envelope: Option<Envelope>,
     attempts: u32,
+    /// A mailbox has it.
+    pub(super) is_stored: bool,
     /// Of this attempt: what has not begun.
     pub(super) starts: Vec<(Instant, Transport)>,
     next: Instant,
@@ -53,7 +61,16 @@ pub(super) struct Flight {
 
 impl Flight {
     pub(super) fn new(messages: Vec<MessageId>, via: Via, expires: UnixMillis, now: Now) -> Self {
-        Self { messages, via, expires, envelope: None, attempts: 0, starts: Vec::new(), next: now.mono }
+        Self {
+            messages,
+            via,
+            expires,
+            envelope: None,
+            attempts: 0,
+            is_stored: false,
+            starts: Vec::new(),
+            next: now.mono,
+        }
     }
 }
 
@@ -63,11 +80,20 @@ impl Chat {
         let deliveries = self.talks.get(&self.conversation_with(to)).map(|talk| &talk.deliveries);
         let of_frame = |(_, delivery): &(&MessageId, &Delivery)| delivery.frame == Some(id);
         let carried: Vec<_> = deliveries.into_iter().flatten().filter(of_frame).collect();
-        let via = carried.first().map_or(Via::Auto, |(_, delivery)| delivery.asked());
+        // What brings a message once more goes by the ways of the message, and does not tell how far that is.
+        let again = deliveries.and_then(|all| all.values().find(|delivery| delivery.again == Some(id)));
+        let via = carried.first().map(|(_, delivery)| *delivery).or(again).map_or(Via::Auto, Delivery::asked);
         let expires = carried.iter().map(|(_, delivery)| delivery.expires).max();
         let messages = carried.iter().map(|(message, _)| **message).collect();
         let expires = expires.unwrap_or_else(|| now.unix.plus(LIFETIME));
+        let in_mailbox = |(_, delivery): &(&MessageId, &Delivery)| {
+            delivery.state() == State::Carried && delivery.via() == Some(Transport::Mailbox)
+        };
+        let is_stored = !carried.is_empty() && carried.iter().all(in_mailbox);
         self.flights.insert((to, id), Flight::new(messages, via, expires, now));
+        if is_stored {
+            self.note_stored(to, id, now);
+        }
         self.at(now.mono, Timer::Flight(to, id));
     }
 
@@ -91,7 +117,8 @@ impl Chat {
         let plan = self.plan_for(to, via);
         let [spread] = self.random();
         let Some(flight) = self.flights.get_mut(&(to, id)) else { return };
-        let wait = RETRY.0.saturating_mul(1 << flight.attempts.min(7)).min(RETRY.1);
+        let longest = if flight.is_stored { RETRY_STORED } else { RETRY.1 };
+        let wait = RETRY.0.saturating_mul(1 << flight.attempts.min(10)).min(longest);
         flight.attempts = flight.attempts.saturating_add(1);
         flight.next = now.mono + wait.mul_f64(0.8 + 0.4 * f64::from(spread) / 255.0);
         flight.starts = plan.iter().map(|(transport, after)| (now.mono + *after, *transport)).collect();
@@ -125,13 +152,40 @@ impl Chat {
         let Some(flight) = self.flights.get(&(to, id)) else { return };
         if flight.next <= now.mono {
             // Its outcome is a frame that is sealed again: `handle_sealed` begins the attempt.
-            if self.secrets.handle_resend(to, id).is_err() {
+            let is_stored = flight.is_stored;
+            let secrets = &mut self.secrets;
+            let outcome = if is_stored { secrets.handle_repeat(to, id) } else { secrets.handle_resend(to, id) };
+            if outcome.is_err() {
                 self.flights.remove(&(to, id));
+                self.fill_window(to, now);
             }
             return;
         }
         let at = flight.starts.first().map_or(flight.next, |(at, _)| (*at).min(flight.next));
         self.at(at, Timer::Flight(to, id));
+    }
+
+    /// A mailbox has a frame.
+    pub(super) fn note_stored(&mut self, to: DeviceId, id: FrameId, now: Now) {
+        let is_oldest = self.secrets.pending(&to).first() == Some(&id);
+        let Some(flight) = self.flights.get_mut(&(to, id)) else { return };
+        flight.is_stored = true;
+        if !is_oldest {
+            flight.next = now.mono + STORED;
+        }
+    }
+
+    /// A device is there: what mailboxes have of it is acknowledged soon, or goes again.
+    fn expect_acknowledgements(&mut self, to: DeviceId, now: Now) {
+        let (of, at) = ((to, FrameId([0; 16]))..=(to, FrameId([0xff; 16])), now.mono + AFTER_ACK);
+        let mut ids = Vec::new();
+        for ((_, id), flight) in self.flights.range_mut(of).filter(|(_, flight)| flight.is_stored && flight.next > at) {
+            flight.next = at;
+            ids.push(*id);
+        }
+        for id in ids {
+            self.at(at, Timer::Flight(to, id));
+        }
     }
 
     /// A transport failed: the next one of the attempt begins now.
@@ -181,6 +235,7 @@ impl Chat {
         for message in self.flights.remove(&(to, id)).into_iter().flat_map(|flight| flight.messages) {
             self.advance(self.conversation_with(to), message, State::Delivered, None, None);
         }
+        self.expect_acknowledgements(to, now);
         self.fill_window(to, now);
     }
 
@@ -248,7 +303,7 @@ impl Chat {
             (Kind::Data, Some((&FRAME_MESSAGE, message))) => self.take_direct(from, message, now),
             (Kind::Data, Some((&FRAME_CARD, card))) => self.take_told_card(from, card, now),
             (Kind::Data, Some((&FRAME_INVITE, invite))) => self.take_invite(from, invite, now),
-            (Kind::Data, Some((&FRAME_MEMBERSHIP, message))) => self.take_told_membership(from, message, now),
+            (Kind::Data, Some((&FRAME_OF_GROUP, message))) => self.take_of_group(from, message, now),
             (Kind::Data, Some((&FRAME_READ, seq))) => {
                 if let Some(seq) = seq.first_chunk() {
                     self.take_read(from, u32::from_be_bytes(*seq));

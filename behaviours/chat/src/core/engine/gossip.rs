@@ -27,13 +27,18 @@ impl Chat {
         let Some((conversation, id)) = self.publishing.remove(&handle) else { return };
         if ok {
             self.end_publication(conversation, id);
-        } else if let Some(talk) = self.talks.get_mut(&conversation)
-            && let Some(delivery) = talk.deliveries.get_mut(&id)
-            && delivery.wait_for(Reason::NoRoute)
-        {
-            self.tell(Event::State(id));
+        } else {
+            self.wait_for_links(conversation, id);
         }
         self.settle(now);
+    }
+
+    fn wait_for_links(&mut self, conversation: ConversationId, id: MessageId) {
+        let talk = self.talks.get_mut(&conversation);
+        let delivery = talk.and_then(|talk| talk.deliveries.get_mut(&id));
+        if delivery.is_some_and(|delivery| delivery.wait_for(Reason::NoRoute)) {
+            self.tell(Event::State(id));
+        }
     }
 
     /// A message is with others: it needs no gossip any more.
@@ -49,7 +54,7 @@ impl Chat {
     /// Gives an own message to gossip, and again later unless it is taken.
     pub(super) fn publish(&mut self, conversation: ConversationId, id: MessageId, now: Now) {
         let Some(talk) = self.talks.get_mut(&conversation) else { return };
-        let bucket = talk.tag_key.bucket();
+        let (bucket, is_group) = (talk.tag_key.bucket(), talk.kind == ConversationKind::Group);
         let Some(unpublished) = talk.unpublished.get_mut(&id).filter(|unpublished| unpublished.next <= now.mono) else {
             return;
         };
@@ -57,6 +62,10 @@ impl Chat {
         unpublished.attempts = unpublished.attempts.saturating_add(1);
         let next = unpublished.next;
         self.at(next, Timer::Publish(conversation, id));
+        // Nobody hears: each sealing costs a step of the group's session, and each session a key to every member.
+        if is_group && self.links.is_empty() {
+            return self.wait_for_links(conversation, id);
+        }
         let Some(envelope) = self.pack_shared(conversation, &id, now) else { return };
         self.seen.insert(&envelope, now.unix);
         let handle = self.number();

@@ -19,7 +19,7 @@ use fog_base::{NodeId, Now};
 use super::{
     Chat, ConversationKind, DeviceId, Event, MAX_NAME, Refusal,
     card::Card,
-    direct::{FRAME_INVITE, FRAME_MEMBERSHIP, LIFETIME},
+    direct::{FRAME_INVITE, FRAME_OF_GROUP, LIFETIME},
     rooms::unknown,
     talk::{Club, Record, Talk},
     text::{clean_name, is_name},
@@ -213,24 +213,29 @@ impl Chat {
         let invites = club.group.ops().filter(|op| op.action == Action::Invite && op.subject == self.device);
         let inviter = invites.map(|op| op.author).filter(is_other).last();
         let Some(to) = inviter.or_else(|| club.group.members().keys().copied().find(is_other)) else { return };
-        let body = [&[FRAME_MEMBERSHIP], &message.encode()[..]].concat();
+        let body = [&[FRAME_OF_GROUP], &message.encode()[..]].concat();
         self.queue_frame(to, secrets::Kind::Data, &body, Via::Auto, now.unix.plus(LIFETIME), now);
     }
 
-    /// Takes what a device says of its own membership.
-    pub(super) fn take_told_membership(&mut self, from: DeviceId, bytes: &[u8], now: Now) -> Result<(), Reject> {
+    /// Takes what a device wrote in a group: of its own membership, or what it brings to a member who was away.
+    pub(super) fn take_of_group(&mut self, from: DeviceId, bytes: &[u8], now: Now) -> Result<(), Reject> {
         let message = Message::parse(bytes, &self.config.network)?;
         let id = message.header().conversation;
-        let talk = self.talks.get(&id).filter(|talk| talk.club.is_some()).ok_or(Reject::Unknown)?;
-        if talk.dag.contains(&message.id()) {
-            return Err(Reject::Known);
+        let talk = self.talks.get(&id).ok_or(Reject::Unknown)?;
+        let is_member = talk.club.as_ref().ok_or(Reject::Unknown)?.group.members().contains_key(&from);
+        let is_heard = is_member && talk.is_listed();
+        if !is_heard && message.header().kind != Kind::MEMBERSHIP.0 {
+            return Err(Reject::Unknown);
         }
         let message = message.verify(&id, &mut self.keys)?;
-        if message.header().author != from || message.header().kind != Kind::MEMBERSHIP.0 {
+        if message.header().author != from {
             return Err(Reject::BadSignature);
         }
         let via = self.sources.get(&from).map_or(Transport::Mix, |(_, via)| *via);
-        self.take_message(id, &message, None, via, now)
+        match self.take_message(id, &message, None, via, now) {
+            Err(Reject::Known) => self.fill_bare(id, &message, via, now),
+            outcome => outcome,
+        }
     }
 
     /// Takes the operation of a membership message.
@@ -403,10 +408,11 @@ impl Chat {
         let outcome = club.keys.handle_share(self.secrets.vault(), &mut rows, from, body, now.unix);
         self.disk.write(rows, true);
         match outcome {
-            Ok(()) | Err(secrets::Reject::Duplicate) => {
+            Ok(()) => {
                 self.unpark(id, now);
                 Ok(())
             }
+            Err(secrets::Reject::Duplicate) => Ok(()),
             Err(reject) => Err(reject.into()),
         }
     }

@@ -44,7 +44,10 @@ impl Chat {
         now: Now,
     ) -> Result<(), Reject> {
         let talk = self.talks.get(&id).ok_or(Reject::Unknown)?;
-        if !self.lacks_body(talk, &message.id()) {
+        // Nobody gives a message a text after this device has answered to its place.
+        let last = talk.dag.at(&self.device, talk.dag.latest_seq(&self.device));
+        let is_answered = last.is_some_and(|last| talk.dag.precedes(&message.id(), &last) == Some(true));
+        if !self.lacks_body(talk, &message.id()) || is_answered && !talk.is_shared() {
             return Err(Reject::Known);
         }
         let name = talk.record.vault_name();

@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use fog_base::Now;
+use fog_base::{MessageId as FrameId, Now};
 
 use super::{
-    Chat, ConversationId, Reject,
+    Chat, ConversationId, MessageId, Reject,
     direct::{FRAME_LACK, FRAME_MESSAGE, LIFETIME},
-    talk::Delivery,
+    window::Cargo,
 };
 use crate::core::{
     delivery::{State, Via},
@@ -18,64 +18,94 @@ use crate::core::{
 
 /// What is under way comes in any order: a gap may close by itself for so long. The other side answers no more often.
 const SOON: Duration = Duration::from_secs(30);
-/// Between two questions about one gap.
-const AGAIN: Duration = Duration::from_secs(60);
+/// Between two questions about one gap: at first, and at last. There is one under way at a time.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3_600));
 /// Messages that one question brings.
-const MAX_ANSWER: usize = 512;
+const MAX_ANSWER: u32 = 512;
 
 /// When a gap is asked about, and when the other side may ask again.
 #[derive(Debug, Default)]
 pub(super) struct Gap {
     ask_at: Option<Instant>,
+    asked: u32,
+    question: Option<FrameId>,
     answer_at: Option<Instant>,
 }
 
 impl Chat {
-    /// Asks the other device of a direct conversation for what is missing before what it sent, if that stays away.
+    /// Asks the other device of a direct conversation for what is missing before what is here, if that stays away.
     pub(super) fn ask_other(&mut self, id: ConversationId, now: Now) {
+        let Some((peer, first, last)) = self.missing(id) else { return };
         let Some(talk) = self.talks.get_mut(&id) else { return };
-        let Some(peer) = talk.record.peer else { return };
         if now.mono < *talk.gap.ask_at.get_or_insert(now.mono + SOON) {
             return;
         }
-        let first = talk.dag.latest_seq(&peer).saturating_add(1);
-        let Some(next) = talk.dag.first_waiting(&peer).filter(|next| *next > first) else { return };
-        talk.gap.ask_at = Some(now.mono + AGAIN);
-        let body = [&[FRAME_LACK], &first.to_be_bytes()[..], &(next - 1).to_be_bytes()].concat();
-        self.queue_frame(peer, Kind::Data, &body, Via::Auto, now.unix.plus(LIFETIME), now);
+        let (asked, question) = (talk.gap.asked, talk.gap.question);
+        let is_under_way = question.is_some_and(|question| self.secrets.pending(&peer).contains(&question));
+        // Behind what waits it would come late, and take its place.
+        if is_under_way || !self.leaves_at_once(peer) {
+            return;
+        }
+        let body = [&[FRAME_LACK], &first.to_be_bytes()[..], &last.to_be_bytes()].concat();
+        let question = self.queue_frame(peer, Kind::Data, &body, Via::Auto, now.unix.plus(LIFETIME), now);
+        if let Some(talk) = self.talks.get_mut(&id) {
+            let again = AGAIN.0.saturating_mul(1 << asked.min(6)).min(AGAIN.1);
+            let answer_at = talk.gap.answer_at;
+            talk.gap = Gap { ask_at: Some(now.mono + again), asked: asked + 1, question: Some(question), answer_at };
+        }
+    }
+
+    /// The other device, and the numbers of its messages that are missing; `None` if nobody is to be asked.
+    fn missing(&self, id: ConversationId) -> Option<(DeviceId, u32, u32)> {
+        let talk = self.talks.get(&id).filter(|talk| talk.is_listed())?;
+        let peer = talk.record.peer.filter(|peer| !self.terms(*peer).1)?;
+        let first = talk.dag.latest_seq(&peer).checked_add(1)?;
+        let last = match talk.dag.first_waiting(&peer) {
+            Some(next) => next.checked_sub(1)?,
+            // What waits is of this device, and names what is missing.
+            None => first.saturating_add(MAX_ANSWER - 1),
+        };
+        (last >= first).then_some((peer, first, last))
     }
 
     /// A message of a direct conversation was taken: the next gap is another one if nothing waits.
     pub(super) fn end_gap(&mut self, id: ConversationId) {
         if let Some(talk) = self.talks.get_mut(&id).filter(|talk| talk.dag.len().1 == 0) {
-            talk.gap.ask_at = None;
+            talk.gap = Gap { answer_at: talk.gap.answer_at, ..Gap::default() };
         }
     }
 
     /// The other device lacks own messages: `first (4) ‖ last (4)`, their numbers.
     pub(super) fn take_lack(&mut self, from: DeviceId, range: &[u8], now: Now) -> Result<(), Reject> {
-        let range: [u8; 8] = range.try_into().map_err(|_| Reject::Malformed)?;
-        let range = u64::from_be_bytes(range);
-        let (first, last) = ((range >> 32) as u32, range as u32);
+        let (first, last) = range.split_first_chunk().ok_or(Reject::Malformed)?;
+        let (first, last) = (u32::from_be_bytes(*first), last.try_into().map_err(|_| Reject::Malformed)?);
+        let last = u32::from_be_bytes(last).min(first.saturating_add(MAX_ANSWER - 1));
         let id = self.conversation_with(from);
+        let is_idle = self.waiting.get(&from).is_none_or(std::collections::VecDeque::is_empty);
         let talk = self.talks.get_mut(&id).ok_or(Reject::Unknown)?;
-        if talk.gap.answer_at.is_some_and(|at| now.mono < at) {
+        if !is_idle || talk.gap.answer_at.is_some_and(|at| now.mono < at) {
             return Err(Reject::RateLimited);
         }
         talk.gap.answer_at = Some(now.mono + SOON);
-        let messages = (first..=last).take(MAX_ANSWER).map_while(|seq| talk.dag.at(&self.device, seq));
-        for message in messages.collect::<Vec<_>>() {
-            let Some(talk) = self.talks.get(&id) else { break };
-            let delivery = talk.deliveries.get(&message).copied();
-            let state = delivery.map_or(State::Delivered, |delivery| delivery.state());
-            let Some(stored) = self.load(talk, &message).filter(|_| state >= State::Failed) else { continue };
-            let stored = stored.message.trusted();
-            let bytes =
-                if state == State::Failed { stored.signed_header().as_bytes().to_vec() } else { stored.encode() };
-            let via = delivery.as_ref().map_or(Via::Auto, Delivery::asked);
-            let body = [&[FRAME_MESSAGE], &bytes[..]].concat();
-            self.queue_frame(from, Kind::Data, &body, via, now.unix.plus(LIFETIME), now);
-        }
+        let messages: Vec<_> = (first..=last).map_while(|seq| talk.dag.at(&self.device, seq)).collect();
+        let pending = self.secrets.pending(&from);
+        let messages = messages.into_iter().filter_map(|message| self.once_more(id, message, &pending)).collect();
+        self.queue_cargo(from, messages, now);
         Ok(())
+    }
+
+    /// A message that the other side lacks, unless it is on its way: its place alone if it was given up.
+    fn once_more(&self, id: ConversationId, message: MessageId, pending: &[FrameId]) -> Option<(Vec<u8>, Cargo, Via)> {
+        let talk = self.talks.get(&id)?;
+        // How it may go is not known without its row.
+        let delivery = talk.deliveries.get(&message)?;
+        let is_on_its_way = delivery.again.is_some_and(|again| pending.contains(&again));
+        if delivery.state() < State::Failed || is_on_its_way {
+            return None;
+        }
+        let stored = self.load(talk, &message)?.message.trusted();
+        let is_given_up = delivery.state() == State::Failed;
+        let bytes = if is_given_up { stored.signed_header().as_bytes().to_vec() } else { stored.encode() };
+        Some(([&[FRAME_MESSAGE], &bytes[..]].concat(), Cargo::Again(message), delivery.asked()))
     }
 }

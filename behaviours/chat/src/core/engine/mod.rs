@@ -4,6 +4,7 @@
 //! out of [`Chat::poll_output`]. No IO, no clock, no libp2p. Each call ends with [`Chat::settle`], which takes out of the ratchets what
 //! they have to say, so that what belongs together is in one batch.
 
+mod absent;
 mod card;
 mod deliver;
 mod direct;
@@ -86,7 +87,7 @@ use crate::core::{
     carrier::Carrier,
     envelope::Envelope,
     limits::{Limits, Rates},
-    message::KeyCache,
+    message::{KeyCache, Message},
     secrets::{
         Device,
         device::{Came, Output as Secret, Report},
@@ -124,6 +125,8 @@ enum Timer {
     Meet(NodeId),
     /// A connected peer may be asked for missing messages again.
     Fetch(NodeId),
+    /// Members of groups who are away are served.
+    Absent,
     /// Acknowledgements that found no way.
     Owed,
     /// Expiry of what is rarely looked at.
@@ -215,6 +218,7 @@ impl Chat {
                 Timer::Publish(conversation, id) => self.publish(conversation, id, now),
                 Timer::Meet(node) => self.meet_again(node, now),
                 Timer::Fetch(node) => self.fetch_from(node, now),
+                Timer::Absent => self.serve_absent(now),
                 Timer::Owed => self.run_owed(now),
                 Timer::Tick => self.tick(now),
             }
@@ -277,13 +281,13 @@ impl Chat {
                 }
                 Secret::Send { to, id, bytes } => self.handle_sealed(to, id, &bytes, now),
                 Secret::Acknowledged { to, id } => self.handle_acknowledged(to, id, now),
-                Secret::Report(report) => self.report(report),
+                Secret::Report(report) => self.report(report, now),
             }
         }
         self.fetch_all(now);
     }
 
-    fn report(&mut self, report: Report) {
+    fn report(&mut self, report: Report, now: Now) {
         let event = match report {
             Report::NewPeer(_) => return,
             Report::Desynced(device) => {
@@ -292,6 +296,7 @@ impl Chat {
             }
             Report::Healed(device) => {
                 self.healed += 1;
+                self.fill_window(device, now);
                 Event::Healed(device)
             }
             Report::NeedsInvite(device) => Event::NeedsInvite(device),

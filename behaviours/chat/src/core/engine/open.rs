@@ -83,6 +83,7 @@ impl Chat {
         }
         chat.restore(&others, now);
         chat.at(now.mono + TICK, Timer::Tick);
+        chat.at(now.mono + super::absent::EACH, Timer::Absent);
         chat.settle(now);
         Ok(chat)
     }
@@ -177,10 +178,13 @@ impl Chat {
             club.keys = GroupKeys::restore(id.0, others);
             // The shares of the key may not have been handed to all before the end.
             club.keys.forget_sender();
+            let brought = talk.record.brought.iter();
+            club.brought = brought.filter_map(|(member, seq)| Some((member.parse().ok()?, *seq))).collect();
         }
         self.book.add(id, talk.tag_key.clone(), now.unix);
         let mut messages = BTreeMap::new();
         let mut ops = Vec::new();
+        let mut bare = BTreeSet::new();
         self.visit(RowKind::History, &name, |bytes, network| {
             let stored = parse_stored(bytes, network)?;
             let message = stored.message;
@@ -188,7 +192,7 @@ impl Chat {
                 ops.push((message.header().lamport, message.id(), message.clone().trusted().body().to_vec()));
             }
             if message.is_bare() {
-                talk.bare.insert(message.id());
+                bare.insert(message.id());
             }
             messages.insert((message.header().lamport, message.id()), message.without_body());
             Some(())
@@ -213,12 +217,18 @@ impl Chat {
                 continue;
             }
             talk.delivered_to = talk.delivered_to.max(talk.dag.seen_seq(&message_id, &self.device));
+            if bare.contains(&message_id) {
+                continue;
+            }
             talk.last_at = talk.last_at.max(Some(UnixMillis(sent_at)));
             if (lamport, message_id) > talk.record.read_to {
                 talk.unread.insert(message_id);
             }
         }
         while talk.dag.poll_output().is_some() {}
+        if !talk.is_shared() {
+            talk.bare = bare;
+        }
         ops.sort();
         if let Some(club) = &mut talk.club {
             for op in talk.record.told_ops.values().filter_map(|op| BASE64.decode(op.as_bytes()).ok()) {

@@ -41,6 +41,9 @@ pub(super) struct Record {
     /// nobody would be a member after a restart.
     #[serde(default)]
     pub(super) told_ops: BTreeMap<String, String>,
+    /// Of a group: up to which own number frames that bring the messages to a member were sealed, by device.
+    #[serde(default)]
+    pub(super) brought: BTreeMap<String, u32>,
 }
 
 /// How far an own message is.
@@ -53,13 +56,15 @@ pub(super) struct Delivery {
     pub(super) expires: UnixMillis,
     /// The frame in which Olm has it: it is pending there until it is acknowledged.
     pub(super) frame: Option<FrameId>,
+    /// One that brings it once more, as the peer lacks it.
+    pub(super) again: Option<FrameId>,
 }
 
 impl Delivery {
     pub(super) fn new(asked: Via, expires: UnixMillis) -> Self {
         let asked = Via::ALL.iter().position(|via| *via == asked).unwrap_or_default() as u8;
         let reason = Some(Reason::NotStored as u8);
-        Self { state: State::Queued as u8, via: None, reason, asked, expires, frame: None }
+        Self { state: State::Queued as u8, via: None, reason, asked, expires, frame: None, again: None }
     }
 
     pub(super) fn state(&self) -> State {
@@ -114,6 +119,9 @@ pub(super) struct Club {
     pub(super) keys: GroupKeys,
     /// In which message an operation came.
     pub(super) ops: BTreeMap<OpId, MessageId>,
+    /// Up to which own number messages were given to frames for a member, and how far they had come when this was last looked at.
+    pub(super) brought: BTreeMap<DeviceId, u32>,
+    pub(super) aged: u32,
 }
 
 /// A conversation.
@@ -156,6 +164,7 @@ impl Record {
             peer_read: 0,
             own_seq: 0,
             told_ops: BTreeMap::new(),
+            brought: BTreeMap::new(),
         }
     }
 
@@ -188,6 +197,8 @@ impl Talk {
             group: Group::new(network, GroupId::from(id)),
             keys: GroupKeys::new(id.0),
             ops: BTreeMap::new(),
+            brought: BTreeMap::new(),
+            aged: 0,
         });
         Self {
             dag: if kind == ConversationKind::Direct { Dag::of_two(id, network) } else { Dag::new(id, network) },

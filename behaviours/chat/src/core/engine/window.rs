@@ -11,13 +11,13 @@ use zeroize::Zeroizing;
 
 use super::{
     Chat, Event, Timer,
-    direct::{FRAME_MESSAGE, Flight},
+    direct::{FRAME_MESSAGE, Flight, LIFETIME},
     pack::direct_id,
     talk::Delivery,
 };
 use crate::core::{
-    delivery::{Reason, Via},
-    id::{DeviceId, MessageId},
+    delivery::{Reason, Transport, Via},
+    id::{ConversationId, DeviceId, MessageId},
     reject::Reject,
     secrets::{Kind, Reject as SecretReject, frame::MAX_BODY},
 };
@@ -27,10 +27,23 @@ pub(super) const MAX_WAITING: usize = 1_024;
 /// The first byte of the body of a data frame that carries several: each its kind (1), length (2), body.
 const FRAME_PARCEL: u8 = 6;
 const PART: usize = 3;
-/// With fewer frames under way the next one leaves at once.
+/// With fewer frames under way to a device that is not connected the next one leaves at once.
 const AT_ONCE: usize = 8;
+/// The core behind has too much to write at the moment.
+const FULL: Duration = Duration::from_secs(1);
 /// How long a frame waits for others to go with it: the first time, and the longest.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
+
+/// What a frame brings that is gathered anew after a restart: it may wait in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cargo {
+    /// A direct message.
+    Message(MessageId),
+    /// One that the other side lacks, and whose state is what it was.
+    Again(MessageId),
+    /// An own message of a group, by number.
+    OfGroup(ConversationId, u32),
+}
 
 /// A frame that waits for the window.
 #[derive(Debug)]
@@ -38,10 +51,23 @@ pub(super) struct Frame {
     id: FrameId,
     kind: Kind,
     body: Zeroizing<Vec<u8>>,
-    messages: Vec<MessageId>,
+    cargo: Vec<Cargo>,
+    /// Whether it is more than a parcel of what has cargo.
+    is_urgent: bool,
     via: Via,
     expires: UnixMillis,
     since: Instant,
+}
+
+impl Frame {
+    fn is_parcel(&self) -> bool {
+        self.kind == Kind::Data && self.body.first() == Some(&FRAME_PARCEL)
+    }
+
+    fn messages(&self) -> Vec<MessageId> {
+        let message = |cargo: &Cargo| if let Cargo::Message(id) = cargo { Some(*id) } else { None };
+        self.cargo.iter().filter_map(message).collect()
+    }
 }
 
 /// How long the next frame waits for more, while so many are under way: half as long again with each.
@@ -55,8 +81,8 @@ fn portion(queue: &VecDeque<Frame>) -> (usize, bool) {
     let mut bytes = 1;
     for (count, frame) in queue.iter().enumerate() {
         bytes += PART + frame.body.len();
-        let is_other = queue.front().is_some_and(|first| first.via != frame.via);
-        if bytes > MAX_BODY || is_other {
+        let is_other = queue.front().is_some_and(|first| first.via != frame.via || first.is_parcel());
+        if bytes > MAX_BODY || is_other || frame.is_parcel() && count > 0 {
             return (count.max(1), true);
         }
     }
@@ -77,9 +103,10 @@ fn join(mut frames: Vec<Frame>, id: FrameId) -> Option<Frame> {
         body.extend_from_slice(&frame.body);
     }
     let expires = frames.iter().map(|frame| frame.expires).max()?;
+    let is_urgent = frames.iter().any(|frame| frame.is_urgent);
     let (via, since) = frames.first().map(|first| (first.via, first.since))?;
-    let messages = frames.into_iter().flat_map(|frame| frame.messages).collect();
-    Some(Frame { id, kind: Kind::Data, body, messages, via, expires, since })
+    let cargo = frames.iter().flat_map(|frame| &frame.cargo).copied().collect();
+    Some(Frame { id, kind: Kind::Data, body, cargo, is_urgent, via, expires, since })
 }
 
 /// What a frame carries: itself, or the parts of a parcel, of which none is a parcel.
@@ -112,13 +139,15 @@ impl Chat {
         let conversation = direct_id(&self.config.network, self.device, to);
         let Some(talk) = self.talks.get(&conversation) else { return };
         let Some(stored) = self.load(talk, &id) else { return };
-        let body = Zeroizing::new([&[FRAME_MESSAGE], &stored.message.trusted().encode()[..]].concat());
-        let (via, expires, since) = (delivery.asked(), delivery.expires, now.mono);
-        let frame = Frame { id: frame_id(&id), kind: Kind::Data, body, messages: vec![id], via, expires, since };
-        self.queue(to, frame, now);
+        let body = [&[FRAME_MESSAGE], &stored.message.trusted().encode()[..]].concat();
+        // It has waited since it was written, also if that was before a restart.
+        let written = UnixMillis(delivery.expires.0.saturating_sub(LIFETIME.as_millis() as u64));
+        let since = now.mono.checked_sub(now.unix.since(written)).unwrap_or(now.mono);
+        let frame = self.frame(&body, Cargo::Message(id), delivery.asked(), delivery.expires, since);
+        self.queue(to, Frame { id: frame_id(&id), ..frame }, now);
     }
 
-    /// Has anything else brought to a device.
+    /// Has anything else brought to a device; its id.
     pub(super) fn queue_frame(
         &mut self,
         to: DeviceId,
@@ -127,9 +156,27 @@ impl Chat {
         via: Via,
         expires: UnixMillis,
         now: Now,
-    ) {
+    ) -> FrameId {
         let (id, body, since) = (FrameId(self.random()), Zeroizing::new(body.to_vec()), now.mono);
-        self.queue(to, Frame { id, kind, body, messages: Vec::new(), via, expires, since }, now);
+        self.queue(to, Frame { id, kind, body, cargo: Vec::new(), is_urgent: true, via, expires, since }, now);
+        id
+    }
+
+    /// Has messages brought to a device together: those that a member of a group may lack, or that the other side asked for.
+    pub(super) fn queue_cargo(&mut self, to: DeviceId, messages: Vec<(Vec<u8>, Cargo, Via)>, now: Now) {
+        for (body, cargo, via) in messages {
+            let frame = self.frame(&body, cargo, via, now.unix.plus(LIFETIME), now.mono);
+            let queue = self.waiting.entry(to).or_default();
+            if queue.len() < MAX_WAITING {
+                queue.push_back(frame);
+            }
+        }
+        self.fill_window(to, now);
+    }
+
+    fn frame(&mut self, body: &[u8], cargo: Cargo, via: Via, expires: UnixMillis, since: Instant) -> Frame {
+        let (id, body) = (FrameId(self.random()), Zeroizing::new(body.to_vec()));
+        Frame { id, kind: Kind::Data, body, cargo: vec![cargo], is_urgent: false, via, expires, since }
     }
 
     fn queue(&mut self, to: DeviceId, frame: Frame, now: Now) {
@@ -137,12 +184,12 @@ impl Chat {
             self.tell(Event::NeedsInvite(to));
             return;
         }
+        let (id, messages) = (frame.id, frame.messages());
         let queue = self.waiting.entry(to).or_default();
         if queue.len() >= MAX_WAITING {
-            self.fail_all(to, &frame.messages, Reason::QueueFull);
+            self.fail_all(to, &messages, Reason::QueueFull);
             return;
         }
-        let (id, messages) = (frame.id, frame.messages.clone());
         queue.push_back(frame);
         self.fill_window(to, now);
         if self.waiting.get(&to).and_then(VecDeque::back).is_some_and(|last| last.id == id) {
@@ -159,53 +206,81 @@ impl Chat {
     pub(super) fn fill_window(&mut self, to: DeviceId, now: Now) {
         while let Some(queue) = self.waiting.get_mut(&to).filter(|queue| !queue.is_empty()) {
             if let Some(frame) = queue.pop_front_if(|frame| frame.expires <= now.unix) {
-                self.fail_all(to, &frame.messages, Reason::Expired);
+                self.fail_all(to, &frame.messages(), Reason::Expired);
                 continue;
             }
             let (count, is_full) = portion(queue);
-            let since = queue.front().map_or(now.mono, |frame| frame.since);
-            let leaves = since + patience(self.secrets.pending(&to).len());
-            if !is_full && leaves > now.mono {
-                self.at(leaves, Timer::Window(to));
-                return;
+            let is_urgent = queue.iter().take(count).any(|frame| frame.is_urgent);
+            let Some((via, since)) = queue.front().map(|frame| (frame.via, frame.since)) else { return };
+            if !is_full && !is_urgent {
+                let leaves = since + self.patience_for(to, via);
+                if leaves > now.mono {
+                    self.at(leaves, Timer::Window(to));
+                    return;
+                }
             }
             if !self.secrets.has_window(&to) {
                 return;
             }
-            let frames = queue.drain(..count).collect();
             let id = FrameId(self.random());
-            if let Some(frame) = join(frames, id) {
-                self.seal_frame(to, frame, now);
+            let frames = self.waiting.get_mut(&to).map(|queue| queue.drain(..count).collect()).unwrap_or_default();
+            let Some(frame) = join(frames, id) else { return };
+            if !self.seal_frame(to, frame, now) {
+                return;
             }
         }
         self.waiting.remove(&to);
     }
 
-    fn seal_frame(&mut self, to: DeviceId, frame: Frame, now: Now) {
-        let Frame { id, kind, body, messages, via, expires, .. } = frame;
-        match self.secrets.handle_send(to, id, kind, &body) {
-            Ok(()) => {
-                self.mark_sealed(to, &messages, id);
-                self.flights.insert((to, id), Flight::new(messages, via, expires, now));
+    /// How long a frame waits for company: not at all if the device is connected, else by how many are under way that may take the same ways.
+    fn patience_for(&self, to: DeviceId, via: Via) -> Duration {
+        let first = self.plan_for(to, via).first().map(|(transport, _)| *transport);
+        if matches!(first, Some(Transport::Lan | Transport::Direct)) {
+            return Duration::ZERO;
+        }
+        let of = (to, FrameId([0; 16]))..=(to, FrameId([0xff; 16]));
+        patience(self.flights.range(of).filter(|(_, flight)| flight.via == via).count())
+    }
+
+    /// Seals a frame; false if there is no room at the moment: it stays the first.
+    fn seal_frame(&mut self, to: DeviceId, frame: Frame, now: Now) -> bool {
+        let messages = frame.messages();
+        match self.secrets.handle_send(to, frame.id, frame.kind, &frame.body) {
+            Ok(()) | Err(SecretReject::Duplicate) => {
+                self.mark_sealed(to, &frame);
+                let Frame { id, via, expires, .. } = frame;
+                self.flights.entry((to, id)).or_insert_with(|| Flight::new(messages, via, expires, now));
             }
-            // It is under way.
-            Err(SecretReject::Duplicate) => {}
+            Err(SecretReject::Full) => {
+                self.waiting.entry(to).or_default().push_front(frame);
+                self.at(now.mono + FULL, Timer::Window(to));
+                return false;
+            }
             Err(reject) => {
                 self.count(reject.into());
                 self.fail_all(to, &messages, Reason::Unsealable);
             }
         }
+        true
     }
 
     /// In one batch with the sealed frame: after a crash Olm is asked whether it was acknowledged.
-    fn mark_sealed(&mut self, to: DeviceId, messages: &[MessageId], id: FrameId) {
+    fn mark_sealed(&mut self, to: DeviceId, frame: &Frame) {
         let conversation = self.conversation_with(to);
-        for message in messages {
+        for cargo in &frame.cargo {
+            let (message, is_again) = match *cargo {
+                Cargo::Message(message) => (message, false),
+                Cargo::Again(message) => (message, true),
+                Cargo::OfGroup(group, seq) => {
+                    self.note_brought(group, to, seq);
+                    continue;
+                }
+            };
             let talk = self.talks.get_mut(&conversation);
-            if let Some(delivery) = talk.and_then(|talk| talk.deliveries.get_mut(message)) {
-                delivery.frame = Some(id);
-                self.save_delivery(conversation, message, true);
-            }
+            let Some(delivery) = talk.and_then(|talk| talk.deliveries.get_mut(&message)) else { continue };
+            let place = if is_again { &mut delivery.again } else { &mut delivery.frame };
+            *place = Some(frame.id);
+            self.save_delivery(conversation, &message, true);
         }
     }
 
@@ -229,7 +304,7 @@ impl Chat {
     /// What waits for a device is given up.
     pub(super) fn give_up_waiting(&mut self, to: DeviceId, reason: Reason) {
         for frame in self.waiting.remove(&to).unwrap_or_default() {
-            self.fail_all(to, &frame.messages, reason);
+            self.fail_all(to, &frame.messages(), reason);
         }
     }
 }
@@ -240,8 +315,8 @@ mod tests {
 
     fn frame(n: usize, length: usize, via: Via, since: Instant) -> Frame {
         let (id, body) = (FrameId([n as u8; 16]), Zeroizing::new(vec![0; length]));
-        let (messages, expires) = (vec![MessageId([n as u8; 32])], UnixMillis(n as u64));
-        Frame { id, kind: Kind::Data, body, messages, via, expires, since }
+        let (cargo, expires) = (vec![Cargo::Message(MessageId([n as u8; 32]))], UnixMillis(n as u64));
+        Frame { id, kind: Kind::Data, body, cargo, is_urgent: false, via, expires, since }
     }
 
     #[test]
@@ -253,7 +328,7 @@ mod tests {
         let bytes_of = |count: usize| 1 + count * (PART + length);
         assert!(is_full && bytes_of(count) <= MAX_BODY && bytes_of(count + 1) > MAX_BODY);
         let parcel = join(queue.drain(..count).collect(), FrameId([9; 16])).unwrap();
-        assert_eq!((parcel.messages.len(), parcel.expires.0, parcel.id.0[0]), (count, count as u64 - 1, 9));
+        assert_eq!((parcel.messages().len(), parcel.expires.0, parcel.id.0[0]), (count, count as u64 - 1, 9));
         let parts = parts(parcel.kind, &parcel.body).unwrap();
         assert_eq!(parts, vec![(Kind::Data, [0; 1_000].as_slice()); count]);
         for cut in 1..parcel.body.len() {
@@ -273,6 +348,11 @@ mod tests {
         assert_eq!(portion(&queue), (1, true), "what fills a frame goes as it is");
         let alone = join(queue.drain(..1).collect(), FrameId([9; 16])).unwrap();
         assert_eq!((alone.id.0[0], alone.body.len()), (4, MAX_BODY));
+        let parcel = join((0..2).map(|n| frame(n, 9, Via::Auto, since)).collect(), FrameId([9; 16])).unwrap();
+        queue.push_front(parcel);
+        assert_eq!(portion(&queue), (1, true), "a parcel that found no room goes as it is");
+        queue.rotate_left(1);
+        assert_eq!(portion(&queue), (3, true), "and is put into no other one");
         let nested = [FRAME_PARCEL, 0, 0, 1, FRAME_PARCEL];
         assert_eq!(super::parts(Kind::Data, &nested), Err(Reject::Malformed));
         assert_eq!(super::parts(Kind::Data, &[FRAME_PARCEL, 1, 0, 0]), Err(Reject::Malformed), "an acknowledgement");

@@ -353,6 +353,13 @@ impl Device {
         Ok(())
     }
 
+    /// Sends the same bytes again, however often: somebody keeps them for the recipient, whose keys have not moved on.
+    pub fn handle_repeat(&mut self, to: DeviceId, id: MessageId) -> Result<(), Reject> {
+        let pending = self.peers.get_mut(&to).map(|peer| &mut peer.pending).into_iter().flatten();
+        pending.filter(|pending| pending.id == id).for_each(|pending| pending.sendings = 1);
+        self.handle_resend(to, id)
+    }
+
     /// The messages that a peer has not acknowledged, in the order of sending. After a restart, one that is not among them was acknowledged
     /// or given up: an [`Output::Acknowledged`] is not repeated.
     pub fn pending(&self, to: &DeviceId) -> Vec<MessageId> {
