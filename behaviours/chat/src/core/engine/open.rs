@@ -178,8 +178,6 @@ impl Chat {
             club.keys = GroupKeys::restore(id.0, others);
             // The shares of the key may not have been handed to all before the end.
             club.keys.forget_sender();
-            let brought = talk.record.brought.iter();
-            club.brought = brought.filter_map(|(member, seq)| Some((member.parse().ok()?, *seq))).collect();
         }
         self.book.add(id, talk.tag_key.clone(), now.unix);
         let mut messages = BTreeMap::new();
@@ -229,18 +227,7 @@ impl Chat {
         if !talk.is_shared() {
             talk.bare = bare;
         }
-        ops.sort();
-        if let Some(club) = &mut talk.club {
-            for op in talk.record.told_ops.values().filter_map(|op| BASE64.decode(op.as_bytes()).ok()) {
-                let _known = club.group.insert(&op);
-            }
-            for (_, message, body) in &ops {
-                if let Some(body) = super::groups::OpBody::parse(body) {
-                    let _known = club.group.insert(body.op);
-                    club.ops.insert(OpId(*blake3::hash(body.op).as_bytes()), *message);
-                }
-            }
-        }
+        restore_members(&mut talk, ops);
         if talk.is_shared() {
             let queued: Vec<_> = talk.deliveries.keys().copied().collect();
             for id in queued {
@@ -407,6 +394,23 @@ fn read(vault: &mut Vault, disk: &Disk) -> Result<(Vec<Opened>, u64), OpenError>
         });
     }
     Ok((opened, damaged))
+}
+
+/// Who is in a group, as an invite and its messages (lamport, id, body) say, and what was brought to them.
+fn restore_members(talk: &mut Talk, mut ops: Vec<(u64, MessageId, Vec<u8>)>) {
+    let Some(club) = &mut talk.club else { return };
+    let brought = talk.record.brought.iter();
+    club.brought = brought.filter_map(|(member, seq)| Some((member.parse().ok()?, *seq))).collect();
+    for op in talk.record.told_ops.values().filter_map(|op| BASE64.decode(op.as_bytes()).ok()) {
+        let _known = club.group.insert(&op);
+    }
+    ops.sort();
+    for (_, message, body) in &ops {
+        if let Some(body) = super::groups::OpBody::parse(body) {
+            let _known = club.group.insert(body.op);
+            club.ops.insert(OpId(*blake3::hash(body.op).as_bytes()), *message);
+        }
+    }
 }
 
 fn parse_stored(bytes: &[u8], network: &fog_base::NetworkId) -> Option<Stored> {
