@@ -77,6 +77,7 @@ fn clients_that_come_and_go_lose_nothing_and_repeat_nothing() {
     introduce(&net);
     what_waits_for_somebody_who_is_away_arrives_in_order_once(&mut net);
     what_a_node_answered_for_is_there_after_kill_9_and_arrives(&mut net);
+    what_is_said_in_a_group_waits_for_a_member_who_is_away(&mut net);
     ok(net.down());
 }
 
@@ -146,6 +147,43 @@ fn what_waits_for_somebody_who_is_away_arrives_in_order_once(net: &mut Testnet) 
     ok(net.nodes[ADA].start());
     let ids = |lines: &[ChatLine]| lines.iter().map(|line| line.id.clone()).collect::<Vec<_>>();
     assert_eq!(ids(&there), ids(&lines(&net.nodes[ADA], "@bob")));
+}
+
+fn what_is_said_in_a_group_waits_for_a_member_who_is_away(net: &mut Testnet) {
+    let ada = ok(net.nodes[ADA].client());
+    ok(ada.chat_group("&crew"));
+    ok(ada.chat_invite("&crew", "bob"));
+    ok(until("a member", PATIENCE, || {
+        let members = run_in(&net.nodes[ADA].data_dir, &["--json", "chat", "group", "members", "&crew"]).json();
+        let roles: Vec<_> = members.as_array().into_iter().flatten().map(|member| member["role"].to_string()).collect();
+        if roles.iter().any(|role| role.contains("member")) { Ok(()) } else { Err(format!("{roles:?}")) }
+    }));
+    net.nodes[BOB].kill();
+    let wanted: Vec<_> = (0..3).map(|n| format!("for the crew {n}")).collect();
+    for text in &wanted {
+        ok(ada.chat_send("&crew", text, "auto", None));
+    }
+    // The two never run at the same time from here on.
+    net.nodes[ADA].kill();
+    let mut rounds = 0;
+    ok(until("what was said while a member was away", PATIENCE * 6, || {
+        rounds += 1;
+        net.nodes[ADA].start().map_err(|e| e.to_string())?;
+        thread::sleep(Duration::from_secs(50));
+        net.nodes[ADA].kill();
+        net.nodes[BOB].start().map_err(|e| e.to_string())?;
+        let mut there = Vec::new();
+        for _ in 0..20 {
+            there = lines(&net.nodes[BOB], "&crew");
+            if texts(&there) == wanted {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(500));
+        }
+        net.nodes[BOB].kill();
+        Err(format!("{:?}", texts(&there)))
+    }));
+    eprintln!("chat: what was said in a group was there in round {rounds}, its author being away");
 }
 
 /// What one side wrote: what was answered for, and what may have been taken when its node was killed.

@@ -12,8 +12,9 @@ use crate::core::{delivery::Via, id::DeviceId};
 
 /// How often it is looked who is away. What was written since the last time is with gossip yet.
 pub(super) const EACH: Duration = Duration::from_secs(30);
-/// Messages for one member at a time, and members of a group who are served at a time.
+/// Messages for one member at a time, of so many that are looked at, and members of a group who are served at a time.
 const MAX_MESSAGES: usize = 64;
+const MAX_LOOKED_AT: usize = 512;
 const MAX_MEMBERS: usize = 16;
 /// With so many frames under way to a member it gets no more of this.
 const MAX_FRAMES: usize = 16;
@@ -48,13 +49,12 @@ impl Chat {
             let seen = last.map_or(0, |last| talk.dag.seen_seq(&last, &self.device));
             let brought = club.brought.get(&member).copied();
             let is_linked = self.node_of(member).is_some_and(|node| self.links.contains_key(&node));
-            match brought.map(|brought| brought.max(seen)) {
-                // Who is new here gets what is written from now on, and the rest by reconciliation.
-                None => has.push((member, talk.dag.latest_seq(&self.device))),
-                // Who is connected as well.
-                Some(_) if is_linked => has.push((member, club.aged)),
-                Some(seq) if seq < club.aged && self.may_bring(member) => lacking.push((member, seq + 1)),
-                Some(_) => {}
+            let known = brought.unwrap_or(0).max(seen);
+            if is_linked {
+                // It is there by reconciliation.
+                has.push((member, club.aged));
+            } else if known < club.aged && self.may_bring(member) {
+                lacking.push((member, known + 1));
             }
         }
         for (member, seq) in has {
@@ -85,16 +85,19 @@ impl Chat {
     fn bring(&mut self, id: ConversationId, member: DeviceId, first: u32, now: Now) {
         let Some(talk) = self.talks.get(&id) else { return };
         let Some((node, club)) = self.node_of(member).zip(talk.club.as_ref()) else { return };
-        let mut frames = Vec::new();
-        for seq in (first..=club.aged).take(MAX_MESSAGES) {
+        let (mut frames, mut last) = (Vec::new(), 0);
+        for seq in (first..=club.aged).take(MAX_LOOKED_AT) {
+            last = seq;
             let bytes = talk.dag.at(&self.device, seq).and_then(|message| self.load_for(talk, &message, node));
             // What was written before the member joined comes by reconciliation, without its body.
             let is_whole = |bytes: &&[u8]| Message::parse(bytes, &self.config.network).is_ok_and(|it| !it.is_bare());
             if let Some(bytes) = bytes.as_deref().filter(is_whole) {
                 frames.push(([&[FRAME_OF_GROUP], bytes].concat(), Cargo::OfGroup(id, seq), Via::Auto));
             }
+            if frames.len() == MAX_MESSAGES {
+                break;
+            }
         }
-        let last = club.aged.min(first.saturating_add(MAX_MESSAGES as u32 - 1));
         if let Some(club) = self.talks.get_mut(&id).and_then(|talk| talk.club.as_mut()) {
             club.brought.insert(member, last);
         }

@@ -404,6 +404,8 @@ fn restore_members(talk: &mut Talk, mut ops: Vec<(u64, MessageId, Vec<u8>)>) {
     for op in talk.record.told_ops.values().filter_map(|op| BASE64.decode(op.as_bytes()).ok()) {
         let _known = club.group.insert(&op);
     }
+    // What was written before the restart waited long enough for gossip.
+    club.aged = talk.record.own_seq;
     ops.sort();
     for (_, message, body) in &ops {
         if let Some(body) = super::groups::OpBody::parse(body) {
