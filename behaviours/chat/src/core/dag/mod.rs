@@ -134,6 +134,11 @@ impl Dag {
         Self { room: Room::of_author(MAX_WAITING), ..Self::new(conversation, network) }
     }
 
+    /// The same for members who are known, and whose messages come by the hundred after a while.
+    pub fn of_members(conversation: ConversationId, network: NetworkId) -> Self {
+        Self { room: Room::of_author(MAX_WAITING / 4), ..Self::new(conversation, network) }
+    }
+
     /// What a new message of `author` says about order. The message goes through [`Dag::handle_message`] as any other.
     pub fn draft(&self, author: DeviceId) -> Result<Draft, Reject> {
         let mut header = Header {

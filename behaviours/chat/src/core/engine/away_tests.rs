@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{ConversationId, Kind, MessageId, Reason, State, Transport, Via, direct::FRAME_MESSAGE, testing::World};
+use super::{
+    ConversationId, Kind, MessageId, Reason, State, Transport, Via,
+    direct::FRAME_MESSAGE,
+    testing::{World, node_id},
+};
 use crate::core::secrets::{self, vault::RowKind};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -284,4 +288,91 @@ fn who_was_removed_while_away_is_brought_nothing_that_was_written_afterwards() {
     world.fetch_mail(2);
     world.run(60 * SECOND);
     assert_eq!(world.texts(2, group), ["before"]);
+}
+
+#[test]
+fn slow_talk_of_hours_waits_for_a_member_and_what_it_saw_does_not() {
+    let mut world = World::new(32, 3);
+    let group = group(&mut world);
+    world.connect_all();
+    world.say(0, group, "seen together");
+    world.run(120 * SECOND);
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        world.disconnect(a, b);
+    }
+    world.crash(2);
+    world.nodes[0].left.clear();
+    world.run(120 * SECOND);
+    assert!(world.nodes[0].left.iter().all(|(via, _)| *via != Transport::Mix), "nothing is lacking");
+    let mut ids = Vec::new();
+    for step in 0..240 {
+        ids.push(world.say(0, group, &format!("message {step}")));
+        world.run(60 * SECOND);
+    }
+    world.run(3_700 * SECOND);
+    world.crash(0);
+    world.crash(1);
+    world.reopen(2);
+    world.fetch_mail(2);
+    world.run(60 * SECOND);
+    assert!(world.history(2, group).ends_with(&ids));
+    assert_eq!(world.history(2, group).len(), 241);
+}
+
+#[test]
+fn who_calls_itself_a_device_of_a_members_node_is_brought_nothing_from_before_its_join() {
+    let mut world = World::new(33, 4);
+    let group = group(&mut world);
+    for n in 0..3 {
+        world.befriend(n, 3);
+        world.befriend(3, n);
+    }
+    world.nodes[3].is_mix_ready = true;
+    world.act(3, |chat, now| chat.handle_mix_ready(true, now));
+    let before = world.say(0, group, "before");
+    world.run(60 * SECOND);
+    world.act(0, |chat, now| chat.invite(group, "dev3", now)).unwrap();
+    world.run(120 * SECOND);
+    assert_eq!(world.chat(0).members(group).unwrap().len(), 4);
+    // Its card says that it is at the node of a member since the beginning.
+    let newcomer = world.chat(3).device();
+    world.act(0, |chat, _| chat.people.get_mut(&newcomer).unwrap().card.node = node_id(2));
+    world.crash(2);
+    world.crash(3);
+    let after = world.say(0, group, "after");
+    world.run(1_200 * SECOND);
+    world.crash(0);
+    world.crash(1);
+    world.reopen(3);
+    world.fetch_mail(3);
+    world.fetch_mail(2);
+    world.run(60 * SECOND);
+    let history = world.history(3, group);
+    assert!(!history.contains(&before), "{:?}", world.texts(3, group));
+    let _addressed_elsewhere = after;
+}
+
+#[test]
+fn texts_that_come_before_their_authors_membership_are_kept_for_it() {
+    let mut world = World::new(34, 4);
+    let group = group(&mut world);
+    for n in 0..3 {
+        world.befriend(n, 3);
+        world.befriend(3, n);
+    }
+    world.nodes[3].is_mix_ready = true;
+    world.act(3, |chat, now| chat.handle_mix_ready(true, now));
+    world.crash(2);
+    world.act(0, |chat, now| chat.invite(group, "dev3", now)).unwrap();
+    world.run(120 * SECOND);
+    let text = world.say(3, group, "hello, I am new");
+    world.run(600 * SECOND);
+    for n in [0, 1, 3] {
+        world.crash(n);
+    }
+    // What the newcomer sent comes before what tells of it.
+    world.reopen(2);
+    world.fetch_mail_backwards(2);
+    world.run(60 * SECOND);
+    assert_eq!(world.history(2, group), [text]);
 }

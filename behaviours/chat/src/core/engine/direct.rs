@@ -13,14 +13,14 @@ use super::{
     pack::{direct_id, direct_tag_key, envelope_key, inbox, mode},
     people::Person,
     talk::Delivery,
-    window::parts,
+    window::{Cargo, FULL, parts},
 };
 use crate::core::{
     delivery::{Policy, Reason, State, Transport, Via},
     envelope::{self, Envelope, Priority},
     id::{ConversationId, DeviceId, MessageId},
     message::Message,
-    secrets::{Kind, bundle::Bundle},
+    secrets::{Kind, Reject as SecretReject, bundle::Bundle},
 };
 
 /// How long a direct message is tried.
@@ -39,7 +39,7 @@ pub(super) const FRAME_LACK: u8 = 7;
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 /// The last of one that a mailbox has. It keeps packets on its disk, and has room for a few hundred frames; so the oldest frame alone is repeated
 /// until an acknowledgement shows that the device is there, and the others a day later, in case that a mailbox is gone.
-const RETRY_STORED: Duration = Duration::from_secs(4 * 3_600);
+const RETRY_STORED: Duration = Duration::from_secs(3_600);
 const STORED: Duration = Duration::from_secs(86_400);
 /// After an acknowledgement those of other frames follow, or these go again.
 const AFTER_ACK: Duration = Duration::from_secs(10);
@@ -48,6 +48,8 @@ const AFTER_ACK: Duration = Duration::from_secs(10);
 pub(super) struct Flight {
     /// The own messages that it carries, if any.
     pub(super) messages: Vec<MessageId>,
+    /// What is brought again if this is given up.
+    pub(super) cargo: Vec<Cargo>,
     pub(super) via: Via,
     expires: UnixMillis,
     pub(super) envelope: Option<Envelope>,
@@ -63,6 +65,7 @@ impl Flight {
     pub(super) fn new(messages: Vec<MessageId>, via: Via, expires: UnixMillis, now: Now) -> Self {
         Self {
             messages,
+            cargo: Vec::new(),
             via,
             expires,
             envelope: None,
@@ -155,9 +158,17 @@ impl Chat {
             let is_stored = flight.is_stored;
             let secrets = &mut self.secrets;
             let outcome = if is_stored { secrets.handle_repeat(to, id) } else { secrets.handle_resend(to, id) };
-            if outcome.is_err() {
-                self.flights.remove(&(to, id));
-                self.fill_window(to, now);
+            match outcome {
+                Ok(()) => {}
+                // The core behind has too much to write at the moment.
+                Err(SecretReject::Full) => {
+                    self.flights.get_mut(&(to, id)).into_iter().for_each(|flight| flight.next = now.mono + FULL);
+                    self.at(now.mono + FULL, Timer::Flight(to, id));
+                }
+                Err(_) => {
+                    self.flights.remove(&(to, id));
+                    self.fill_window(to, now);
+                }
             }
             return;
         }
@@ -167,12 +178,19 @@ impl Chat {
 
     /// A mailbox has a frame.
     pub(super) fn note_stored(&mut self, to: DeviceId, id: FrameId, now: Now) {
-        let is_oldest = self.secrets.pending(&to).first() == Some(&id);
         let Some(flight) = self.flights.get_mut(&(to, id)) else { return };
         flight.is_stored = true;
-        if !is_oldest {
+        if self.oldest_stored(to) != Some(id)
+            && let Some(flight) = self.flights.get_mut(&(to, id))
+        {
             flight.next = now.mono + STORED;
         }
+    }
+
+    /// Of the frames that a mailbox has for a device the one that was sealed first.
+    fn oldest_stored(&self, to: DeviceId) -> Option<FrameId> {
+        let is_stored = |id: &FrameId| self.flights.get(&(to, *id)).is_some_and(|flight| flight.is_stored);
+        self.secrets.pending(&to).into_iter().find(is_stored)
     }
 
     /// A device is there: what mailboxes have of it is acknowledged soon, or goes again.
@@ -242,7 +260,16 @@ impl Chat {
     fn end_flight(&mut self, to: DeviceId, id: FrameId, reason: Reason, now: Now) {
         let _known = self.secrets.handle_give_up(to, id);
         if let Some(flight) = self.flights.remove(&(to, id)) {
+            self.note_not_brought(to, &flight.cargo);
             self.fail_all(to, &flight.messages, reason);
+        }
+        // Another one is the oldest now.
+        if let Some(oldest) = self.oldest_stored(to)
+            && let Some(flight) = self.flights.get_mut(&(to, oldest))
+        {
+            flight.next = flight.next.min(now.mono + RETRY_STORED);
+            let next = flight.next;
+            self.at(next, Timer::Flight(to, oldest));
         }
         self.fill_window(to, now);
     }
@@ -284,6 +311,8 @@ impl Chat {
             person.is_met = true;
             self.save_person(from);
         }
+        // It is there: what a mailbox has for it goes again, unless it is acknowledged soon.
+        self.expect_acknowledgements(from, now);
         match parts(kind, body) {
             Ok(parts) => {
                 for (kind, body) in parts {

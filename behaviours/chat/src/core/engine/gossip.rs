@@ -62,8 +62,9 @@ impl Chat {
         unpublished.attempts = unpublished.attempts.saturating_add(1);
         let next = unpublished.next;
         self.at(next, Timer::Publish(conversation, id));
-        // Nobody hears: each sealing costs a step of the group's session, and each session a key to every member.
-        if is_group && self.links.is_empty() {
+        // Nobody hears, and each sealing costs a step of the group's session, and each session a key to every member; or somebody has joined since it
+        // was written, who would hear it: reconciliation tells members apart.
+        if is_group && (self.links.is_empty() || !self.may_all_have(conversation, &id)) {
             return self.wait_for_links(conversation, id);
         }
         let Some(envelope) = self.pack_shared(conversation, &id, now) else { return };

@@ -221,10 +221,13 @@ impl Chat {
     pub(super) fn take_of_group(&mut self, from: DeviceId, bytes: &[u8], now: Now) -> Result<(), Reject> {
         let message = Message::parse(bytes, &self.config.network)?;
         let id = message.header().conversation;
-        let talk = self.talks.get(&id).ok_or(Reject::Unknown)?;
-        let is_member = talk.club.as_ref().ok_or(Reject::Unknown)?.group.members().contains_key(&from);
-        let is_heard = is_member && talk.is_listed();
-        if !is_heard && message.header().kind != Kind::MEMBERSHIP.0 {
+        let talk = self.talks.get(&id).filter(|talk| talk.club.is_some()).ok_or(Reject::Unknown)?;
+        // A copy costs no signature.
+        if talk.dag.contains(&message.id()) && !self.lacks_body(talk, &message.id()) {
+            return Err(Reject::Known);
+        }
+        if message.header().kind != Kind::MEMBERSHIP.0 && !self.is_heard(id, from) {
+            self.keep_early(id, from, bytes);
             return Err(Reject::Unknown);
         }
         let message = message.verify(&id, &mut self.keys)?;
@@ -277,6 +280,7 @@ impl Chat {
         self.tell(Event::Members(id));
         if is_member {
             self.unpark(id, now);
+            self.take_early(id, now);
         }
     }
 
@@ -502,7 +506,7 @@ impl Chat {
 }
 
 /// Whether `device` was a member for what `follows`: a join before it, and no end of that membership in between.
-fn was_member(talk: &Talk, club: &Club, device: DeviceId, follows: impl Fn(&MessageId) -> bool) -> bool {
+pub(super) fn was_member(talk: &Talk, club: &Club, device: DeviceId, follows: impl Fn(&MessageId) -> bool) -> bool {
     let of = |actions: [Action; 2]| {
         let ops = club.group.ops().filter(move |op| op.subject == device && actions.contains(&op.action));
         ops.filter_map(|op| club.ops.get(&op.id)).filter(|message| follows(message))

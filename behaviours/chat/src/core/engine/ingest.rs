@@ -59,7 +59,7 @@ impl Chat {
         Ok(())
     }
 
-    fn lacks_body(&self, talk: &Talk, id: &MessageId) -> bool {
+    pub(super) fn lacks_body(&self, talk: &Talk, id: &MessageId) -> bool {
         match talk.kind {
             ConversationKind::Group => self.load(talk, id).is_some_and(|stored| stored.message.is_bare()),
             _ => talk.bare.contains(id),

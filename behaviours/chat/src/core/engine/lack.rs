@@ -27,6 +27,8 @@ const MAX_ANSWER: u32 = 512;
 #[derive(Debug, Default)]
 pub(super) struct Gap {
     ask_at: Option<Instant>,
+    /// From which number, and how often.
+    first: u32,
     asked: u32,
     question: Option<FrameId>,
     answer_at: Option<Instant>,
@@ -40,7 +42,9 @@ impl Chat {
         if now.mono < *talk.gap.ask_at.get_or_insert(now.mono + SOON) {
             return;
         }
-        let (asked, question) = (talk.gap.asked, talk.gap.question);
+        // Answers that bring something are asked for the rest without delay.
+        let asked = if talk.gap.first == first { talk.gap.asked } else { 0 };
+        let question = talk.gap.question;
         let is_under_way = question.is_some_and(|question| self.secrets.pending(&peer).contains(&question));
         // Behind what waits it would come late, and take its place.
         if is_under_way || !self.leaves_at_once(peer) {
@@ -51,7 +55,8 @@ impl Chat {
         if let Some(talk) = self.talks.get_mut(&id) {
             let again = AGAIN.0.saturating_mul(1 << asked.min(6)).min(AGAIN.1);
             let answer_at = talk.gap.answer_at;
-            talk.gap = Gap { ask_at: Some(now.mono + again), asked: asked + 1, question: Some(question), answer_at };
+            let (ask_at, asked, question) = (Some(now.mono + again), asked + 1, Some(question));
+            talk.gap = Gap { ask_at, first, asked, question, answer_at };
         }
     }
 

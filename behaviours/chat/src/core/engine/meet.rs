@@ -172,13 +172,18 @@ impl Chat {
             .map(|talk| (talk.tag_key.token(&hello.salt, from, own), talk))
             .collect();
         let mut answer = RangesAnswer::default();
-        let mut shares = BTreeSet::new();
+        let (mut shares, mut in_sync) = (BTreeSet::new(), Vec::new());
         for entry in &hello.entries {
             let Some(talk) = tokens.get(&entry.token) else { continue };
             shares.insert(talk.record.id);
             if reconcile::summary(&talk.dag, &entry.token) != entry.summary {
                 answer.0.push((entry.token, reconcile::ranges(&talk.dag, &hello.salt)));
+            } else if talk.club.is_some() {
+                in_sync.push(talk.record.id);
             }
+        }
+        for id in in_sync {
+            self.note_in_sync(id, from, false);
         }
         let has_shares = !shares.is_empty();
         if let Some(link) = self.links.get_mut(&from) {
@@ -249,6 +254,12 @@ impl Chat {
         answer: &RangesAnswer,
         now: Now,
     ) -> Result<(), Reject> {
+        // What it shares and does not answer is the same there.
+        let answered: BTreeSet<_> = answer.0.iter().map(|(token, _)| *token).collect();
+        let shares = self.links.get(&from).map(|link| link.shares.clone()).unwrap_or_default();
+        for (_, id) in tokens.iter().filter(|(token, id)| !answered.contains(*token) && shares.contains(*id)) {
+            self.note_in_sync(*id, from, true);
+        }
         for (token, ranges) in &answer.0 {
             let id = *tokens.get(token).ok_or(Reject::Unasked)?;
             if let Some(link) = self.links.get_mut(&from) {

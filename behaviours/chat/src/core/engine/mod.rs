@@ -87,7 +87,7 @@ use crate::core::{
     carrier::Carrier,
     envelope::Envelope,
     limits::{Limits, Rates},
-    message::{KeyCache, Message},
+    message::KeyCache,
     secrets::{
         Device,
         device::{Came, Output as Secret, Report},
@@ -164,6 +164,7 @@ pub struct Chat {
     waiting: BTreeMap<DeviceId, VecDeque<Frame>>,
     mixing: BTreeMap<u64, (DeviceId, FrameId)>,
     owed: owed::Owed,
+    absent: absent::Absent,
     publishing: BTreeMap<u64, (ConversationId, MessageId)>,
     parked: VecDeque<(ConversationId, NodeId, Envelope)>,
     /// When a person was told of another device at a contact's node.
@@ -318,7 +319,12 @@ impl Chat {
 
     /// Contacts are told where the mailboxes are now, if they do not know it.
     fn tell_contacts(&mut self, now: Now) {
-        let is_told = |person: &&Person| person.is_contact && person.is_met && !person.is_blocked;
+        // Members of groups write to them as well.
+        let members = self.group_members();
+        let is_told = |person: &&Person| {
+            let is_known = person.is_contact && person.is_met || members.contains(&person.card.device);
+            is_known && !person.is_blocked && person.card.device != self.device
+        };
         let contacts: Vec<_> = self.people.values().filter(is_told).map(|person| person.card.device).collect();
         for contact in contacts {
             self.introduce(contact, now);

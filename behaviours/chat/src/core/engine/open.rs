@@ -137,6 +137,7 @@ impl Chat {
             waiting: BTreeMap::new(),
             mixing: BTreeMap::new(),
             owed: super::owed::Owed::default(),
+            absent: super::absent::Absent::default(),
             publishing: BTreeMap::new(),
             parked: VecDeque::new(),
             successors: BTreeMap::new(),

@@ -57,7 +57,7 @@ impl Chat {
         }
     }
 
-    fn group_members(&self) -> BTreeSet<DeviceId> {
+    pub(super) fn group_members(&self) -> BTreeSet<DeviceId> {
         let groups = self.talks.values().filter(|talk| talk.kind == ConversationKind::Group);
         let clubs = groups.filter_map(|talk| talk.club.as_ref()).map(|club| &club.group);
         clubs.flat_map(|group| group.members().keys().chain(group.invited()).copied()).collect()

@@ -201,7 +201,11 @@ impl Talk {
             aged: 0,
         });
         Self {
-            dag: if kind == ConversationKind::Direct { Dag::of_two(id, network) } else { Dag::new(id, network) },
+            dag: match kind {
+                ConversationKind::Direct => Dag::of_two(id, network),
+                ConversationKind::Group => Dag::of_members(id, network),
+                _ => Dag::new(id, network),
+            },
             record,
             kind,
             tag_key,

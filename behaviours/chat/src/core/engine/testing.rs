@@ -398,6 +398,12 @@ impl World {
         }
     }
 
+    /// The same, the last one first.
+    pub(crate) fn fetch_mail_backwards(&mut self, n: usize) {
+        self.mailboxes.entry(n).or_default().reverse();
+        self.fetch_mail(n);
+    }
+
     /// Lets time pass.
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now.mono + time;

@@ -2,7 +2,7 @@
 //! to its mailboxes.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -27,10 +27,11 @@ pub(super) const MAX_WAITING: usize = 1_024;
 /// The first byte of the body of a data frame that carries several: each its kind (1), length (2), body.
 const FRAME_PARCEL: u8 = 6;
 const PART: usize = 3;
-/// With fewer frames under way to a device that is not connected the next one leaves at once.
+/// With fewer frames under way the next one leaves at once: to a device that is not connected, and to one that is, whose acknowledgements come soon.
 const AT_ONCE: usize = 8;
+const AT_ONCE_CONNECTED: usize = 16;
 /// The core behind has too much to write at the moment.
-const FULL: Duration = Duration::from_secs(1);
+pub(super) const FULL: Duration = Duration::from_secs(1);
 /// How long a frame waits for others to go with it: the first time, and the longest.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
 
@@ -71,8 +72,8 @@ impl Frame {
 }
 
 /// How long the next frame waits for more, while so many are under way: half as long again with each.
-fn patience(under_way: usize) -> Duration {
-    let Some(more) = under_way.checked_sub(AT_ONCE) else { return Duration::ZERO };
+fn patience(under_way: usize, at_once: usize) -> Duration {
+    let Some(more) = under_way.checked_sub(at_once) else { return Duration::ZERO };
     (0..more).fold(PATIENCE.0, |wait, _| (wait * 3 / 2).min(PATIENCE.1))
 }
 
@@ -206,6 +207,7 @@ impl Chat {
     pub(super) fn fill_window(&mut self, to: DeviceId, now: Now) {
         while let Some(queue) = self.waiting.get_mut(&to).filter(|queue| !queue.is_empty()) {
             if let Some(frame) = queue.pop_front_if(|frame| frame.expires <= now.unix) {
+                self.note_not_brought(to, &frame.cargo);
                 self.fail_all(to, &frame.messages(), Reason::Expired);
                 continue;
             }
@@ -232,14 +234,13 @@ impl Chat {
         self.waiting.remove(&to);
     }
 
-    /// How long a frame waits for company: not at all if the device is connected, else by how many are under way that may take the same ways.
+    /// How long a frame waits for company, by how many are under way that may take the same ways.
     fn patience_for(&self, to: DeviceId, via: Via) -> Duration {
         let first = self.plan_for(to, via).first().map(|(transport, _)| *transport);
-        if matches!(first, Some(Transport::Lan | Transport::Direct)) {
-            return Duration::ZERO;
-        }
+        let is_connected = matches!(first, Some(Transport::Lan | Transport::Direct));
         let of = (to, FrameId([0; 16]))..=(to, FrameId([0xff; 16]));
-        patience(self.flights.range(of).filter(|(_, flight)| flight.via == via).count())
+        let under_way = self.flights.range(of).filter(|(_, flight)| flight.via == via).count();
+        patience(under_way, if is_connected { AT_ONCE_CONNECTED } else { AT_ONCE })
     }
 
     /// Seals a frame; false if there is no room at the moment: it stays the first.
@@ -248,8 +249,9 @@ impl Chat {
         match self.secrets.handle_send(to, frame.id, frame.kind, &frame.body) {
             Ok(()) | Err(SecretReject::Duplicate) => {
                 self.mark_sealed(to, &frame);
-                let Frame { id, via, expires, .. } = frame;
-                self.flights.entry((to, id)).or_insert_with(|| Flight::new(messages, via, expires, now));
+                let Frame { id, via, expires, cargo, .. } = frame;
+                let flight = self.flights.entry((to, id)).or_insert_with(|| Flight::new(messages, via, expires, now));
+                flight.cargo = cargo;
             }
             Err(SecretReject::Full) => {
                 self.waiting.entry(to).or_default().push_front(frame);
@@ -258,6 +260,7 @@ impl Chat {
             }
             Err(reject) => {
                 self.count(reject.into());
+                self.note_not_brought(to, &frame.cargo);
                 self.fail_all(to, &messages, Reason::Unsealable);
             }
         }
@@ -267,12 +270,13 @@ impl Chat {
     /// In one batch with the sealed frame: after a crash Olm is asked whether it was acknowledged.
     fn mark_sealed(&mut self, to: DeviceId, frame: &Frame) {
         let conversation = self.conversation_with(to);
+        let mut groups = BTreeMap::new();
         for cargo in &frame.cargo {
             let (message, is_again) = match *cargo {
                 Cargo::Message(message) => (message, false),
                 Cargo::Again(message) => (message, true),
                 Cargo::OfGroup(group, seq) => {
-                    self.note_brought(group, to, seq);
+                    groups.entry(group).and_modify(|last: &mut u32| *last = seq.max(*last)).or_insert(seq);
                     continue;
                 }
             };
@@ -281,6 +285,9 @@ impl Chat {
             let place = if is_again { &mut delivery.again } else { &mut delivery.frame };
             *place = Some(frame.id);
             self.save_delivery(conversation, &message, true);
+        }
+        for (group, seq) in groups {
+            self.note_brought(group, to, seq);
         }
     }
 
@@ -304,6 +311,7 @@ impl Chat {
     /// What waits for a device is given up.
     pub(super) fn give_up_waiting(&mut self, to: DeviceId, reason: Reason) {
         for frame in self.waiting.remove(&to).unwrap_or_default() {
+            self.note_not_brought(to, &frame.cargo);
             self.fail_all(to, &frame.messages(), reason);
         }
     }
@@ -361,9 +369,9 @@ mod tests {
 
     #[test]
     fn the_fuller_the_window_the_longer_a_frame_waits_for_company() {
-        assert_eq!(patience(AT_ONCE - 1), Duration::ZERO);
-        assert_eq!(patience(AT_ONCE), PATIENCE.0);
-        assert!((AT_ONCE..31).all(|n| patience(n) <= patience(n + 1)));
-        assert_eq!(patience(31), PATIENCE.1);
+        assert_eq!(patience(AT_ONCE - 1, AT_ONCE), Duration::ZERO);
+        assert_eq!(patience(AT_ONCE, AT_ONCE), PATIENCE.0);
+        assert!((AT_ONCE..31).all(|n| patience(n, AT_ONCE) <= patience(n + 1, AT_ONCE)));
+        assert_eq!(patience(31, AT_ONCE), PATIENCE.1);
     }
 }
