@@ -258,6 +258,16 @@ impl Dag {
         self.graph.nodes().filter(move |node| node.kind == kind.0).map(|node| node.id)
     }
 
+    /// The number of a complete message; 0 of others.
+    pub fn seq_of(&self, id: &MessageId) -> u32 {
+        self.graph.get(id).map_or(0, |node| node.seq)
+    }
+
+    /// Whether a message is complete and of a kind.
+    pub fn is_of_kind(&self, id: &MessageId, kind: Kind) -> bool {
+        self.graph.get(id).is_some_and(|node| node.kind == kind.0)
+    }
+
     /// What is shown and complete, in the order of history: (lamport, id).
     pub fn settled(&self) -> &BTreeSet<(u64, MessageId)> {
         &self.graph.shown

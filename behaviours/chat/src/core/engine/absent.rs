@@ -2,7 +2,7 @@
 //! there when they return. Rooms have no list of members: what is said in them comes by gossip and reconciliation alone.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,6 @@ use super::{
 use crate::core::{
     delivery::Via,
     id::{DeviceId, MessageId},
-    membership::Action,
     message::{Kind, Message},
 };
 
@@ -36,7 +35,7 @@ const MAX_EARLY: (usize, usize) = (256, 64);
 #[derive(Debug, Default)]
 pub(super) struct Absent {
     /// When somebody gets the next frames.
-    next: std::collections::BTreeMap<DeviceId, Instant>,
+    next: BTreeMap<DeviceId, Instant>,
     /// Messages that came before the sender's membership.
     early: VecDeque<(ConversationId, DeviceId, Vec<u8>)>,
 }
@@ -125,25 +124,39 @@ impl Chat {
     /// Whether an own message is for a device: its membership, and nobody else's at its node, was known when it was written.
     fn may_have(&self, talk: &Talk, message: &MessageId, member: DeviceId) -> bool {
         let Some(club) = talk.club.as_ref().filter(|_| talk.dag.is_complete(message)) else { return false };
-        let is_membership = talk.dag.of_kind(Kind::MEMBERSHIP).any(|known| known == *message);
-        is_membership || was_member(talk, club, member, |op| talk.dag.precedes(op, message) == Some(true))
+        let was_known = club.joined.get(&member).is_some_and(|at| talk.dag.seq_of(message) > *at);
+        was_known
+            || talk.dag.is_of_kind(message, Kind::MEMBERSHIP)
+            || was_member(talk, club, member, |op| talk.dag.precedes(op, message) == Some(true))
     }
 
-    /// Whether an own message is for all members, as far as the messages that are here say: some may be known from an invite alone.
-    pub(super) fn may_all_have(&self, id: ConversationId, message: &MessageId) -> bool {
+    /// Whether somebody became a member after an own message was written, since this process began.
+    pub(super) fn is_before_a_join(&self, id: ConversationId, message: &MessageId) -> bool {
         let Some(talk) = self.talks.get(&id) else { return false };
-        let Some(club) = talk.club.as_ref() else { return true };
-        let joined = club.group.ops().filter(|op| op.action == Action::Join && club.ops.contains_key(&op.id));
-        let members = club.group.members();
-        let mut joined = joined.map(|op| op.subject).filter(|it| *it != self.device && members.contains_key(it));
-        joined.all(|member| self.may_have(talk, message, member))
+        let Some(club) = talk.club.as_ref().filter(|_| !talk.dag.is_of_kind(message, Kind::MEMBERSHIP)) else {
+            return false;
+        };
+        let seq = talk.dag.seq_of(message);
+        club.joined.iter().any(|(member, at)| seq <= *at && *member != self.device)
     }
 
-    /// The node of members has all that is here (as of the last look, if `is_late`).
-    pub(super) fn note_in_sync(&mut self, id: ConversationId, node: NodeId, is_late: bool) {
+    /// Who is a member is known from an operation on: notes what was written before.
+    pub(super) fn note_joined(&mut self, id: ConversationId, before: &BTreeSet<DeviceId>) {
+        let Some(talk) = self.talks.get_mut(&id) else { return };
+        let seq = talk.dag.latest_seq(&self.device);
+        let Some(club) = talk.club.as_mut() else { return };
+        let members = club.group.members();
+        club.joined.retain(|member, _| members.contains_key(member));
+        for member in members.keys().filter(|member| !before.contains(member)) {
+            club.joined.insert(*member, seq);
+        }
+    }
+
+    /// The node of members has all that is here.
+    pub(super) fn note_in_sync(&mut self, id: ConversationId, node: NodeId) {
         let Some(talk) = self.talks.get(&id) else { return };
         let Some(club) = talk.club.as_ref() else { return };
-        let seq = if is_late { club.aged } else { talk.dag.latest_seq(&self.device) };
+        let seq = talk.dag.latest_seq(&self.device);
         let there: Vec<_> =
             club.group.members().keys().filter(|it| self.node_of(**it) == Some(node)).copied().collect();
         for member in there {
@@ -182,10 +195,21 @@ impl Chat {
 
     /// Keeps a message of somebody who is no member yet, as far as is known here: what tells of the membership may come next.
     pub(super) fn keep_early(&mut self, id: ConversationId, from: DeviceId, bytes: &[u8]) {
-        let of_sender = self.absent.early.iter().filter(|(_, sender, _)| *sender == from).count();
-        if of_sender < MAX_EARLY.1 && self.absent.early.len() < MAX_EARLY.0 {
-            self.absent.early.push_back((id, from, bytes.to_vec()));
+        let is_in = self.talks.get(&id).is_some_and(|talk| talk.is_listed() && !talk.record.is_offer);
+        let early = &mut self.absent.early;
+        let of_sender = early.iter().filter(|(_, sender, _)| *sender == from).count();
+        let is_known = early.iter().any(|(of, sender, kept)| (of, sender) == (&id, &from) && kept == bytes);
+        if !is_in || is_known {
+            return;
         }
+        // The oldest gives way: of the same sender, if it has much.
+        if of_sender >= MAX_EARLY.1 {
+            let first = early.iter().position(|(_, sender, _)| *sender == from);
+            first.and_then(|first| early.remove(first));
+        } else if early.len() >= MAX_EARLY.0 {
+            early.pop_front();
+        }
+        early.push_back((id, from, bytes.to_vec()));
     }
 
     /// Members of a group are others than before: what came too early is looked at again.

@@ -376,3 +376,29 @@ fn texts_that_come_before_their_authors_membership_are_kept_for_it() {
     world.run(60 * SECOND);
     assert_eq!(world.history(2, group), [text]);
 }
+
+#[test]
+fn what_a_newcomer_writes_at_once_reaches_all_though_it_lacks_their_joins() {
+    for is_met in [true, false] {
+        let mut world = World::new(35, 4);
+        let group = group(&mut world);
+        for n in 0..3 {
+            world.disconnect(n, 3);
+            world.befriend(n, 3);
+            world.befriend(3, n);
+        }
+        world.nodes[3].is_mix_ready = true;
+        world.act(3, |chat, now| chat.handle_mix_ready(true, now));
+        world.act(0, |chat, now| chat.invite(group, "dev3", now)).unwrap();
+        world.run(5 * SECOND);
+        let hello = world.say(3, group, "hello");
+        world.run(300 * SECOND);
+        if is_met {
+            world.connect_all();
+            world.run(60 * SECOND);
+        }
+        for n in 0..4 {
+            assert_eq!(world.history(n, group), [hello], "{n}, met: {is_met}");
+        }
+    }
+}

@@ -64,7 +64,7 @@ impl Chat {
         self.at(next, Timer::Publish(conversation, id));
         // Nobody hears, and each sealing costs a step of the group's session, and each session a key to every member; or somebody has joined since it
         // was written, who would hear it: reconciliation tells members apart.
-        if is_group && (self.links.is_empty() || !self.may_all_have(conversation, &id)) {
+        if is_group && (self.links.is_empty() || self.is_before_a_join(conversation, &id)) {
             return self.wait_for_links(conversation, id);
         }
         let Some(envelope) = self.pack_shared(conversation, &id, now) else { return };

@@ -13,6 +13,8 @@
 //! The body of an invite frame, after its first byte: group (32), its secret (32), name (1, then that many), then parts: kind (1: 0 an
 //! operation, 1 a card), length (2), bytes. Invites that are longer than a frame go in several, each complete but for its parts.
 
+use std::collections::BTreeSet;
+
 use data_encoding::BASE64;
 use fog_base::{NodeId, Now};
 
@@ -261,9 +263,11 @@ impl Chat {
         let Some(Talk { club: Some(club), record, .. }) = self.talks.get_mut(&id) else { return };
         let name = blake3::hash(op);
         if let Some(message) = message {
-            club.ops.insert(membership::OpId(*name.as_bytes()), message);
+            // Whoever repeats an operation moves it nowhere.
+            club.ops.entry(membership::OpId(*name.as_bytes())).or_insert(message);
             record.told_ops.remove(name.to_hex().as_str());
         }
+        let before: BTreeSet<_> = club.group.members().keys().copied().collect();
         let inserted = club.group.insert(op);
         if message.is_none() && matches!(inserted, Ok(Inserted::Taken { .. } | Inserted::Waiting(_))) {
             record.told_ops.insert(name.to_hex().to_string(), BASE64.encode(op));
@@ -277,6 +281,7 @@ impl Chat {
             }
         }
         let is_member = club.group.members().contains_key(&own);
+        self.note_joined(id, &before);
         self.tell(Event::Members(id));
         if is_member {
             self.unpark(id, now);

@@ -183,7 +183,7 @@ impl Chat {
             }
         }
         for id in in_sync {
-            self.note_in_sync(id, from, false);
+            self.note_in_sync(id, from);
         }
         let has_shares = !shares.is_empty();
         if let Some(link) = self.links.get_mut(&from) {
@@ -254,12 +254,6 @@ impl Chat {
         answer: &RangesAnswer,
         now: Now,
     ) -> Result<(), Reject> {
-        // What it shares and does not answer is the same there.
-        let answered: BTreeSet<_> = answer.0.iter().map(|(token, _)| *token).collect();
-        let shares = self.links.get(&from).map(|link| link.shares.clone()).unwrap_or_default();
-        for (_, id) in tokens.iter().filter(|(token, id)| !answered.contains(*token) && shares.contains(*id)) {
-            self.note_in_sync(*id, from, true);
-        }
         for (token, ranges) in &answer.0 {
             let id = *tokens.get(token).ok_or(Reject::Unasked)?;
             if let Some(link) = self.links.get_mut(&from) {

@@ -320,7 +320,7 @@ impl Chat {
     /// Contacts are told where the mailboxes are now, if they do not know it.
     fn tell_contacts(&mut self, now: Now) {
         // Members of groups write to them as well.
-        let members = self.group_members();
+        let members = self.fellow_members();
         let is_told = |person: &&Person| {
             let is_known = person.is_contact && person.is_met || members.contains(&person.card.device);
             is_known && !person.is_blocked && person.card.device != self.device

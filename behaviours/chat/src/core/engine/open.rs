@@ -411,7 +411,7 @@ fn restore_members(talk: &mut Talk, mut ops: Vec<(u64, MessageId, Vec<u8>)>) {
     for (_, message, body) in &ops {
         if let Some(body) = super::groups::OpBody::parse(body) {
             let _known = club.group.insert(body.op);
-            club.ops.insert(OpId(*blake3::hash(body.op).as_bytes()), *message);
+            club.ops.entry(OpId(*blake3::hash(body.op).as_bytes())).or_insert(*message);
         }
     }
 }

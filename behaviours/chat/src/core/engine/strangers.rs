@@ -57,10 +57,20 @@ impl Chat {
         }
     }
 
-    pub(super) fn group_members(&self) -> BTreeSet<DeviceId> {
+    fn group_members(&self) -> BTreeSet<DeviceId> {
         let groups = self.talks.values().filter(|talk| talk.kind == ConversationKind::Group);
         let clubs = groups.filter_map(|talk| talk.club.as_ref()).map(|club| &club.group);
         clubs.flat_map(|group| group.members().keys().chain(group.invited()).copied()).collect()
+    }
+
+    /// Members of the groups of which this device is one.
+    pub(super) fn fellow_members(&self) -> BTreeSet<DeviceId> {
+        let groups = self.talks.values().filter(|talk| talk.is_listed() && !talk.record.is_offer);
+        let members = groups.filter_map(|talk| talk.club.as_ref()).map(|club| club.group.members());
+        members
+            .filter(|members| members.contains_key(&self.device))
+            .flat_map(|members| members.keys().copied())
+            .collect()
     }
 
     /// Whether nothing was chosen for this device and nothing came of it or goes to it.

@@ -122,6 +122,8 @@ pub(super) struct Club {
     /// Up to which own number messages were given to frames for a member, and how far they had come when this was last looked at.
     pub(super) brought: BTreeMap<DeviceId, u32>,
     pub(super) aged: u32,
+    /// Who became a member since this process began, and the last own number at that time.
+    pub(super) joined: BTreeMap<DeviceId, u32>,
 }
 
 /// A conversation.
@@ -199,6 +201,7 @@ impl Talk {
             ops: BTreeMap::new(),
             brought: BTreeMap::new(),
             aged: 0,
+            joined: BTreeMap::new(),
         });
         Self {
             dag: match kind {
