@@ -19,8 +19,9 @@ pub(super) const MAX_PENDING: usize = WINDOW as usize;
 /// How far a frame may be ahead of the oldest one that waits, whatever chains they are of: with 55 messages in each the peer has room for all (4,096)
 /// while they wait for the first. A restart may forget as much; then it asks for what it lacks.
 pub(super) const MAX_AHEAD: u64 = 64;
-/// After so many sendings of the same bytes a message is sealed anew: its key may be gone at the other side.
-const SAME_BYTES: u32 = 3;
+/// After so many sendings of the same bytes a message is sealed anew: its key may be gone at the other side. Each takes a step of the chain: with
+/// fewer, a slow way closes the window before a mailbox has the first ones.
+const SAME_BYTES: u32 = 8;
 /// The first and the longest time between two healings of a broken conversation.
 pub(super) const HEAL_BACKOFF: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 
