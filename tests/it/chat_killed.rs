@@ -1,5 +1,5 @@
 //! Chat between clients that are killed again and again: whatever a node answered for arrives, in order, once. `FOG_CHAT_KILLS` says how
-//! often something is killed (8 unless told), `FOG_CHAT_OFFLINE` how many messages wait for somebody who is away (500 unless told).
+//! often something is killed (8 unless told), `FOG_CHAT_OFFLINE` how many messages wait for somebody who is away (200 unless told).
 
 use std::{
     collections::BTreeSet,
@@ -116,7 +116,7 @@ fn a_room_of_clients_that_know_no_address_of_each_other_goes_through_relays(net:
 }
 
 fn what_waits_for_somebody_who_is_away_arrives_in_order_once(net: &mut Testnet) {
-    let count = number("FOG_CHAT_OFFLINE", 500);
+    let count = number("FOG_CHAT_OFFLINE", 200);
     let ada = ok(net.nodes[ADA].client());
     ok(ada.chat_send("@bob", "before", "auto", Some(PATIENCE)));
     net.nodes[BOB].kill();
