@@ -15,7 +15,7 @@ use super::{
 use crate::core::{
     delivery::Via,
     id::{DeviceId, MessageId},
-    message::{Kind, Message},
+    message::Kind,
 };
 
 /// How often it is looked who is away. What was written since the last time is with gossip yet.
@@ -219,9 +219,7 @@ impl Chat {
             let is_member = of == id && self.is_heard(of, from);
             if !is_member {
                 self.absent.early.push_back((of, from, bytes));
-            } else if Message::parse(&bytes, &self.config.network).is_ok()
-                && let Err(reject) = self.take_of_group(from, &bytes, now)
-            {
+            } else if let Err(reject) = self.take_of_group(from, &bytes, now) {
                 self.count(reject);
             }
         }

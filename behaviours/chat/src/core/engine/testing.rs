@@ -398,7 +398,13 @@ impl World {
         }
     }
 
-    /// The same, the last one first.
+    /// What waits for one device comes to another.
+    pub(crate) fn redirect_mail(&mut self, from: usize, to: usize) {
+        let mail = self.mailboxes.remove(&from).unwrap_or_default();
+        self.mailboxes.entry(to).or_default().extend(mail);
+    }
+
+    /// A device fetches its mailboxes, the last one first.
     pub(crate) fn fetch_mail_backwards(&mut self, n: usize) {
         self.mailboxes.entry(n).or_default().reverse();
         self.fetch_mail(n);
