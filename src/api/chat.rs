@@ -36,7 +36,8 @@ pub struct ChatMessage {
     /// `auto`, `lan`, `direct` or `mix`; a contact's policy is never widened by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
-    /// Whether to wait until it was delivered or has failed; in a room or a group, until others took it to pass it on.
+    /// Whether to wait until it was delivered or has failed; in a room or a group, until others took it to pass it on, or
+    /// mailboxes of a member have it.
     #[serde(default)]
     pub wait: bool,
     /// How long to wait; 30 seconds if absent.
@@ -222,7 +223,7 @@ pub(super) async fn send(State(api): State<Api>, Body(message): Body<ChatMessage
 }
 
 fn is_over(state: &str, is_direct: bool) -> bool {
-    matches!(state, "delivered" | "read" | "failed") || !is_direct && state == "sent"
+    matches!(state, "delivered" | "read" | "failed") || !is_direct && matches!(state, "sent" | "carried")
 }
 
 /// The newest messages of a conversation, oldest first.

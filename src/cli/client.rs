@@ -3,11 +3,12 @@
 use std::{
     io::{self, BufRead, BufReader},
     path::PathBuf,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, error::Category};
 use ureq::{Agent, Body, Error, http::Response};
 
 use super::CliError;
@@ -19,6 +20,8 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(5);
 /// What the node may take beyond the limit that it was given, before we stop waiting for it.
 const MARGIN: Duration = Duration::from_secs(1);
+/// How long a node that broke a connection may take to be gone.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// A running node.
 pub(super) struct Client {
@@ -124,7 +127,7 @@ impl Client {
         let lines = BufReader::new(response.into_body().into_with_config().limit(u64::MAX).reader()).lines();
         for line in lines {
             let line = line.map_err(|error| self.broken(&error))?;
-            let value: Value = serde_json::from_str(&line).map_err(|error| self.strange(&error))?;
+            let value: Value = serde_json::from_str(&line).map_err(|error| self.unreadable(error))?;
             if value.get("error").is_some() {
                 let body = serde_json::from_value(value).map_err(|error| self.strange(&error))?;
                 return Err(self.refused(body));
@@ -137,7 +140,7 @@ impl Client {
     fn value<T: DeserializeOwned>(&self, answer: Result<Response<Body>, Error>) -> Result<T, CliError> {
         let response = self.accepted(answer)?;
         let reader = response.into_body().into_with_config().limit(u64::MAX).reader();
-        serde_json::from_reader(BufReader::new(reader)).map_err(|error| self.strange(&error))
+        serde_json::from_reader(BufReader::new(reader)).map_err(|error| self.unreadable(error))
     }
 
     fn accepted(&self, answer: Result<Response<Body>, Error>) -> Result<Response<Body>, CliError> {
@@ -151,7 +154,7 @@ impl Client {
         }
         match response.body_mut().read_json::<ErrorBody>() {
             Ok(body) => Err(self.refused(body)),
-            Err(error) => Err(self.strange(&error)),
+            Err(error) => Err(self.unreachable(error)),
         }
     }
 
@@ -172,7 +175,16 @@ impl Client {
                 CliError::timed_out("the node did not answer in time", "allow it more with --timeout, and see its log")
             }
             Error::Io(error) => self.broken(&error),
+            Error::Json(error) => self.unreadable(error),
             error => self.strange(&error),
+        }
+    }
+
+    /// An answer that is no JSON, or that was cut off.
+    fn unreadable(&self, error: serde_json::Error) -> CliError {
+        match error.classify() {
+            Category::Io | Category::Eof => self.broken(&error.into()),
+            Category::Syntax | Category::Data => self.strange(&error),
         }
     }
 
@@ -181,14 +193,18 @@ impl Client {
         CliError::no_node(&self.data_dir)
     }
 
-    /// Whether nobody listens any more where the node was.
+    /// Whether nobody listens any more where the node was. A node that ends breaks its connections a moment before.
     fn is_gone(&self) -> bool {
-        let asked = self.agent.get(self.url("/healthz")).config().timeout_global(Some(MARGIN)).build().call();
-        match asked {
-            Err(Error::ConnectionFailed) => true,
-            Err(Error::Io(error)) => error.kind() == io::ErrorKind::ConnectionRefused,
-            _ => false,
+        let begun = Instant::now();
+        while begun.elapsed() < ENDING {
+            let asked = self.agent.get(self.url("/healthz")).config().timeout_global(Some(MARGIN)).build().call();
+            match asked {
+                Err(Error::ConnectionFailed) => return true,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return true,
+                _ => thread::sleep(ENDING / 10),
+            }
         }
+        false
     }
 
     fn broken(&self, error: &io::Error) -> CliError {

@@ -177,7 +177,7 @@ fn send(context: &Context, client: &Client, arguments: Send) -> Result<(), CliEr
             "`fog chat history` shows it; `fog status` shows what this node can reach",
         )),
         "delivered" | "read" => Ok(()),
-        "sent" if !is_direct => Ok(()),
+        "sent" | "carried" if !is_direct => Ok(()),
         state if wait => Err(CliError::timed_out(
             format!("the message is {state}, and nobody has acknowledged it yet"),
             "it goes on being sent while the node runs; `--timeout` waits longer",

@@ -9,11 +9,14 @@ use std::{
 use fog_base::{NodeId, Now};
 
 use super::{
-    Chat, ConversationId, ConversationKind, Timer, direct::FRAME_OF_GROUP, groups::was_member, talk::Talk,
+    Chat, ConversationId, ConversationKind, Timer,
+    direct::FRAME_OF_GROUP,
+    groups::was_member,
+    talk::{Delivery, Talk},
     window::Cargo,
 };
 use crate::core::{
-    delivery::Via,
+    delivery::{State, Transport, Via},
     id::{DeviceId, MessageId},
     message::Kind,
 };
@@ -175,6 +178,17 @@ impl Chat {
             talk.record.brought.retain(|device, _| device.parse().is_ok_and(|device| members.contains_key(&device)));
             talk.record.brought.insert(member.to_string(), seq);
             self.save_record(id, false);
+        }
+    }
+
+    /// A mailbox or a carrier has these for a member.
+    pub(super) fn note_carried(&mut self, cargo: &[Cargo], via: Transport) {
+        for cargo in cargo {
+            let Cargo::OfGroup(id, seq) = *cargo else { continue };
+            let Some(talk) = self.talks.get_mut(&id).filter(|talk| seq > talk.delivered_to) else { continue };
+            let Some(message) = talk.dag.at(&self.device, seq) else { continue };
+            talk.deliveries.entry(message).or_insert_with(Delivery::of_members);
+            self.advance(id, message, State::Carried, Some(via), None);
         }
     }
 

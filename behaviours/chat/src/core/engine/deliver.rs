@@ -135,9 +135,13 @@ impl Chat {
     }
 
     fn progress(&mut self, to: DeviceId, id: FrameId, state: State, via: Transport) {
-        let messages = self.flights.get(&(to, id)).map(|flight| flight.messages.clone());
-        for message in messages.unwrap_or_default() {
+        let Some(flight) = self.flights.get(&(to, id)) else { return };
+        let (messages, cargo) = (flight.messages.clone(), flight.cargo.clone());
+        for message in messages {
             self.advance(self.conversation_with(to), message, state, Some(via), None);
+        }
+        if state == State::Carried {
+            self.note_carried(&cargo, via);
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Flight {
     pub(super) cargo: Vec<Cargo>,
     pub(super) via: Via,
     expires: UnixMillis,
+    /// When the first of what it carries was written.
+    pub(super) since: Instant,
     pub(super) envelope: Option<Envelope>,
     attempts: u32,
     /// A mailbox has it.
@@ -62,12 +64,13 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    pub(super) fn new(messages: Vec<MessageId>, via: Via, expires: UnixMillis, now: Now) -> Self {
+    pub(super) fn new(messages: Vec<MessageId>, via: Via, expires: UnixMillis, since: Instant, now: Now) -> Self {
         Self {
             messages,
             cargo: Vec::new(),
             via,
             expires,
+            since,
             envelope: None,
             attempts: 0,
             is_stored: false,
@@ -87,13 +90,14 @@ impl Chat {
         let again = deliveries.and_then(|all| all.values().find(|delivery| delivery.again == Some(id)));
         let via = carried.first().map(|(_, delivery)| *delivery).or(again).map_or(Via::Auto, Delivery::asked);
         let expires = carried.iter().map(|(_, delivery)| delivery.expires).max();
+        let since = carried.iter().map(|(_, delivery)| delivery.since(now)).min().unwrap_or(now.mono);
         let messages = carried.iter().map(|(message, _)| **message).collect();
         let expires = expires.unwrap_or_else(|| now.unix.plus(LIFETIME));
         let in_mailbox = |(_, delivery): &(&MessageId, &Delivery)| {
             delivery.state() == State::Carried && delivery.via() == Some(Transport::Mailbox)
         };
         let is_stored = !carried.is_empty() && carried.iter().all(in_mailbox);
-        self.flights.insert((to, id), Flight::new(messages, via, expires, now));
+        self.flights.insert((to, id), Flight::new(messages, via, expires, since, now));
         if is_stored {
             self.note_stored(to, id, now);
         }
@@ -109,7 +113,7 @@ impl Chat {
             self.acknowledge(to, envelope, None, now);
             return;
         };
-        let begin = || Flight::new(Vec::new(), Via::Auto, now.unix.plus(LIFETIME), now);
+        let begin = || Flight::new(Vec::new(), Via::Auto, now.unix.plus(LIFETIME), now.mono, now);
         let flight = self.flights.entry((to, id)).or_insert_with(begin);
         flight.envelope = Some(envelope);
         self.begin_attempt(to, id, now);

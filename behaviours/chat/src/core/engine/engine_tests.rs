@@ -374,12 +374,6 @@ fn a_card_that_names_a_foreign_node_is_refused_over_a_link_and_not_found_by_that
 }
 
 #[test]
-fn the_engine_may_move_between_threads() {
-    fn is_send<T: Send>() {}
-    is_send::<Chat>();
-}
-
-#[test]
 fn a_hello_that_is_not_answered_is_repeated_though_nothing_changed() {
     let mut world = World::new(17, 1);
     world.join_all("#lobby");

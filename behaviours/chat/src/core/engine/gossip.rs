@@ -7,6 +7,7 @@ use fog_base::Now;
 use super::{
     Chat, ConversationKind, Event, Output, State, Timer,
     pack::{Inside, mode},
+    talk::Delivery,
 };
 use crate::core::{
     delivery::{Reason, Transport},
@@ -41,10 +42,13 @@ impl Chat {
         }
     }
 
-    /// A message is with others: it needs no gossip any more.
+    /// A message is with others: it needs no gossip any more. That mailboxes have it is remembered until a member shows it.
     pub(super) fn end_publication(&mut self, conversation: ConversationId, id: MessageId) {
         let Some(talk) = self.talks.get_mut(&conversation) else { return };
-        if talk.unpublished.remove(&id).is_some() {
+        talk.unpublished.remove(&id);
+        let is_shown = talk.dag.seq_of(&id) <= talk.delivered_to;
+        let is_over = |delivery: &Delivery| is_shown || delivery.state() < State::Carried;
+        if talk.deliveries.get(&id).is_some_and(is_over) {
             talk.deliveries.remove(&id);
             self.save_delivery(conversation, &id, false);
             self.tell(Event::State(id));
@@ -124,7 +128,7 @@ impl Chat {
         Ok(opened.plaintext)
     }
 
-    /// The state of an own direct message advances.
+    /// The state of an own message advances.
     pub(super) fn advance(
         &mut self,
         conversation: ConversationId,

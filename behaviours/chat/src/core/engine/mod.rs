@@ -250,10 +250,8 @@ impl Chat {
 
     /// What was counted.
     pub fn counts(&self) -> Counts {
-        let waits = |talk: &Talk| {
-            let queued = talk.deliveries.values().filter(|delivery| delivery.state() == State::Queued).count();
-            queued + talk.unpublished.len()
-        };
+        let is_queued = |delivery: &&talk::Delivery| delivery.state() == State::Queued;
+        let waits = |talk: &Talk| talk.deliveries.values().filter(is_queued).count();
         let mut drops = self.drops.clone();
         if self.disk.refused() > 0 {
             *drops.entry(DropReason::QueueFull).or_default() += self.disk.refused();

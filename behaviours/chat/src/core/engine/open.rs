@@ -19,7 +19,7 @@ use super::{
 };
 use crate::core::{
     carrier::Carrier,
-    delivery::{State, Transport, Via},
+    delivery::{State, Transport},
     id::{ConversationId, DeviceId, MessageId},
     limits::{Limits, Rates},
     membership::OpId,
@@ -230,7 +230,8 @@ impl Chat {
         }
         restore_members(&mut talk, ops);
         if talk.is_shared() {
-            let queued: Vec<_> = talk.deliveries.keys().copied().collect();
+            let is_queued = |(_, delivery): &(&MessageId, &Delivery)| delivery.state() == State::Queued;
+            let queued: Vec<_> = talk.deliveries.iter().filter(is_queued).map(|(id, _)| *id).collect();
             for id in queued {
                 talk.unpublished.insert(id, Unpublished { attempts: 0, next: now.mono });
                 self.timers.insert((now.mono, Timer::Publish(talk.record.id, id)));
@@ -420,11 +421,4 @@ fn parse_stored(bytes: &[u8], network: &fog_base::NetworkId) -> Option<Stored> {
     let (prefix, message) = bytes.split_first_chunk::<PREFIX>()?;
     let via = prefix.first().and_then(|via| Transport::ALL.get(usize::from(*via)).copied());
     Message::parse(message, network).ok().map(|message| Stored { via, message })
-}
-
-impl Delivery {
-    /// Of a message to members: only that gossip has not taken it.
-    pub(super) fn of_members(now: Now) -> Self {
-        Self::new(Via::Auto, now.unix)
-    }
 }

@@ -13,7 +13,7 @@ use super::{
     text::{MAX_TEXT, is_clean, is_name},
 };
 use crate::core::{
-    delivery::{Reason, Via, allowed},
+    delivery::{Reason, State, Via, allowed},
     id::{ConversationId, DeviceId, MessageId},
     message::{Kind, Message, Verified},
     reject::Reject,
@@ -224,7 +224,7 @@ impl Chat {
     /// Has gossip take an own message, behind its batch.
     pub(super) fn queue_publication(&mut self, to: ConversationId, id: MessageId, now: Now) {
         let Some(talk) = self.talks.get_mut(&to) else { return };
-        talk.deliveries.insert(id, Delivery::of_members(now));
+        talk.deliveries.insert(id, Delivery::of_members());
         talk.unpublished.insert(id, Unpublished { attempts: 0, next: now.mono });
         self.save_delivery(to, &id, true);
         // What gossip loses everywhere comes with the next hello.
@@ -292,10 +292,11 @@ impl Chat {
     }
 
     fn queued_in(&self, id: ConversationId) -> usize {
-        let states = self.talks.get(&id).into_iter().flat_map(|talk| talk.deliveries.values());
-        states
-            .filter(|delivery| delivery.reason() != Some(Reason::Expired) && delivery.state() < super::State::Failed)
-            .count()
+        let Some(talk) = self.talks.get(&id) else { return 0 };
+        // Of a group, what mailboxes have is not repeated.
+        let last = if talk.is_shared() { State::Queued } else { State::Carried };
+        let waits = |delivery: &&Delivery| delivery.reason() != Some(Reason::Expired) && delivery.state() <= last;
+        talk.deliveries.values().filter(waits).count()
     }
 
     pub(super) fn node_of(&self, device: DeviceId) -> Option<NodeId> {

@@ -137,7 +137,7 @@ impl Chat {
             return (State::Delivered, Some(Transport::Gossip), None);
         }
         match talk.deliveries.get(id) {
-            Some(delivery) => (State::Queued, None, delivery.reason()),
+            Some(delivery) => (delivery.state(), delivery.via(), delivery.reason()),
             None => (State::Sent, Some(Transport::Gossip), None),
         }
     }

@@ -5,10 +5,10 @@ use std::{
     time::Instant,
 };
 
-use fog_base::{MessageId as FrameId, NetworkId, NodeId, UnixMillis};
+use fog_base::{MessageId as FrameId, NetworkId, NodeId, Now, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use super::{lack::Gap, pack::envelope_key, types::ConversationKind};
+use super::{direct::LIFETIME, lack::Gap, pack::envelope_key, types::ConversationKind};
 use crate::core::{
     dag::Dag,
     delivery::{Reason, State, Transport, Via},
@@ -65,6 +65,17 @@ impl Delivery {
         let asked = Via::ALL.iter().position(|via| *via == asked).unwrap_or_default() as u8;
         let reason = Some(Reason::NotStored as u8);
         Self { state: State::Queued as u8, via: None, reason, asked, expires, frame: None, again: None }
+    }
+
+    /// Of a message to members, which does not expire: that gossip has not taken it, or that mailboxes have it.
+    pub(super) fn of_members() -> Self {
+        Self::new(Via::Auto, UnixMillis(u64::MAX))
+    }
+
+    /// When the message was written; that is a moment before this process began, if need be.
+    pub(super) fn since(&self, now: Now) -> Instant {
+        let written = UnixMillis(self.expires.0.saturating_sub(LIFETIME.as_millis() as u64));
+        now.mono.checked_sub(now.unix.since(written)).unwrap_or(now.mono)
     }
 
     pub(super) fn state(&self) -> State {

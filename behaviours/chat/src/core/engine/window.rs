@@ -19,7 +19,7 @@ use crate::core::{
     delivery::{Reason, Transport, Via},
     id::{ConversationId, DeviceId, MessageId},
     reject::Reject,
-    secrets::{Kind, Reject as SecretReject, frame::MAX_BODY},
+    secrets::{Kind, MAX_PENDING, Reject as SecretReject, frame::MAX_BODY},
 };
 
 /// Frames to one device that wait for its window.
@@ -32,6 +32,8 @@ const AT_ONCE: usize = 8;
 const AT_ONCE_CONNECTED: usize = 16;
 /// The core behind has too much to write at the moment.
 pub(super) const FULL: Duration = Duration::from_secs(1);
+/// So long the window lasts for somebody who writes all the time to a device that does not answer.
+const LASTS: Duration = Duration::from_secs(86_400);
 /// How long a frame waits for others to go with it: the first time, and the longest.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
 
@@ -71,10 +73,17 @@ impl Frame {
     }
 }
 
-/// How long the next frame waits for more, while so many are under way: half as long again with each.
-fn patience(under_way: usize, at_once: usize) -> Duration {
+/// How long the next frame waits for more, while so many are under way, the first of which is so much older: half as long again with each. Many that
+/// were soon full leave it no such wait: it is enough if the rest of the window, each frame after a wait in proportion to the time gone by, lasts for a day.
+fn patience(under_way: usize, at_once: usize, age: Duration) -> Duration {
     let Some(more) = under_way.checked_sub(at_once) else { return Duration::ZERO };
-    (0..more).fold(PATIENCE.0, |wait, _| (wait * 3 / 2).min(PATIENCE.1))
+    let by_count = (0..more).fold(PATIENCE.0, |wait, _| (wait * 3 / 2).min(PATIENCE.1));
+    if age >= LASTS {
+        return by_count;
+    }
+    let (age, rest) = (age.max(PATIENCE.0), MAX_PENDING.saturating_sub(under_way).max(1));
+    let proportion = LASTS.div_duration_f64(age).powf(1.0 / rest as f64) - 1.0;
+    by_count.min(age.mul_f64(proportion).max(PATIENCE.0))
 }
 
 /// How many of the first frames go together, and whether no more can.
@@ -142,9 +151,7 @@ impl Chat {
         let Some(stored) = self.load(talk, &id) else { return };
         let body = [&[FRAME_MESSAGE], &stored.message.trusted().encode()[..]].concat();
         // It has waited since it was written, also if that was before a restart.
-        let written = UnixMillis(delivery.expires.0.saturating_sub(LIFETIME.as_millis() as u64));
-        let since = now.mono.checked_sub(now.unix.since(written)).unwrap_or(now.mono);
-        let frame = self.frame(&body, Cargo::Message(id), delivery.asked(), delivery.expires, since);
+        let frame = self.frame(&body, Cargo::Message(id), delivery.asked(), delivery.expires, delivery.since(now));
         self.queue(to, Frame { id: frame_id(&id), ..frame }, now);
     }
 
@@ -215,7 +222,7 @@ impl Chat {
             let is_urgent = queue.iter().take(count).any(|frame| frame.is_urgent);
             let Some((via, since)) = queue.front().map(|frame| (frame.via, frame.since)) else { return };
             if !is_full && !is_urgent {
-                let leaves = since + self.patience_for(to, via);
+                let leaves = since + self.patience_for(to, via, since);
                 if leaves > now.mono {
                     self.at(leaves, Timer::Window(to));
                     return;
@@ -235,12 +242,16 @@ impl Chat {
     }
 
     /// How long a frame waits for company, by how many are under way that may take the same ways.
-    fn patience_for(&self, to: DeviceId, via: Via) -> Duration {
+    fn patience_for(&self, to: DeviceId, via: Via, since: Instant) -> Duration {
         let first = self.plan_for(to, via).first().map(|(transport, _)| *transport);
         let is_connected = matches!(first, Some(Transport::Lan | Transport::Direct));
         let of = (to, FrameId([0; 16]))..=(to, FrameId([0xff; 16]));
-        let under_way = self.flights.range(of).filter(|(_, flight)| flight.via == via).count();
-        patience(under_way, if is_connected { AT_ONCE_CONNECTED } else { AT_ONCE })
+        let (mut under_way, mut oldest) = (0, since);
+        for (_, flight) in self.flights.range(of).filter(|(_, flight)| flight.via == via) {
+            under_way += 1;
+            oldest = oldest.min(flight.since);
+        }
+        patience(under_way, if is_connected { AT_ONCE_CONNECTED } else { AT_ONCE }, since - oldest)
     }
 
     /// Seals a frame; false if there is no room at the moment: it stays the first.
@@ -249,9 +260,9 @@ impl Chat {
         match self.secrets.handle_send(to, frame.id, frame.kind, &frame.body) {
             Ok(()) | Err(SecretReject::Duplicate) => {
                 self.mark_sealed(to, &frame);
-                let Frame { id, via, expires, cargo, .. } = frame;
-                let flight = self.flights.entry((to, id)).or_insert_with(|| Flight::new(messages, via, expires, now));
-                flight.cargo = cargo;
+                let Frame { id, via, expires, cargo, since, .. } = frame;
+                let begin = || Flight::new(messages, via, expires, since, now);
+                self.flights.entry((to, id)).or_insert_with(begin).cargo = cargo;
             }
             Err(SecretReject::Full) => {
                 self.waiting.entry(to).or_default().push_front(frame);
@@ -369,9 +380,23 @@ mod tests {
 
     #[test]
     fn the_fuller_the_window_the_longer_a_frame_waits_for_company() {
-        assert_eq!(patience(AT_ONCE - 1, AT_ONCE), Duration::ZERO);
-        assert_eq!(patience(AT_ONCE, AT_ONCE), PATIENCE.0);
-        assert!((AT_ONCE..31).all(|n| patience(n, AT_ONCE) <= patience(n + 1, AT_ONCE)));
-        assert_eq!(patience(31, AT_ONCE), PATIENCE.1);
+        let of_a_day = |n: usize| patience(n, AT_ONCE, LASTS);
+        assert_eq!(of_a_day(AT_ONCE - 1), Duration::ZERO);
+        assert_eq!(of_a_day(AT_ONCE), PATIENCE.0);
+        assert!((AT_ONCE..31).all(|n| of_a_day(n) <= of_a_day(n + 1)));
+        assert_eq!(of_a_day(31), PATIENCE.1);
+    }
+
+    #[test]
+    fn the_end_of_a_burst_waits_for_seconds_and_talk_goes_on_for_hours() {
+        // Much at once filled two thirds of the window.
+        let (mut age, mut last) = (Duration::from_secs(30), Duration::ZERO);
+        for n in 22..MAX_PENDING {
+            let wait = patience(n, AT_ONCE, age);
+            assert!(wait >= last, "{wait:?}, {last:?}");
+            (age, last) = (age + wait, wait);
+        }
+        assert!(patience(22, AT_ONCE, Duration::from_secs(30)) < Duration::from_secs(40));
+        assert!(age > Duration::from_secs(3 * 3_600), "{age:?}");
     }
 }

@@ -22,6 +22,7 @@ pub use device::{Device, Output, Report};
 pub use frame::Kind;
 pub use group::GroupKeys;
 pub use key::SecretKey;
+pub use peer::MAX_PENDING;
 pub use reject::Reject;
 pub use room::{Mode, Room};
 pub use vault::{Row, RowKind, Vault, WipeStep};

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Messages to one peer that may wait for an acknowledgement.
-pub(super) const MAX_PENDING: usize = WINDOW as usize;
+pub const MAX_PENDING: usize = WINDOW as usize;
 /// How far a frame may be ahead of the oldest one that waits, whatever chains they are of: with 55 messages in each the peer has room for all (4,096)
 /// while they wait for the first. A restart may forget as much; then it asks for what it lacks.
 pub(super) const MAX_AHEAD: u64 = 64;
