@@ -10,6 +10,7 @@ mod it {
     mod api;
     mod certified;
     mod chat;
+    mod chat_bridge;
     mod chat_killed;
     mod chat_lan;
     mod chat_load;

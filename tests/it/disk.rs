@@ -2,16 +2,16 @@
 
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Write},
+    io::{BufRead, BufReader, ErrorKind, Write},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use fog_testnet::{tasks::primes, until};
 use serde_json::json;
 
 use super::{
-    support::{Alone, PATIENCE, not_tried, ok, one_network_at_a_time, run_in},
+    support::{Alone, PATIENCE, fog, not_tried, ok, one_network_at_a_time, run_in},
     tasks,
 };
 
@@ -122,6 +122,57 @@ fn a_disk_that_fills_up_under_a_node_loses_nothing() {
     assert_eq!(shown(), kept);
     drop(again);
     assert_log_has_no_panic(&dir.with_extension("log"));
+}
+
+#[test]
+fn a_disk_that_fills_up_in_the_middle_of_a_file_keeps_what_is_there_and_says_so() {
+    let _alone = one_network_at_a_time();
+    let Some(disk) = disk_of("a disk that fills up in the middle of a file", 128) else { return };
+    let source = Alone::start();
+    // Slow enough to be met in the middle.
+    let dir = disk.mount.join("data");
+    fs::create_dir(&dir).expect("a directory");
+    fs::write(dir.join("fog.toml"), "[limits]\nfiles_down_kib_per_second = 4096\n").expect("its configuration");
+    let node = Alone::start_in(&dir);
+    let path = source.dir.with_extension("bin");
+    let bytes: Vec<u8> = (0..24 << 20).map(|n: u32| (n % 251) as u8).collect();
+    fs::write(&path, &bytes).expect("a file");
+    for one in [&source, &node] {
+        one.run(&["--json", "chat", "join", "#lobby"]).json();
+    }
+    node.run(&["connect", &ok(source.client().invite())]);
+    let shared = source.run(&["--json", "chat", "file", "send", "#lobby", &path.display().to_string()]).json();
+    let id = shared["id"].as_str().expect("an id");
+    ok(until("the file is offered", PATIENCE, || {
+        let listed = node.run(&["--json", "chat", "file", "list"]).stdout;
+        if listed.contains(id) { Ok(()) } else { Err(listed) }
+    }));
+    let out = disk.mount.join("out.bin");
+    let dir = dir.display().to_string();
+    let get = ["--data-dir", &dir, "--json", "chat", "file", "get", id, "--out"];
+    let mut getting = Command::new(fog());
+    let getting = getting.args(get).arg(&out).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut getting = getting.spawn().expect("the program");
+    let lines = BufReader::new(getting.stdout.take().expect("a pipe")).lines();
+    let mut filling = None;
+    for line in lines.map(|line| line.expect("text")) {
+        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        if filling.is_none() && line["bytes"].as_u64().is_some_and(|bytes| bytes > 2 << 20) {
+            filling = Some(disk.fill());
+        }
+    }
+    let ended = getting.wait_with_output().expect("its end");
+    let said = String::from_utf8_lossy(&ended.stderr).to_lowercase();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("space") || said.contains("disk"), "{said}");
+    assert!(!out.exists());
+    fs::remove_file(filling.expect("it was in the middle")).expect("room again");
+    ok(until("the file", PATIENCE, || {
+        let ended = node.run(&[&get[2..], &[&*out.display().to_string()]].concat());
+        if ended.code == Some(0) { Ok(()) } else { Err(ended.stderr) }
+    }));
+    assert!(fs::read(&out).expect("the file") == bytes);
+    assert_log_has_no_panic(&node.dir.with_extension("log"));
 }
 
 #[test]

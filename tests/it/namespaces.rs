@@ -56,6 +56,16 @@ impl Lan {
         self.plug(hosts, "br1")
     }
 
+    /// A way to the internet: an interface of a host on the other bridge, with an address that is in nobody's local network.
+    pub(crate) fn uplink(&self, host: usize, address: &str) -> Result<(), String> {
+        let (namespace, port) = (self.host(host), format!("u{host}"));
+        ip(&["-n", &self.bridge(), "link", "add", &port, "type", "veth", "peer", "name", "eth1", "netns", &namespace])?;
+        ip(&["-n", &self.bridge(), "link", "set", &port, "master", "br1", "up"])?;
+        ip(&["-n", &namespace, "address", "add", address, "dev", "eth1"])?;
+        ip(&["-n", &namespace, "link", "set", "eth1", "up"])?;
+        ip(&["-n", &namespace, "route", "add", "default", "dev", "eth1"])
+    }
+
     /// All on one bridge again.
     pub(crate) fn heal(&self) -> Result<(), String> {
         self.plug(0..self.hosts, "br0")
