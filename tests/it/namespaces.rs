@@ -56,14 +56,14 @@ impl Lan {
         self.plug(hosts, "br1")
     }
 
-    /// A way to the internet: an interface of a host on the other bridge, with an address that is in nobody's local network.
+    /// A way to the internet: an interface of a host on the other bridge, with an address, of 9.9.0.0/16, that is in nobody's local network.
     pub(crate) fn uplink(&self, host: usize, address: &str) -> Result<(), String> {
         let (namespace, port) = (self.host(host), format!("u{host}"));
         ip(&["-n", &self.bridge(), "link", "add", &port, "type", "veth", "peer", "name", "eth1", "netns", &namespace])?;
         ip(&["-n", &self.bridge(), "link", "set", &port, "master", "br1", "up"])?;
         ip(&["-n", &namespace, "address", "add", address, "dev", "eth1"])?;
         ip(&["-n", &namespace, "link", "set", "eth1", "up"])?;
-        ip(&["-n", &namespace, "route", "add", "default", "dev", "eth1"])
+        ip(&["-n", &namespace, "route", "add", "9.9.0.0/16", "dev", "eth1"])
     }
 
     /// All on one bridge again.
