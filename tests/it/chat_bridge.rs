@@ -76,7 +76,10 @@ fn who_is_in_a_local_network_and_on_the_internet_brings_what_others_say_to_each_
         let told = hosts.map(|host| history(host, "#harbour", count + 1));
         assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
     }
-    // Cards came with the room, and who is between carries what it cannot read.
+    // Who is between carries what it cannot read.
+    for (from, to) in [(&ada, &cyd), (&cyd, &ada)] {
+        chat(from, &["contact", "add", id(to)["invite"].as_str().expect("an invite")]);
+    }
     for (from, to) in [(&ada, "@cyd"), (&cyd, "@ada")] {
         let sent = chat(from, &["send", to, "just you", "--wait"]);
         assert_eq!((&sent["via"], &sent["state"]), (&"carrier".into(), &"delivered".into()), "{sent}");
