@@ -62,8 +62,10 @@ fn who_is_in_a_local_network_and_on_the_internet_brings_what_others_say_to_each_
     ok(until("three nodes", PATIENCE, || hosts.iter().try_for_each(|host| host.status().map(drop))));
     let id = |host: &Host| host.run(&["id"]).json();
     let ids = hosts.map(|host| id(host)["peer_id"].as_str().expect("an id").to_owned());
-    let dialled = cyd.run(&["connect", id(&bob)["invite"].as_str().expect("an invite")]);
-    assert_eq!(dialled.code, Some(0), "{dialled:?}");
+    ok(until("a connection over the internet", PATIENCE, || {
+        let dialled = cyd.run(&["connect", id(&bob)["invite"].as_str().expect("an invite")]);
+        if dialled.code == Some(0) { Ok(()) } else { Err(format!("{} {dialled:?}", id(&bob))) }
+    }));
     let path = |to: usize, path: &str| vec![(ids[to].clone(), path.to_owned())];
     ok(until("that who has both is between the others", PATIENCE, || {
         let found = (peers(&ada)?, peers(&cyd)?);
