@@ -154,6 +154,7 @@ impl Client {
         }
         match response.body_mut().read_json::<ErrorBody>() {
             Ok(body) => Err(self.refused(body)),
+            Err(Error::Json(error)) => Err(self.strange(&error)),
             Err(error) => Err(self.unreachable(error)),
         }
     }

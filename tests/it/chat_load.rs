@@ -39,7 +39,7 @@ struct Seen {
     /// Messages that a node answered for.
     accepted: Mutex<BTreeSet<String>>,
     /// From the request to the event at another member.
-    latencies: Mutex<Vec<Duration>>,
+    latencies: Mutex<Vec<(Instant, Duration)>>,
     refused: Mutex<Vec<String>>,
 }
 
@@ -86,7 +86,7 @@ fn listen(seen: &Seen, client: &Client, index: usize) {
         let name = name(text);
         if !name.starts_with(&own) && once.insert(name.to_owned()) {
             let sent = locked(&seen.sent).get(name).copied();
-            locked(&seen.latencies).extend(sent.map(|sent| came.duration_since(sent)));
+            locked(&seen.latencies).extend(sent.map(|sent| (came, came.duration_since(sent))));
         }
     });
     if let Err(error) = ended {
@@ -107,6 +107,19 @@ fn causal(lines: &[ChatLine]) -> Result<(), String> {
         newest.insert(&line.author, line.seq);
     }
     Ok(())
+}
+
+/// Tells the slowest percent of each ten seconds.
+fn timeline(latencies: &mut [(Instant, Duration)]) {
+    latencies.sort_unstable();
+    let Some((began, _)) = latencies.first().copied() else { return };
+    let of_part = |(came, _): &(Instant, Duration)| came.duration_since(began).as_secs() / 10;
+    let slowest = latencies.chunk_by(|a, b| of_part(a) == of_part(b)).map(|part| {
+        let mut part: Vec<_> = part.iter().map(|(_, latency)| latency.as_millis()).collect();
+        part.sort_unstable();
+        part.get(part.len() * 99 / 100).copied().unwrap_or_default()
+    });
+    eprintln!("chat under load: p99 of each ten seconds, in ms: {:?}", slowest.collect::<Vec<_>>());
 }
 
 struct Load {
@@ -222,6 +235,8 @@ impl Load {
         ok(self.net.down());
         self.listeners.drain(..).for_each(|listener| listener.join().expect("a listener"));
         let mut latencies = std::mem::take(&mut *locked(&self.seen.latencies));
+        timeline(&mut latencies);
+        let mut latencies: Vec<_> = latencies.into_iter().map(|(_, latency)| latency).collect();
         latencies.sort_unstable();
         let at = |part: f64| latencies.get((latencies.len() as f64 * part) as usize).copied().unwrap_or_default();
         eprintln!(

@@ -85,7 +85,8 @@ struct Send {
     /// Which way it may take; a contact's policy is never widened by it
     #[arg(long, value_name = "WAY", value_parser = ["auto", "lan", "direct", "mix"])]
     via: Option<String>,
-    /// Wait until it was delivered or has failed; in a room or a group, until others took it to pass it on
+    /// Wait until it was delivered or has failed; in a room or a group, until others took it to pass it on, or
+    /// mailboxes of a member have it
     #[arg(long)]
     wait: bool,
 }

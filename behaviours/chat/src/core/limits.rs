@@ -7,7 +7,7 @@ use fog_base::{NodeId, TokenBucket};
 use super::{id::DeviceId, reject::Reject};
 
 /// Live messages of one author, per second and at once.
-pub const AUTHOR_RATE: (f64, f64) = (20.0, 256.0);
+pub const AUTHOR_RATE: (f64, f64) = (50.0, 512.0);
 /// Hellos of one peer, per second and at once.
 pub const HELLO_RATE: (f64, f64) = (2.0, 8.0);
 /// Lists of one peer, per second and at once.
@@ -99,10 +99,10 @@ mod tests {
         let (mut limits, now) = (Limits::default(), Instant::now());
         let (loud, quiet) = (DeviceId([1; 32]), DeviceId([2; 32]));
         let taken = (0..1_000).filter(|_| limits.authors.take(loud, now).is_ok()).count();
-        assert_eq!(taken, 256);
+        assert_eq!(taken, 512);
         assert_eq!(limits.authors.take(quiet, now), Ok(()));
         let later = now + Duration::from_secs(1);
-        assert_eq!((0..1_000).filter(|_| limits.authors.take(loud, later).is_ok()).count(), 20);
+        assert_eq!((0..1_000).filter(|_| limits.authors.take(loud, later).is_ok()).count(), 50);
     }
 
     #[test]

@@ -13,7 +13,7 @@ const MAX_FOUND: usize = 20;
 
 const HELP: &str = "Type to talk; / shows all commands, /help COMMAND one. Tab completes. Alt-A goes where something is unread, Alt-1…9 and \
 Alt-↑↓ to a conversation, PgUp and PgDn through what was said, Ctrl-J begins a new line, Ctrl-C twice ends.
-Your messages: · queued  → sent  ◇ carried by another peer  ✓ delivered  ✓✓ read  ✗ failed, and why. Times are UTC.
+Your messages: · queued  → sent  ◇ in a mailbox or carried by another peer  ✓ delivered  ✓✓ read  ✗ failed, and why. Times are UTC.
 Conversations: ○ open, readable by anyone  ● sealed  + unread  ! you are named";
 
 impl App {

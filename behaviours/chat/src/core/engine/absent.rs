@@ -6,19 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fog_base::{NodeId, Now};
+use fog_base::{MessageId as FrameId, NodeId, Now};
 
 use super::{
     Chat, ConversationId, ConversationKind, Timer,
     direct::FRAME_OF_GROUP,
     groups::was_member,
     talk::{Delivery, Talk},
-    window::Cargo,
+    window::{Cargo, Hold, parts},
 };
 use crate::core::{
     delivery::{State, Transport, Via},
     id::{DeviceId, MessageId},
-    message::Kind,
+    message::{Kind, Message},
+    secrets::Kind as FrameKind,
 };
 
 /// How often it is looked who is away. What was written since the last time is with gossip yet.
@@ -102,16 +103,20 @@ impl Chat {
     fn bring(&mut self, id: ConversationId, member: DeviceId, first: u32, now: Now) {
         let Some(talk) = self.talks.get(&id) else { return };
         let Some(club) = talk.club.as_ref() else { return };
-        let (mut frames, mut last) = (Vec::new(), 0);
+        let mut hold = Hold::new(MAX_FRAMES.saturating_sub(self.secrets.pending(&member).len()));
+        let (mut frames, mut last) = (Vec::new(), first.saturating_sub(1));
         for seq in (first..=club.aged).take(MAX_LOOKED_AT) {
-            last = seq;
             let message = talk.dag.at(&self.device, seq).filter(|message| self.may_have(talk, message, member));
-            if let Some(bytes) = message.and_then(|message| self.load_stored(talk, &message)) {
-                frames.push(([&[FRAME_OF_GROUP], &bytes[..]].concat(), Cargo::OfGroup(id, seq), Via::Auto));
+            match message.map(|message| (self.load_stored(talk, &message), message)) {
+                Some((Some(bytes), _)) if frames.len() < MAX_MESSAGES && hold.takes(1 + bytes.len()) => {
+                    frames.push(([&[FRAME_OF_GROUP], &bytes[..]].concat(), Cargo::OfGroup(id, seq), Via::Auto));
+                }
+                Some((Some(_), _)) => break,
+                // Not on the disk yet.
+                Some((None, message)) if self.load(talk, &message).is_some() => break,
+                Some((None, _)) | None => {}
             }
-            if frames.len() == MAX_MESSAGES {
-                break;
-            }
+            last = seq;
         }
         if let Some(club) = self.talks.get_mut(&id).and_then(|talk| talk.club.as_mut()) {
             club.brought.insert(member, last);
@@ -181,14 +186,26 @@ impl Chat {
         }
     }
 
-    /// A mailbox or a carrier has these for a member.
-    pub(super) fn note_carried(&mut self, cargo: &[Cargo], via: Transport) {
+    /// What a frame that was sealed before this process began brings of groups.
+    pub(super) fn group_cargo(&self, to: DeviceId, id: FrameId) -> Vec<Cargo> {
+        let Some((kind, body)) = self.secrets.body(&to, id) else { return Vec::new() };
+        let of_group = |(kind, part): (FrameKind, &[u8])| {
+            let bytes = part.strip_prefix(&[FRAME_OF_GROUP]).filter(|_| kind == FrameKind::Data)?;
+            let message = Message::parse(bytes, &self.config.network).ok()?;
+            let header = message.header();
+            (header.author == self.device).then_some(Cargo::OfGroup(header.conversation, header.seq))
+        };
+        parts(kind, body).unwrap_or_default().into_iter().filter_map(of_group).collect()
+    }
+
+    /// A mailbox, a carrier or the device of a member has these.
+    pub(super) fn note_of_group(&mut self, cargo: &[Cargo], state: State, via: Option<Transport>) {
         for cargo in cargo {
             let Cargo::OfGroup(id, seq) = *cargo else { continue };
             let Some(talk) = self.talks.get_mut(&id).filter(|talk| seq > talk.delivered_to) else { continue };
             let Some(message) = talk.dag.at(&self.device, seq) else { continue };
             talk.deliveries.entry(message).or_insert_with(Delivery::of_members);
-            self.advance(id, message, State::Carried, Some(via), None);
+            self.advance(id, message, state, via, None);
         }
     }
 

@@ -89,6 +89,28 @@ fn the_end_of_a_burst_is_in_mailboxes_soon() {
 }
 
 #[test]
+fn what_waits_goes_together_after_a_restart_as_well() {
+    let (mut world, direct) = with_mixnet(37);
+    let mut ids = Vec::new();
+    for step in 0..60 {
+        ids.push(world.say(0, direct, &format!("slowly {step}")));
+        world.run(60 * SECOND);
+    }
+    let other = node_device(&world, 0);
+    let before = world.chat(0).secrets.pending(&other).len();
+    assert!((20..28).contains(&before), "{before} frames under way");
+    ids.extend((0..100).map(|step| world.say(0, direct, &format!("at once {step}"))));
+    world.crash(0);
+    // So long that each has waited for company as long as it may.
+    world.run(10_800 * SECOND);
+    world.reopen(0);
+    world.run(3_700 * SECOND);
+    assert!(states(&world, 0, &ids).iter().all(|(state, _)| *state == State::Carried));
+    let after = world.chat(0).secrets.pending(&other).len();
+    assert!(after <= before + 4, "{after} of {before}");
+}
+
+#[test]
 fn what_was_given_up_leaves_its_place_and_what_follows_arrives() {
     let (mut world, direct) = within_reach(23);
     world.say(0, direct, "before");
@@ -277,6 +299,7 @@ fn introduce_fourth(world: &mut World) {
 fn a_member_who_was_away_finds_what_the_others_wrote_though_they_are_gone() {
     let mut world = World::new(26, 3);
     let group = group(&mut world);
+    world.crash(1);
     world.crash(2);
     let mut ids: Vec<_> = (0..80).map(|step| world.say(0, group, &format!("message {step}"))).collect();
     world.run(10 * SECOND);
@@ -289,7 +312,6 @@ fn a_member_who_was_away_finds_what_the_others_wrote_though_they_are_gone() {
     assert_eq!(states(&world, 0, &ids), in_mailboxes);
     assert_eq!(world.chat(0).counts().queued, 0);
     world.crash(0);
-    world.crash(1);
     world.reopen(2);
     world.fetch_mail(2);
     world.run(60 * SECOND);
@@ -305,6 +327,44 @@ fn a_member_who_was_away_finds_what_the_others_wrote_though_they_are_gone() {
     // Each went once: a window of frames with one message each would not hold them.
     let mailed = world.nodes[0].left.iter().filter(|(via, _)| *via == Transport::Mix).count();
     assert!(mailed < 300, "{mailed} envelopes");
+}
+
+#[test]
+fn long_texts_of_a_group_leave_room_for_what_is_said_to_a_member_alone() {
+    let mut world = World::new(38, 3);
+    let group = group(&mut world);
+    let direct = world.befriend(0, 2);
+    world.crash(2);
+    for step in 0..40 {
+        world.say(0, group, &format!("{step:8000}"));
+    }
+    world.run(3_600 * SECOND);
+    let alone = world.say(0, direct, "you alone");
+    world.run(60 * SECOND);
+    assert_eq!(states(&world, 0, &[alone]), [(State::Carried, Some(Transport::Mailbox))]);
+}
+
+#[test]
+fn what_was_under_way_to_a_mailbox_when_its_author_ended_is_known_to_be_there() {
+    let mut world = World::new(39, 3);
+    let group = group(&mut world);
+    world.crash(2);
+    world.crash(1);
+    let id = world.say(0, group, "in the bag");
+    world.nodes[0].left.clear();
+    while world.nodes[0].left.iter().all(|(via, _)| *via != Transport::Mix) {
+        world.run(Duration::from_millis(1));
+    }
+    world.crash(0);
+    world.reopen(0);
+    assert_eq!(states(&world, 0, &[id])[0].0, State::Queued);
+    world.run(10 * SECOND);
+    assert_eq!(states(&world, 0, &[id]), [(State::Carried, Some(Transport::Mailbox))]);
+    // Its device says that it has it, though no message of its member shows it.
+    world.reopen(2);
+    world.fetch_mail(2);
+    world.run(60 * SECOND);
+    assert_eq!(states(&world, 0, &[id])[0].0, State::Delivered);
 }
 
 #[test]

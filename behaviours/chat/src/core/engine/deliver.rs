@@ -141,7 +141,7 @@ impl Chat {
             self.advance(self.conversation_with(to), message, state, Some(via), None);
         }
         if state == State::Carried {
-            self.note_carried(&cargo, via);
+            self.note_of_group(&cargo, state, Some(via));
         }
     }
 

@@ -97,7 +97,8 @@ impl Chat {
             delivery.state() == State::Carried && delivery.via() == Some(Transport::Mailbox)
         };
         let is_stored = !carried.is_empty() && carried.iter().all(in_mailbox);
-        self.flights.insert((to, id), Flight::new(messages, via, expires, since, now));
+        let flight = Flight::new(messages, via, expires, since, now);
+        self.flights.insert((to, id), Flight { cargo: self.group_cargo(to, id), ..flight });
         if is_stored {
             self.note_stored(to, id, now);
         }
@@ -254,8 +255,11 @@ impl Chat {
     }
 
     pub(super) fn handle_acknowledged(&mut self, to: DeviceId, id: FrameId, now: Now) {
-        for message in self.flights.remove(&(to, id)).into_iter().flat_map(|flight| flight.messages) {
-            self.advance(self.conversation_with(to), message, State::Delivered, None, None);
+        if let Some(flight) = self.flights.remove(&(to, id)) {
+            for message in flight.messages {
+                self.advance(self.conversation_with(to), message, State::Delivered, None, None);
+            }
+            self.note_of_group(&flight.cargo, State::Delivered, None);
         }
         self.expect_acknowledgements(to, now);
         self.fill_window(to, now);

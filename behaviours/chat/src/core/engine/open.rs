@@ -230,6 +230,7 @@ impl Chat {
         }
         restore_members(&mut talk, ops);
         if talk.is_shared() {
+            self.forget_shown(&mut talk);
             let is_queued = |(_, delivery): &(&MessageId, &Delivery)| delivery.state() == State::Queued;
             let queued: Vec<_> = talk.deliveries.iter().filter(is_queued).map(|(id, _)| *id).collect();
             for id in queued {
@@ -240,17 +241,27 @@ impl Chat {
         self.talks.insert(id, talk);
     }
 
+    /// Rows of what members had shown before the process ended, and which were not removed yet.
+    fn forget_shown(&mut self, talk: &mut Talk) {
+        let name = talk.record.vault_name();
+        let (dag, delivered_to) = (&talk.dag, talk.delivered_to);
+        for (id, _) in talk.deliveries.extract_if(.., |id, _| dag.seq_of(id) <= delivered_to) {
+            self.delete(RowKind::Delivery, &name, &id.0);
+        }
+    }
+
     /// What Olm has not been told to be acknowledged goes out again; what it knows no more was acknowledged.
     fn restore_flights(&mut self, now: Now) {
         let direct: Vec<_> = self.talks.values().filter(|talk| !talk.is_shared()).map(|talk| talk.record.id).collect();
-        for id in direct {
-            self.restore_queue(id, now);
-        }
         let peers: Vec<_> = self.secrets.peers().collect();
         for to in peers {
             for frame in self.secrets.pending(&to) {
                 self.resume_flight(to, frame, now);
             }
+        }
+        // Behind them, as they have places in the window.
+        for id in direct {
+            self.restore_queue(id, now);
         }
     }
 
@@ -262,13 +273,15 @@ impl Chat {
         let place = |message: &MessageId| talk.dag.why(message).map(|why| why.seq);
         own.sort_by_key(|(message, _)| place(message));
         let own: Vec<_> = own.into_iter().map(|(message, delivery)| (*message, *delivery)).collect();
+        let mut waiting = Vec::new();
         for (message, delivery) in own {
             match delivery.frame {
-                None => self.queue_message(peer, message, &delivery, now),
+                None => waiting.push((message, delivery)),
                 Some(frame) if pending.contains(&frame) => {}
                 Some(_) => self.advance(id, message, State::Delivered, None, None),
             }
         }
+        self.queue_again(peer, &waiting, now);
     }
 
     /// Visits the rows of one kind and conversation; what does not open or read is counted.

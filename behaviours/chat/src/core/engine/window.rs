@@ -32,7 +32,7 @@ const AT_ONCE: usize = 8;
 const AT_ONCE_CONNECTED: usize = 16;
 /// The core behind has too much to write at the moment.
 pub(super) const FULL: Duration = Duration::from_secs(1);
-/// So long the window lasts for somebody who writes all the time to a device that does not answer.
+/// So long the rest of the window lasts for somebody who writes all the time to a device that does not answer.
 const LASTS: Duration = Duration::from_secs(86_400);
 /// How long a frame waits for others to go with it: the first time, and the longest.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
@@ -74,15 +74,13 @@ impl Frame {
 }
 
 /// How long the next frame waits for more, while so many are under way, the first of which is so much older: half as long again with each. Many that
-/// were soon full leave it no such wait: it is enough if the rest of the window, each frame after a wait in proportion to the time gone by, lasts for a day.
+/// were soon full leave it no such wait: it is enough if the rest of the window, each frame after a wait in proportion to the time gone by, lasts for
+/// another day.
 fn patience(under_way: usize, at_once: usize, age: Duration) -> Duration {
     let Some(more) = under_way.checked_sub(at_once) else { return Duration::ZERO };
     let by_count = (0..more).fold(PATIENCE.0, |wait, _| (wait * 3 / 2).min(PATIENCE.1));
-    if age >= LASTS {
-        return by_count;
-    }
     let (age, rest) = (age.max(PATIENCE.0), MAX_PENDING.saturating_sub(under_way).max(1));
-    let proportion = LASTS.div_duration_f64(age).powf(1.0 / rest as f64) - 1.0;
+    let proportion = (age + LASTS).div_duration_f64(age).powf(1.0 / rest as f64) - 1.0;
     by_count.min(age.mul_f64(proportion).max(PATIENCE.0))
 }
 
@@ -97,6 +95,28 @@ fn portion(queue: &VecDeque<Frame>) -> (usize, bool) {
         }
     }
     (queue.len(), false)
+}
+
+/// What bodies so many frames hold, one after the other, as [`portion`] puts them together.
+pub(super) struct Hold {
+    frames: usize,
+    bytes: usize,
+}
+
+impl Hold {
+    pub(super) fn new(frames: usize) -> Self {
+        Self { frames, bytes: MAX_BODY }
+    }
+
+    /// Puts in a body of so many bytes, if there is room.
+    pub(super) fn takes(&mut self, body: usize) -> bool {
+        if self.bytes + PART + body > MAX_BODY {
+            let Some(frames) = self.frames.checked_sub(1) else { return false };
+            (self.frames, self.bytes) = (frames, 1);
+        }
+        self.bytes += PART + body;
+        true
+    }
 }
 
 /// Several frames as one, under a new id; one stays what it is. It lives as long as the last of them.
@@ -146,13 +166,25 @@ fn frame_id(id: &MessageId) -> FrameId {
 impl Chat {
     /// Has an own message brought to its peer.
     pub(super) fn queue_message(&mut self, to: DeviceId, id: MessageId, delivery: &Delivery, now: Now) {
+        if let Some(frame) = self.message_frame(to, id, delivery, now) {
+            self.queue(to, vec![frame], now);
+        }
+    }
+
+    /// Has own messages brought to their peer that had waited for it when the process ended: together.
+    pub(super) fn queue_again(&mut self, to: DeviceId, messages: &[(MessageId, Delivery)], now: Now) {
+        let frame = |(id, delivery): &(MessageId, Delivery)| self.message_frame(to, *id, delivery, now);
+        let frames = messages.iter().filter_map(frame).collect();
+        self.queue(to, frames, now);
+    }
+
+    fn message_frame(&mut self, to: DeviceId, id: MessageId, delivery: &Delivery, now: Now) -> Option<Frame> {
         let conversation = direct_id(&self.config.network, self.device, to);
-        let Some(talk) = self.talks.get(&conversation) else { return };
-        let Some(stored) = self.load(talk, &id) else { return };
+        let stored = self.load(self.talks.get(&conversation)?, &id)?;
         let body = [&[FRAME_MESSAGE], &stored.message.trusted().encode()[..]].concat();
         // It has waited since it was written, also if that was before a restart.
         let frame = self.frame(&body, Cargo::Message(id), delivery.asked(), delivery.expires, delivery.since(now));
-        self.queue(to, Frame { id: frame_id(&id), ..frame }, now);
+        Some(Frame { id: frame_id(&id), ..frame })
     }
 
     /// Has anything else brought to a device; its id.
@@ -166,7 +198,8 @@ impl Chat {
         now: Now,
     ) -> FrameId {
         let (id, body, since) = (FrameId(self.random()), Zeroizing::new(body.to_vec()), now.mono);
-        self.queue(to, Frame { id, kind, body, cargo: Vec::new(), is_urgent: true, via, expires, since }, now);
+        let frame = Frame { id, kind, body, cargo: Vec::new(), is_urgent: true, via, expires, since };
+        self.queue(to, vec![frame], now);
         id
     }
 
@@ -187,21 +220,26 @@ impl Chat {
         Frame { id, kind: Kind::Data, body, cargo: vec![cargo], is_urgent: false, via, expires, since }
     }
 
-    fn queue(&mut self, to: DeviceId, frame: Frame, now: Now) {
+    fn queue(&mut self, to: DeviceId, frames: Vec<Frame>, now: Now) {
         if !self.secrets.knows(&to) {
             self.tell(Event::NeedsInvite(to));
             return;
         }
-        let (id, messages) = (frame.id, frame.messages());
-        let queue = self.waiting.entry(to).or_default();
-        if queue.len() >= MAX_WAITING {
-            self.fail_all(to, &messages, Reason::QueueFull);
-            return;
+        let mut queued = Vec::new();
+        for frame in frames {
+            let (queue, messages) = (self.waiting.entry(to).or_default(), frame.messages());
+            if queue.len() >= MAX_WAITING {
+                self.fail_all(to, &messages, Reason::QueueFull);
+            } else {
+                queue.push_back(frame);
+                queued.push(messages);
+            }
         }
-        queue.push_back(frame);
         self.fill_window(to, now);
-        if self.waiting.get(&to).and_then(VecDeque::back).is_some_and(|last| last.id == id) {
-            self.wait_for(to, &messages, Reason::Window);
+        // The window takes them in order: what is left are the last ones.
+        let left = self.waiting.get(&to).map_or(0, VecDeque::len);
+        for messages in queued.iter().rev().take(left) {
+            self.wait_for(to, messages, Reason::Window);
         }
     }
 
@@ -357,6 +395,25 @@ mod tests {
     }
 
     #[test]
+    fn a_hold_is_full_when_its_parcels_are() {
+        let since = Instant::now();
+        let lengths = [9, 7_000, 8_000, 8_000, MAX_BODY, 30, 14_000, 200, 1];
+        let mut queue: VecDeque<_> = lengths.iter().map(|length| frame(0, *length, Via::Auto, since)).collect();
+        let mut needs = 0;
+        while !queue.is_empty() {
+            let (count, _) = portion(&queue);
+            queue.drain(..count);
+            needs += 1;
+        }
+        let fits = |frames: usize| {
+            let mut hold = Hold::new(frames);
+            lengths.iter().all(|length| hold.takes(*length))
+        };
+        assert!(fits(needs) && !fits(needs - 1), "{needs}");
+        assert!(!Hold::new(0).takes(0));
+    }
+
+    #[test]
     fn parcels_are_of_one_way_and_never_in_each_other() {
         let since = Instant::now();
         let mut queue: VecDeque<_> = (0..3).map(|n| frame(n, 9, Via::Auto, since)).collect();
@@ -380,11 +437,15 @@ mod tests {
 
     #[test]
     fn the_fuller_the_window_the_longer_a_frame_waits_for_company() {
-        let of_a_day = |n: usize| patience(n, AT_ONCE, LASTS);
-        assert_eq!(of_a_day(AT_ONCE - 1), Duration::ZERO);
-        assert_eq!(of_a_day(AT_ONCE), PATIENCE.0);
-        assert!((AT_ONCE..31).all(|n| of_a_day(n) <= of_a_day(n + 1)));
-        assert_eq!(of_a_day(31), PATIENCE.1);
+        for age in [LASTS / 2, LASTS, 6 * LASTS] {
+            let waits = |n: usize| patience(n, AT_ONCE, age);
+            assert_eq!(waits(AT_ONCE - 1), Duration::ZERO);
+            assert_eq!(waits(AT_ONCE), PATIENCE.0);
+            assert!((AT_ONCE..31).all(|n| waits(n) <= waits(n + 1)));
+            assert_eq!(waits(31), PATIENCE.1);
+            let all: Duration = (AT_ONCE..MAX_PENDING).map(waits).sum();
+            assert!(all > Duration::from_secs(5 * 3_600), "{age:?}: {all:?}");
+        }
     }
 
     #[test]

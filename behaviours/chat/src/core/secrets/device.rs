@@ -366,6 +366,12 @@ impl Device {
         self.peers.get(to).map_or_else(Vec::new, |peer| peer.pending.iter().map(|pending| pending.id).collect())
     }
 
+    /// What a message carries that a peer has not acknowledged.
+    pub fn body(&self, to: &DeviceId, id: MessageId) -> Option<(Kind, &[u8])> {
+        let pending = self.peers.get(to)?.pending.iter().find(|pending| pending.id == id)?;
+        Some((pending.kind, &pending.body))
+    }
+
     /// Gives a message up: it is not sent again, and its place in the window is free.
     pub fn handle_give_up(&mut self, to: DeviceId, id: MessageId) -> Result<(), Reject> {
         self.check_running()?;
