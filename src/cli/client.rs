@@ -4,7 +4,7 @@ use std::{
     io::{self, BufRead, BufReader},
     path::PathBuf,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -20,8 +20,9 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(5);
 /// What the node may take beyond the limit that it was given, before we stop waiting for it.
 const MARGIN: Duration = Duration::from_secs(1);
-/// How long a node that broke a connection may take to be gone.
-const ENDING: Duration = Duration::from_secs(1);
+/// How often it is tried whether a node that broke a connection is gone, and the pause in between.
+const ATTEMPTS: usize = 10;
+const BETWEEN: Duration = Duration::from_millis(100);
 
 /// A running node.
 pub(super) struct Client {
@@ -196,13 +197,12 @@ impl Client {
 
     /// Whether nobody listens any more where the node was. A node that ends breaks its connections a moment before.
     fn is_gone(&self) -> bool {
-        let begun = Instant::now();
-        while begun.elapsed() < ENDING {
+        for _ in 0..ATTEMPTS {
             let asked = self.agent.get(self.url("/healthz")).config().timeout_global(Some(MARGIN)).build().call();
             match asked {
                 Err(Error::ConnectionFailed) => return true,
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return true,
-                _ => thread::sleep(ENDING / 10),
+                _ => thread::sleep(BETWEEN),
             }
         }
         false
