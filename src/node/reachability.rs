@@ -134,6 +134,17 @@ impl Reachability {
         self.listen.iter().copied().filter(|a| loopback_only || a.scope() != Scope::Loopback).collect()
     }
 
+    /// What an invite says: what is proved, and then what we listen on of that scope or a wider one. Somebody in the local network proves nothing of
+    /// the internet, and whoever gets the invite may be there.
+    pub(super) fn invited(&self) -> Vec<Address> {
+        let mut addresses = self.advertised();
+        let narrowest = addresses.iter().map(|address| address.scope()).min();
+        let more = self.listening().into_iter().filter(|address| Some(address.scope()) >= narrowest);
+        let more: Vec<_> = more.filter(|address| !addresses.contains(address)).collect();
+        addresses.extend(more);
+        addresses
+    }
+
     /// Whether `address` may be told to others at all.
     pub(super) fn may_be_told(&self, address: &Multiaddr) -> bool {
         let scope = ip(address).and_then(scope);
@@ -186,6 +197,18 @@ mod tests {
         assert!(!node.may_be_told(&address("/ip6/fe80::1/tcp/1")), "link-local addresses are not told");
         assert!(node.may_be_told(&address("/ip4/192.168.1.5/tcp/1")));
         assert_eq!(node.listening().len(), 2);
+    }
+
+    #[test]
+    fn an_invite_names_the_internet_though_only_the_lan_is_proved() {
+        let mut node = node(&[LAN[1], "/ip4/9.9.1.2/tcp/1"]);
+        let invited = |node: &Reachability| node.invited().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(invited(&node).len(), 2);
+        node.handle_inbound(&address("/ip4/0.0.0.0/tcp/1"), &address("/ip4/192.168.1.77/tcp/9"));
+        assert_eq!(advertised(&node), [LAN[1]]);
+        assert_eq!(invited(&node), [LAN[1], "/ip4/9.9.1.2/tcp/1"]);
+        node.handle_confirmed(&address("/ip4/9.9.1.2/tcp/1"));
+        assert_eq!(invited(&node), ["/ip4/9.9.1.2/tcp/1"], "who is on the internet need not know the local network");
     }
 
     #[test]

@@ -146,9 +146,7 @@ impl EventLoop {
     }
 
     pub(super) fn identity(&mut self) -> Result<report::Identity, Failure> {
-        let advertised = self.wiring.reachability.advertised();
-        let known = if advertised.is_empty() { self.wiring.reachability.listening() } else { advertised };
-        let mut addresses: Vec<_> = known.into_iter().filter_map(multiaddr).collect();
+        let mut addresses: Vec<_> = self.wiring.reachability.invited().into_iter().filter_map(multiaddr).collect();
         addresses.truncate(invite::MAX_ADDRESSES);
         let (time, card) = (clock::now(), self.swarm.behaviour_mut().chat.chat_mut());
         let (now, card) = (time.unix, card.card(time).to_bytes());
