@@ -11,7 +11,7 @@ use fog_base::{MessageId as FrameId, NodeId, Now};
 use super::{
     Chat, ConversationId, ConversationKind, Timer,
     direct::FRAME_OF_GROUP,
-    groups::was_member,
+    groups::{was_member, was_told_of},
     talk::{Delivery, Talk},
     window::{Cargo, Hold, parts},
 };
@@ -133,9 +133,11 @@ impl Chat {
     fn may_have(&self, talk: &Talk, message: &MessageId, member: DeviceId) -> bool {
         let Some(club) = talk.club.as_ref().filter(|_| talk.dag.is_complete(message)) else { return false };
         let was_known = club.joined.get(&member).is_some_and(|at| talk.dag.seq_of(message) > *at);
+        let follows = |op: &MessageId| talk.dag.precedes(op, message) == Some(true);
         was_known
             || talk.dag.is_of_kind(message, Kind::MEMBERSHIP)
-            || was_member(talk, club, member, |op| talk.dag.precedes(op, message) == Some(true))
+            || was_member(talk, club, member, follows)
+            || was_told_of(club, member, self.device, follows)
     }
 
     /// Whether somebody became a member after an own message was written, since this process began.

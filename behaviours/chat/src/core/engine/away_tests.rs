@@ -482,3 +482,24 @@ fn what_a_newcomer_writes_at_once_reaches_all_though_it_lacks_their_joins() {
         }
     }
 }
+
+#[test]
+fn what_a_newcomer_wrote_is_passed_on_whole_to_members_whose_joins_it_lacks() {
+    let mut world = World::new(40, 4);
+    let group = group(&mut world);
+    introduce_fourth(&mut world);
+    (0..3).for_each(|n| world.disconnect(n, 3));
+    world.act(0, |chat, now| chat.invite(group, "dev3", now)).unwrap();
+    world.run(5 * SECOND);
+    world.nodes[3].is_mix_ready = false;
+    world.act(3, |chat, now| chat.handle_mix_ready(false, now));
+    // All hear of it, and nobody from it.
+    world.run(120 * SECOND);
+    let hello = world.say(3, group, "hello");
+    for (a, b) in [(3, 1), (1, 0), (0, 2)] {
+        world.connect(a, b);
+        world.run(60 * SECOND);
+        world.disconnect(a, b);
+        assert_eq!(world.history(b, group), [hello], "{b}");
+    }
+}

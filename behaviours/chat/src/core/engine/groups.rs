@@ -458,8 +458,10 @@ impl Chat {
             return None;
         }
         let mut there = club.group.members().keys().filter(|device| self.node_of(**device) == Some(node));
+        let (author, follows) = (message.header().author, |op: &MessageId| talk.dag.precedes(op, id) == Some(true));
         let is_open = message.header().kind == Kind::MEMBERSHIP.0
-            || there.any(|device| was_member(talk, club, *device, |op| talk.dag.precedes(op, id) == Some(true)));
+            || there
+                .any(|device| was_member(talk, club, *device, follows) || was_told_of(club, *device, author, follows));
         match (is_open, message.is_bare()) {
             (true, false) | (false, true) => Some(bytes),
             (true, true) => None,
@@ -482,7 +484,11 @@ impl Chat {
         let follows = |op: &MessageId| {
             header.predecessors().any(|parent| parent == *op || talk.dag.precedes(op, &parent) == Some(true))
         };
-        if was_member(talk, club, self.device, follows) { Err(Reject::BadBody) } else { Ok(true) }
+        if was_member(talk, club, self.device, follows) {
+            return Err(Reject::BadBody);
+        }
+        // Who brought it may not have all operations yet.
+        Ok(!was_told_of(club, self.device, header.author, follows))
     }
 
     /// Whether a message's author was let to write it, as far as the messages that are here say: in a group, nobody whose removal or leave
@@ -519,4 +525,21 @@ pub(super) fn was_member(talk: &Talk, club: &Club, device: DeviceId, follows: im
     let ends: Vec<_> = of([Action::Remove, Action::Leave]).collect();
     let is_over = |join: &MessageId| ends.iter().any(|end| talk.dag.precedes(end, join) != Some(true));
     of([Action::Create, Action::Join]).any(|join| !is_over(join))
+}
+
+/// Whether `device` was a member as far as the author of what `follows` was told when it joined: that came with an invite, and need not be among the
+/// messages before. Not if a message before says that it is no member any more.
+pub(super) fn was_told_of(
+    club: &Club,
+    device: DeviceId,
+    author: DeviceId,
+    follows: impl Fn(&MessageId) -> bool,
+) -> bool {
+    let of = |subject: DeviceId, actions: [Action; 2]| {
+        let ops = club.group.ops().filter(move |op| op.subject == subject && actions.contains(&op.action));
+        ops.filter(|op| club.ops.get(&op.id).is_some_and(&follows))
+    };
+    let is_over = of(device, [Action::Remove, Action::Leave]).next().is_some();
+    let joins: Vec<_> = of(author, [Action::Create, Action::Join]).map(|op| op.id).collect();
+    !is_over && club.group.was_member(&joins, device)
 }

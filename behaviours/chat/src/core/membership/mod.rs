@@ -153,13 +153,26 @@ impl Group {
 
     /// The members as somebody saw them who knew exactly `known` and what these build on; `None` if one of them has not come.
     pub fn members_at(&self, known: &[OpId]) -> Option<BTreeMap<DeviceId, Level>> {
+        Some(judge(&self.nodes, &self.with_past(known)?).members)
+    }
+
+    /// Whether a device was a member for somebody who knew exactly `known` and what these build on.
+    pub fn was_member(&self, known: &[OpId], device: DeviceId) -> bool {
+        let Some(set) = self.with_past(known) else { return false };
+        let joins = |op: &Op| op.subject == device && matches!(op.action, Action::Create | Action::Join);
+        // Most did not know that it joined, and that is cheap to say.
+        let is_known = self.nodes.iter().enumerate().any(|(at, node)| set.get(at) && joins(&node.op));
+        is_known && judge(&self.nodes, &set).members.contains_key(&device)
+    }
+
+    fn with_past(&self, known: &[OpId]) -> Option<Bits> {
         let mut set = Bits::default();
         for id in known {
             let at = *self.places.get(id)?;
             set.join(&self.nodes.get(at)?.past);
             set.set(at);
         }
-        Some(judge(&self.nodes, &set).members)
+        Some(set)
     }
 
     /// The operations that no other one names: what a message says its author knew.
