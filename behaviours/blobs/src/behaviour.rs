@@ -153,6 +153,12 @@ impl Behaviour {
         self.hub.command(Command::Cancel(task));
     }
 
+    /// Ends a fetch, whose parts stay: it goes on when it is asked for, and not by itself, after a restart neither. Ends in
+    /// [`Event::Failed`] with [`Failure::Paused`].
+    pub fn pause(&mut self, task: TaskId) {
+        self.hub.command(Command::Pause(task));
+    }
+
     /// The shared file with this hash is not offered any more, of whatever task or process it was; what is being fetched is.
     pub fn unshare(&mut self, hash: BlobId) {
         self.hub.command(Command::Unshare(hash));

@@ -106,6 +106,9 @@ pub enum Failure {
     /// [`crate::Behaviour::cancel`] was called.
     #[error("it was cancelled")]
     Cancelled,
+    /// [`crate::Behaviour::pause`] was called.
+    #[error("it was paused")]
+    Paused,
 }
 
 /// A fetch that was not over when the last process ended.

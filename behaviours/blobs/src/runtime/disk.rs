@@ -58,6 +58,8 @@ pub(crate) enum Write {
     Finish(TaskId, BlobId),
     /// Keeps what there is until it is opened again.
     Close(BlobId),
+    /// The same, until it is asked for: the next process does not go on with it by itself.
+    Pause(BlobId),
     /// Removes all but whole files.
     Forget(BlobId),
 }
@@ -178,6 +180,7 @@ impl Disk {
                     let is_there = fs::metadata(&record.path).is_ok_and(|found| found.len() == blob.size());
                     whole.extend(is_there.then_some((blob, record.manifest.key.is_some())));
                 }
+                Stored::Idle(record) if record.is_paused => {}
                 Stored::Idle(record) => idle.push(record.clone()),
                 Stored::Partial { .. } => {}
             }
@@ -210,8 +213,8 @@ impl Disk {
                     Ok(())
                 }
                 Write::Checkpoint(blob, sources) => self.checkpoint(blob, sources),
-                Write::Close(blob) => {
-                    let closed = self.close(blob);
+                Write::Close(blob) | Write::Pause(blob) => {
+                    let closed = self.close(blob, matches!(write, Write::Pause(_)));
                     hub.reply(Reply::Ended(blob));
                     closed
                 }
@@ -335,12 +338,16 @@ impl Disk {
         Ok(())
     }
 
-    fn close(&self, blob: BlobId) -> Result<(), Failure> {
+    fn close(&self, blob: BlobId, is_paused: bool) -> Result<(), Failure> {
         let checked = self.checkpoint(blob, None);
         let Some(stored) = self.get(blob) else { return checked };
         let mut stored = lock(&stored);
         if let Stored::Partial { record, .. } = &*stored {
+            let record = Record { is_paused, ..record.clone() };
             *stored = Stored::Idle(record.clone());
+            if is_paused {
+                self.keep(&record)?;
+            }
         }
         checked
     }
@@ -374,7 +381,7 @@ impl Disk {
             let place = Place { path: record.path.clone(), part };
             place::settle(&place).map_err(|error| taken(&place, error))?;
         }
-        let record = Record { part: None, sources: Vec::new(), ..record };
+        let record = Record { part: None, sources: Vec::new(), is_paused: false, ..record };
         self.keep(&record)?;
         let (path, have) = (record.path.clone(), beside(&self.dir, blob, "have"));
         *stored = Stored::Whole { record, open: None };
@@ -396,7 +403,8 @@ impl Disk {
             return Err(Failure::AlreadyFetching);
         }
         let name = FileName::nearest(&path.file_name().unwrap_or_default().to_string_lossy());
-        let record = Record { manifest: Manifest { blob, name, key }, path, part: None, sources: Vec::new() };
+        let (manifest, sources) = (Manifest { blob, name, key }, Vec::new());
+        let record = Record { manifest, path, part: None, sources, is_paused: false };
         at("rename", &tree, fs::rename(&tree, beside(&self.dir, blob.id(), "outboard")))?;
         self.keep(&record)?;
         let manifest = record.manifest.clone();
@@ -428,6 +436,9 @@ impl Disk {
                 record.sources.push(source);
             }
         }
+        if std::mem::take(&mut record.is_paused) {
+            self.keep(&record)?;
+        }
         // Of two manifests with one id and two keys, the one that was begun counts.
         let key = record.manifest.key.clone();
         let part = record.part.clone().unwrap_or_else(|| record.path.clone());
@@ -451,7 +462,7 @@ impl Disk {
     fn begin(&self, manifest: &Manifest, out: &Path, sources: Vec<NodeId>) -> Result<Record, Failure> {
         let place = place::find(out, &manifest.name).map_err(Failure::Exists)?;
         let Place { path, part } = place.clone();
-        let record = Record { manifest: manifest.clone(), path, part: Some(part), sources };
+        let record = Record { manifest: manifest.clone(), path, part: Some(part), sources, is_paused: false };
         self.keep(&record)?;
         if let Err(error) = place::claim(&place) {
             record::remove(&self.dir, manifest.blob.id())?;

@@ -37,6 +37,7 @@ pub(crate) enum Command {
     Fetch { task: TaskId, manifest: Manifest, out: PathBuf, sources: Vec<NodeId>, is_private: bool },
     AddSource(TaskId, NodeId),
     Cancel(TaskId),
+    Pause(TaskId),
     Unshare(BlobId),
     Avoid(BTreeSet<NodeId>),
 }

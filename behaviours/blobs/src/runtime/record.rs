@@ -40,6 +40,8 @@ pub(crate) struct Record {
     pub(crate) part: Option<PathBuf>,
     /// Who may have it.
     pub(crate) sources: Vec<NodeId>,
+    /// Whether it goes on only when it is asked for.
+    pub(crate) is_paused: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +53,8 @@ struct Body {
     path: String,
     part: Option<String>,
     sources: Vec<NodeId>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_paused: bool,
 }
 
 /// Seals and opens records.
@@ -84,6 +88,7 @@ impl Sealer {
             path: text(&record.path)?,
             part: record.part.as_deref().map(text).transpose()?,
             sources: record.sources.iter().take(MAX_SOURCES).copied().collect(),
+            is_paused: record.is_paused,
         };
         let body = codec::encode(&body, MAX_RECORD_BYTES).map(Zeroizing::new);
         let body = body.map_err(|_| invalid("the path is too long"))?;
@@ -98,8 +103,8 @@ impl Sealer {
         let body: Body = codec::decode(&body, MAX_RECORD_BYTES).ok()?;
         let manifest = Manifest::decode(&body.manifest).ok()?;
         let fits = body.version == VERSION && manifest.blob.id() == *id;
-        let Body { path, part, sources, .. } = body;
-        fits.then(|| Record { manifest, path: path.into(), part: part.map(PathBuf::from), sources })
+        let Body { path, part, sources, is_paused, .. } = body;
+        fits.then(|| Record { manifest, path: path.into(), part: part.map(PathBuf::from), sources, is_paused })
     }
 
     /// Writes the record, in place of an older one, so that it is there after a loss of power. `nonce` is random.
@@ -161,7 +166,8 @@ mod tests {
         let key = Some(Key::from_random(*b"key-key-key-key-key-key-key-key-"));
         let manifest = Manifest { blob, name: FileName::parse("canary.txt").unwrap(), key };
         let sources = vec![NodeId([3; 32]); MAX_SOURCES];
-        Record { manifest, path: "/tmp/canary.txt".into(), part: Some("/tmp/canary.txt.part".into()), sources }
+        let part = Some("/tmp/canary.txt.part".into());
+        Record { manifest, path: "/tmp/canary.txt".into(), part, sources, is_paused: id == 1 }
     }
 
     #[test]

@@ -301,6 +301,35 @@ async fn who_fetches_goes_on_after_a_restart_and_fetches_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_is_paused_goes_on_when_it_is_asked_for_and_not_by_itself() {
+    let content = random(12 << 20, 12);
+    let (mut from, manifest) = sources(1, &content, 4_000_000).await;
+    let mut to = Node::new().await;
+    connect(&mut to, &from[0]);
+    let task = to.fetch(&manifest, &[from[0].peer()]);
+    drive(&mut all(&mut from, &mut to), |nodes| nodes[0].progress() > 0).await;
+    to.blobs().pause(task);
+    drive(&mut all(&mut from, &mut to), |nodes| nodes[0].is_over(task)).await;
+    assert_eq!(to.end(task), Some(&Event::Failed { task, reason: Failure::Paused }));
+    let had = to.progress();
+    assert!(had < content.len() as u64);
+
+    let mut to = Node::on(to.stop(), |_| {}).await;
+    assert!(to.blobs().resume().is_empty(), "a restart does not end it");
+    connect(&mut to, &from[0]);
+    let task = to.fetch(&manifest, &[from[0].peer()]);
+    drive(&mut all(&mut from, &mut to), |nodes| nodes[0].progress() > 0).await;
+    assert!(to.progress() >= had, "what was there counts from the start");
+    drive(&mut all(&mut from, &mut to), |nodes| nodes[0].is_over(task)).await;
+    assert_done(&to, task, &content);
+    // Of what is here already nothing can be paused.
+    let open = to.fetch(&manifest, &[]);
+    to.blobs().pause(open);
+    drive(&mut [&mut to], |nodes| nodes[0].is_over(open)).await;
+    assert_done(&to, open, &content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn members_ask_members_also_after_restarts() {
     let content = random(3_000_000, 7);
     let mut a = Node::new().await;

@@ -123,6 +123,10 @@ impl Fetch {
         }
     }
 
+    pub(super) fn is_finishing(&self) -> bool {
+        self.is_finishing
+    }
+
     /// How long nothing has come.
     pub(super) fn waits(&self, now: Now) -> Duration {
         if self.is_finishing { Duration::ZERO } else { now.mono.saturating_duration_since(self.came) }

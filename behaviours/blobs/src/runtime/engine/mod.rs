@@ -52,7 +52,7 @@ pub(crate) struct Limits {
 enum Task {
     Importing { is_private: bool, is_cancelled: bool },
     Sharing(BlobId),
-    Opening { is_private: bool, wanted: Vec<NodeId>, is_cancelled: bool },
+    Opening { is_private: bool, wanted: Vec<NodeId>, stopped: Option<Failure> },
     Fetching(Box<Fetch>),
 }
 
@@ -177,6 +177,7 @@ impl Engine {
             }
             Command::AddSource(task, node) => self.add_source(task, node, now),
             Command::Cancel(task) => self.cancel(task),
+            Command::Pause(task) => self.pause(task),
             Command::Unshare(blob) => self.unshare(blob),
             Command::Avoid(nodes) => self.avoid(nodes, now),
         }
@@ -218,7 +219,7 @@ impl Engine {
             return self.fail(task, Failure::TooMany);
         }
         self.fetched.insert(blob, task);
-        self.tasks.insert(task, Task::Opening { is_private, wanted: Vec::new(), is_cancelled: false });
+        self.tasks.insert(task, Task::Opening { is_private, wanted: Vec::new(), stopped: None });
         self.disk.jobs.push(Job::Open { task, manifest, out, sources });
     }
 
@@ -236,7 +237,8 @@ impl Engine {
 
     fn cancel(&mut self, task: TaskId) {
         match self.tasks.get_mut(&task) {
-            Some(Task::Importing { is_cancelled, .. } | Task::Opening { is_cancelled, .. }) => *is_cancelled = true,
+            Some(Task::Importing { is_cancelled, .. }) => *is_cancelled = true,
+            Some(Task::Opening { stopped, .. }) => *stopped = Some(Failure::Cancelled),
             Some(Task::Sharing(blob)) => {
                 let blob = *blob;
                 self.unshare(blob);
@@ -247,6 +249,20 @@ impl Engine {
                 self.stop(vec![task], Failure::Cancelled, blob, Write::Forget(blob));
             }
             None => {}
+        }
+    }
+
+    /// What is shared is not concerned.
+    fn pause(&mut self, task: TaskId) {
+        match self.tasks.get_mut(&task) {
+            Some(Task::Opening { stopped, .. }) => *stopped = stopped.take().or(Some(Failure::Paused)),
+            // All is here: it ends by itself.
+            Some(Task::Fetching(fetch)) if !fetch.is_finishing() => {
+                let blob = fetch.id();
+                self.end(task);
+                self.stop(vec![task], Failure::Paused, blob, Write::Pause(blob));
+            }
+            _ => {}
         }
     }
 
@@ -331,15 +347,21 @@ impl Engine {
 
     fn handle_opened(&mut self, task: TaskId, manifest: &Manifest, outcome: Result<Opened, Failure>, now: Now) {
         let blob = manifest.blob;
-        let Some(Task::Opening { is_private, wanted, is_cancelled }) = self.tasks.remove(&task) else { return };
+        let Some(Task::Opening { is_private, wanted, stopped }) = self.tasks.remove(&task) else { return };
         let opened = match outcome {
+            Ok(Opened::Partial { .. }) if stopped == Some(Failure::Paused) => {
+                return self.stop(vec![task], Failure::Paused, blob.id(), Write::Pause(blob.id()));
+            }
+            Ok(Opened::Partial { .. }) if stopped.is_some() => {
+                return self.stop(vec![task], Failure::Cancelled, blob.id(), Write::Forget(blob.id()));
+            }
             Ok(Opened::Copied(path)) => {
                 self.fetched.remove(&blob.id());
                 let (hash, bytes) = (blob.id(), blob.size());
                 self.tasks.insert(task, Task::Sharing(hash));
                 return self.tell(Event::Done { task, path, hash, bytes, took: Duration::ZERO, sources: 0 });
             }
-            Ok(Opened::Partial { have, pieces, sources }) if !is_cancelled => {
+            Ok(Opened::Partial { have, pieces, sources }) => {
                 let tag = self.next_tag;
                 self.next_tag = tag.wrapping_add(1);
                 let seed = self.seed.wrapping_add(u64::from(tag));
@@ -353,9 +375,6 @@ impl Engine {
                     fetch
                 });
                 fetch.ok_or(Failure::TooMany)
-            }
-            Ok(Opened::Partial { .. }) => {
-                return self.stop(vec![task], Failure::Cancelled, blob.id(), Write::Forget(blob.id()));
             }
             Err(reason) => Err(reason),
         };
