@@ -15,6 +15,7 @@ mod it {
     mod chat_lan;
     mod chat_load;
     mod chat_parted;
+    mod chat_people;
     #[cfg(unix)]
     mod chat_terminal;
     mod chat_wire;

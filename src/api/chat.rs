@@ -21,7 +21,7 @@ use super::{
     ndjson,
 };
 use crate::node::{
-    chat::report::{ChatStatus, Contact, Conversation, Destroyed, Line, Member, News, Sent, Target, Why},
+    chat::report::{ChatStatus, Contact, Conversation, Destroyed, Line, Member, News, Sent, Target, Trace, Why},
     command::Failure,
 };
 
@@ -43,6 +43,9 @@ pub struct ChatMessage {
     /// How long to wait; 30 seconds if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<u64>,
+    /// To one person: when it is given up, and, a little later, not taken any more from whoever has it; 10 to 604,800 seconds, and these if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_s: Option<u64>,
 }
 
 /// A room to enter.
@@ -62,12 +65,22 @@ impl std::fmt::Debug for Room {
     }
 }
 
-/// A name: of a group to create, or of a contact.
+/// A name: of a group to create, or of yourself.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Named {
     /// Which.
     pub name: String,
+}
+
+/// What a room or group is about.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Topic {
+    /// `#room` or `&group`.
+    pub to: String,
+    /// One line of at most 256 bytes; nothing takes the topic away.
+    pub topic: String,
 }
 
 /// Which conversation.
@@ -161,6 +174,9 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/chat/contacts/verify", post(verify))
         .route("/v1/chat/contacts/policy", post(policy))
         .route("/v1/chat/contacts/block", post(block))
+        .route("/v1/chat/topic", post(topic))
+        .route("/v1/chat/nick", post(nick))
+        .route("/v1/chat/trace", get(trace))
         .route("/v1/chat/why", get(why))
         .route("/v1/chat/panic", post(panic))
 }
@@ -189,10 +205,10 @@ pub(super) async fn conversations(State(api): State<Api>) -> Result<Json<Vec<Con
 pub(super) async fn send(State(api): State<Api>, Body(message): Body<ChatMessage>) -> Result<Json<Sent>, ApiError> {
     let patience = timeout(message.timeout_s, DEFAULT_TIMEOUT_S)?;
     let mut news = api.node.chat_news();
-    let ChatMessage { to, text, via, wait, .. } = message;
+    let ChatMessage { to, text, via, wait, expire_s, .. } = message;
     // In a room or a group nobody acknowledges: others show by what they write that they have it.
     let is_direct = to.starts_with('@');
-    let Json(mut sent) = answer(api.node.chat(move |desk| desk.send(&to, &text, via.as_deref()))).await?;
+    let Json(mut sent) = answer(api.node.chat(move |desk| desk.send(&to, &text, via.as_deref(), expire_s))).await?;
     let mut patience = pin!(tokio::time::sleep(patience));
     let mut is_stored = false;
     // What is told of a message is told when it is on the disk: until then it could be lost with the node.
@@ -397,6 +413,40 @@ pub(super) async fn why(
 ) -> Result<Json<Why>, ApiError> {
     let Which { id } = query(which)?;
     answer(api.node.chat(move |desk| desk.why(&id))).await
+}
+
+/// Says what a room or group is about.
+#[utoipa::path(post, path = "/v1/chat/topic", tag = "chat", request_body = Topic, responses(
+    (status = 200, body = Sent), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn topic(State(api): State<Api>, Body(topic): Body<Topic>) -> Result<Json<Sent>, ApiError> {
+    answer(api.node.chat(move |desk| desk.set_topic(&topic.to, &topic.topic))).await
+}
+
+/// Chooses how this node's person is called.
+#[utoipa::path(post, path = "/v1/chat/nick", tag = "chat", request_body = Named, responses(
+    (status = 200, body = ChatStatus), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn nick(State(api): State<Api>, Body(own): Body<Named>) -> Result<Json<ChatStatus>, ApiError> {
+    answer(api.node.chat(move |desk| desk.set_nick(&own.name))).await
+}
+
+/// Who is meant.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Whom {
+    /// A contact's name, a node or a device.
+    name: String,
+}
+
+/// How far somebody is, and what is on its way to them.
+#[utoipa::path(get, path = "/v1/chat/trace", tag = "chat", params(Whom), responses(
+    (status = 200, body = Trace), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn trace(
+    State(api): State<Api>,
+    whom: Result<Query<Whom>, QueryRejection>,
+) -> Result<Json<Trace>, ApiError> {
+    let Whom { name } = query(whom)?;
+    answer(api.node.chat(move |desk| desk.trace(&name))).await
 }
 
 /// Destroys all of chat's keys and state.

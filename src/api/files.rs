@@ -47,9 +47,20 @@ pub struct FileGet {
     pub out: Option<String>,
 }
 
+/// Which file.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FilePause {
+    /// The message that it came in, in hex.
+    pub id: String,
+}
+
 /// All of them.
 pub(super) fn routes() -> Router<Api> {
-    Router::new().route("/v1/chat/files", get(list).post(send)).route("/v1/chat/files/get", post(fetch))
+    Router::new()
+        .route("/v1/chat/files", get(list).post(send))
+        .route("/v1/chat/files/get", post(fetch))
+        .route("/v1/chat/files/pause", post(pause))
 }
 
 /// Files that were sent in all conversations.
@@ -76,4 +87,11 @@ pub(super) async fn fetch(State(api): State<Api>, Body(file): Body<FileGet>) -> 
         FileEvent::Done(done) => ndjson::line(&done),
     });
     lines.await.map(ndjson::response)
+}
+
+/// Stops a fetch; what is here of it stays, and it goes on when it is asked for.
+#[utoipa::path(post, path = "/v1/chat/files/pause", tag = "chat", request_body = FilePause, responses(
+    (status = 200, body = FileProgress), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn pause(State(api): State<Api>, Body(file): Body<FilePause>) -> Result<Json<FileProgress>, ApiError> {
+    answer(api.node.file_pause(file.id)).await
 }

@@ -36,9 +36,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::serve::serve;
 pub use self::{
-    chat::{ChatMessage, ContactChange, Introduction, Membership, Named, Room, Whither},
+    chat::{ChatMessage, ContactChange, Introduction, Membership, Named, Room, Topic, Whither},
     error::ErrorBody,
-    files::{FileGet, FileSend},
+    files::{FileGet, FilePause, FileSend},
     mix::{MAX_MESSAGE, MAX_PINGS, PingRequest, ReceiveRequest, SendRequest},
     node_file::{NodeFile, NodeFileGuard},
     openapi::document,

@@ -145,6 +145,8 @@ pub enum Command {
     },
     /// `fog chat file list`
     FileList(Reply<Vec<super::chat::report::File>>),
+    /// `fog chat file pause`
+    FilePause(String, Reply<super::chat::report::FileProgress>),
     /// `fog chat file get`
     FileGet {
         /// The message.

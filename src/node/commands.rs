@@ -29,6 +29,7 @@ impl EventLoop {
             }
             Command::FileSend { to, path, reply } => self.file_send(to, path, reply),
             Command::FileList(reply) => drop(reply.send(self.file_list())),
+            Command::FilePause(id, reply) => drop(reply.send(self.file_pause(&id))),
             Command::FileGet { id, out, events } => self.file_get(&id, out, events),
             Command::ChatPanic(reply) => self.chat_panic(reply),
             Command::Services(reply) => drop(reply.send(Ok(Arc::clone(&self.circuits.desk)))),

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{
     chat::{
         Desk, FileEvent,
-        report::{Destroyed, File, FileDone, News, Target},
+        report::{Destroyed, File, FileDone, FileProgress, News, Target},
     },
     circuits::report::{Circuit, ProxyRequest},
     command::{ChatJob, Command, Failure, MixPing, MixSend, MixSendEvent, Reply},
@@ -115,6 +115,11 @@ impl NodeHandle {
     /// `fog chat file list`
     pub(crate) async fn file_list(&self) -> Result<Vec<File>, Failure> {
         self.ask(Command::FileList).await
+    }
+
+    /// `fog chat file pause`
+    pub(crate) async fn file_pause(&self, id: String) -> Result<FileProgress, Failure> {
+        self.ask(|reply| Command::FilePause(id, reply)).await
     }
 
     /// `fog chat file get`: progress, then the end.

@@ -35,7 +35,7 @@ pub struct ChatLine {
     pub seq: u32,
     /// The newest of each author that this one's author knew, itself included.
     pub clock: BTreeMap<String, u32>,
-    /// `text`, `membership`, `file` or `other`.
+    /// `text`, `topic`, `membership`, `file` or `other`.
     pub kind: String,
     /// What it says.
     pub text: String,
@@ -91,6 +91,18 @@ impl Client {
         let limit = wait.unwrap_or(SOON);
         let body = json!({ "to": to, "text": text, "via": via, "wait": wait.is_some(), "timeout_s": limit.as_secs() });
         self.first("/v1/chat/messages", &body, limit)
+    }
+
+    /// Says what a room or group is about.
+    pub fn chat_topic(&self, to: &str, topic: &str) -> Result<ChatSent, Error> {
+        self.first("/v1/chat/topic", &json!({ "to": to, "topic": topic }), SOON)
+    }
+
+    /// What a conversation is about, if somebody said so.
+    pub fn chat_topic_of(&self, to: &str) -> Result<Option<String>, Error> {
+        let all: Vec<Value> = self.list_within("/v1/chat/conversations", SOON)?;
+        let found = all.iter().find(|one| one["to"] == to);
+        Ok(found.and_then(|one| one["topic"].as_str()).map(str::to_owned))
     }
 
     /// A conversation, oldest first.

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::{CliError, Client, Context, TIMEOUT, printable, table};
 use crate::{
-    api::{FileGet, FileSend},
+    api::{FileGet, FilePause, FileSend},
     cli::{output::size, progress::Progress},
     node::chat::report::{File, FileDone, FileProgress},
 };
@@ -26,6 +26,11 @@ pub(super) enum Command {
     },
     /// List the files of all conversations
     List,
+    /// Stop a fetch; what is here of it stays, and `get` goes on with it
+    Pause {
+        /// The id that `list` shows
+        id: String,
+    },
     /// Fetch a file; the same command goes on where an earlier one stopped
     Get {
         /// The id that `list` shows
@@ -47,6 +52,13 @@ pub(super) fn run(context: &Context, client: &Client, command: Command) -> Resul
         Command::List => {
             let files: Vec<File> = client.get("/v1/chat/files", context.timeout(TIMEOUT))?;
             context.out.value(&files, |files| list(files))
+        }
+        Command::Pause { id } => {
+            let paused: FileProgress =
+                client.post("/v1/chat/files/pause", &FilePause { id }, context.timeout(TIMEOUT))?;
+            context
+                .out
+                .value(&paused, |at| format!("paused: {} of {} are here\n", size(at.bytes), size(at.total_bytes)))
         }
         Command::Get { id, out } => get(context, client, id, out.as_deref()),
     }

@@ -1,14 +1,17 @@
 //! `fog chat`: without a subcommand the terminal interface.
 
 mod contacts;
+mod expiry;
 mod files;
 mod groups;
+mod people;
 mod tui;
 
 use std::{
     cell::RefCell,
     collections::BTreeSet,
     io::{self, Read},
+    time::Duration,
 };
 
 use clap::{Args, Subcommand};
@@ -19,8 +22,11 @@ use super::{
     output::{printable, table},
 };
 use crate::{
-    api::{ChatMessage, Named, Room, Whither},
-    node::chat::report::{Conversation, Destroyed, Line, News, Sent, Target, Why},
+    api::{ChatMessage, Named, Room, Topic, Whither},
+    node::{
+        chat::report::{Conversation, Destroyed, Line, News, Sent, Target, Why},
+        command::Failure,
+    },
 };
 
 /// The longest password of a room.
@@ -67,6 +73,23 @@ enum Command {
     /// Files in conversations
     #[command(subcommand)]
     File(files::Command),
+    /// Show what a room or group is about, or say it
+    Topic {
+        /// `#room` or `&group`
+        to: String,
+        /// One line; `''` takes the topic away
+        topic: Option<String>,
+    },
+    /// Show how you are called, or choose it
+    Nick {
+        /// Without spaces
+        name: Option<String>,
+    },
+    /// How far somebody is: connection, ways, mailboxes, and what is on its way to them
+    Trace {
+        /// A contact's name, a node or a device
+        name: String,
+    },
     /// The causal proof of a message
     Why {
         /// The message's id
@@ -89,6 +112,9 @@ struct Send {
     /// mailboxes of a member have it
     #[arg(long)]
     wait: bool,
+    /// To one person: give it up if it is not there by then, as in 10m, 2h or 3d [default: 7d]
+    #[arg(long, value_name = "TIME", value_parser = expiry::parse)]
+    expire: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +172,9 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), CliErro
         }
         Command::File(command) => files::run(context, &client, command),
         Command::Contact(command) => contacts::run(context, &client, command),
+        Command::Topic { to, topic } => self::topic(context, &client, to, topic),
+        Command::Nick { name } => people::nick(context, &client, name),
+        Command::Trace { name } => people::trace(context, &client, &name),
         Command::Why { id } => {
             let why: Why = client.get_with("/v1/chat/why", &[("id", &id)], timeout)?;
             context.out.value(&why, explain)
@@ -163,9 +192,10 @@ fn done(context: &Context, target: &Target, what: &str) -> Result<(), CliError> 
 
 fn send(context: &Context, client: &Client, arguments: Send) -> Result<(), CliError> {
     let timeout = context.timeout(TIMEOUT);
-    let Send { to, text, via, wait } = arguments;
+    let Send { to, text, via, wait, expire } = arguments;
+    let expire_s = expire.map(|time| time.as_secs());
     let is_direct = to.starts_with('@');
-    let message = ChatMessage { to, text, via, wait, timeout_s: Some(timeout.as_secs()) };
+    let message = ChatMessage { to, text, via, wait, timeout_s: Some(timeout.as_secs()), expire_s };
     let sent: Sent = client.post("/v1/chat/messages", &message, timeout)?;
     context.out.value(&sent, |sent| {
         let via = sent.via.as_ref().map_or_else(String::new, |via| format!(" via {via}"));
@@ -244,6 +274,22 @@ fn told(line: &Line) -> String {
     };
     let (name, text) = (printable(&line.name), printable(&line.text).replace('\n', "\n      "));
     format!("{gap}{} {name}: {text}{state}{warning}\n", line.sent_at)
+}
+
+fn topic(context: &Context, client: &Client, to: String, topic: Option<String>) -> Result<(), CliError> {
+    let timeout = context.timeout(TIMEOUT);
+    if let Some(topic) = topic {
+        let sent: Sent = client.post("/v1/chat/topic", &Topic { to, topic }, timeout)?;
+        return context.out.value(&sent, |sent| format!("{}: {}\n", sent.state, sent.id));
+    }
+    let conversations: Vec<Conversation> = client.get("/v1/chat/conversations", timeout)?;
+    let found = conversations.into_iter().find(|one| one.to == to);
+    let found = found.ok_or_else(|| {
+        Failure::missing(format!("`{to}` is not known"), "`fog chat conversations` shows what is known")
+    })?;
+    context.out.value(&found, |found| {
+        found.topic.as_ref().map_or_else(|| "it has no topic\n".to_owned(), |topic| format!("{}\n", printable(topic)))
+    })
 }
 
 fn list(conversations: &[Conversation]) -> String {

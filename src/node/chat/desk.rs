@@ -1,6 +1,6 @@
 //! What a person does with chat: names and texts on one side, the engine on the other.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use fog_base::{Network, NodeId, Now, codec};
 use fog_blobs::Manifest;
@@ -14,13 +14,15 @@ use fog_chat::{
 };
 use libp2p::Multiaddr;
 
-use super::report::{ChatStatus, Contact, Conversation, Line, Member, News, Predecessor, Sent, Target, Why};
+use super::report::{ChatStatus, Contact, Conversation, Line, Member, News, Predecessor, Sent, Target, Trace, Why};
 use crate::{
     invite::Invite,
     node::{command::Failure, inbox::rfc3339},
     store::{Batch, Durability, Store, Table, Writer},
 };
 
+/// For how long a message may be tried, in seconds.
+const EXPIRY: RangeInclusive<u64> = 10..=7 * 86_400;
 /// Texts of addresses of one contact.
 const MAX_ADDRESSES: usize = 4096;
 
@@ -30,8 +32,6 @@ pub(crate) struct Desk<'a> {
     pub(super) writer: &'a Writer,
     pub(super) network: &'a Network,
     pub(super) now: Now,
-    /// How this person is called.
-    pub(super) name: String,
     pub(super) lan: u64,
     pub(super) net: u64,
     /// Why nobody is connected, if that is so.
@@ -45,7 +45,9 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let (message, hint) = (refusal.to_string(), refusal.hint());
         match refusal {
-            Refusal::BadName | Refusal::BadText | Refusal::TooLong(_) => Self::usage(message, hint),
+            Refusal::BadName | Refusal::BadText | Refusal::BadTopic(_) | Refusal::TooLong(_) => {
+                Self::usage(message, hint)
+            }
             Refusal::Unknown(_) => Self::missing(message, hint),
             Refusal::NameTaken(_) | Refusal::OtherPassword(_) => Self::taken(message, hint),
             _ => Self::failed(message, hint),
@@ -77,7 +79,7 @@ impl Desk<'_> {
         let counts = self.chat.counts();
         ChatStatus {
             device: self.chat.device().to_string(),
-            name: self.name.clone(),
+            name: self.chat.nick(),
             lan: self.lan,
             net: self.net,
             mix: self.mix_ready,
@@ -94,14 +96,64 @@ impl Desk<'_> {
             unread: one.unread,
             members: one.members,
             last_at: one.last_at.map(rfc3339),
+            topic: one.topic,
         };
         self.chat.conversations().into_iter().map(of).collect()
     }
 
-    pub(crate) fn send(&mut self, to: &str, text: &str, way: Option<&str>) -> Result<Sent, Failure> {
+    pub(crate) fn send(
+        &mut self,
+        to: &str,
+        text: &str,
+        way: Option<&str>,
+        expire_s: Option<u64>,
+    ) -> Result<Sent, Failure> {
         let to = self.chat.resolve(to)?;
-        let id = self.chat.send(to, Kind::TEXT, text.as_bytes(), via(way)?, self.now)?;
+        let id = match expire_s {
+            None => self.chat.send(to, Kind::TEXT, text.as_bytes(), via(way)?, self.now)?,
+            Some(seconds) if EXPIRY.contains(&seconds) => {
+                let how = (via(way)?, Some(Duration::from_secs(seconds)));
+                self.chat.send_within(to, Kind::TEXT, text.as_bytes(), how, self.now)?
+            }
+            Some(_) => {
+                let message = format!("`expire_s` is {} to {} seconds", EXPIRY.start(), EXPIRY.end());
+                return Err(Failure::usage(message, "leave it out for the longest"));
+            }
+        };
         Ok(self.sent(&id))
+    }
+
+    pub(crate) fn set_topic(&mut self, to: &str, topic: &str) -> Result<Sent, Failure> {
+        let to = self.chat.resolve(to)?;
+        let id = self.chat.send(to, Kind::TOPIC, topic.as_bytes(), Via::Auto, self.now)?;
+        Ok(self.sent(&id))
+    }
+
+    pub(crate) fn set_nick(&mut self, name: &str) -> Result<ChatStatus, Failure> {
+        self.chat.set_nick(bare(name), self.now)?;
+        Ok(self.status())
+    }
+
+    pub(crate) fn trace(&self, name: &str) -> Result<Trace, Failure> {
+        let trace = self.chat.trace(bare(name))?;
+        let called = self.chat.calls_itself(trace.contact.device);
+        let contact = contact(trace.contact);
+        Ok(Trace {
+            calls_itself: called.unwrap_or_else(|| contact.name.clone()),
+            name: contact.name,
+            peer_id: contact.peer_id,
+            device: contact.device,
+            policy: contact.policy,
+            blocked: contact.blocked,
+            connected: trace.connected.map(|via| via.name().to_owned()),
+            ways: trace.ways.into_iter().map(|via| via.name().to_owned()).collect(),
+            mailboxes: trace.mailboxes as u64,
+            has_written: trace.has_written,
+            last_via: trace.last_via.map(|via| via.name().to_owned()),
+            waiting: trace.waiting as u64,
+            under_way: trace.under_way as u64,
+            in_mailboxes: trace.in_mailboxes as u64,
+        })
     }
 
     /// An error if what was sent last may not have been stored.
@@ -132,8 +184,7 @@ impl Desk<'_> {
     }
 
     fn name_of(&self, conversation: &ConversationId) -> String {
-        let all = self.chat.conversations();
-        all.into_iter().find(|one| one.id == *conversation).map_or_else(|| conversation.to_string(), |one| one.to)
+        self.chat.title_of(conversation).unwrap_or_else(|| conversation.to_string())
     }
 
     fn target(&self, conversation: &ConversationId) -> Target {
@@ -348,6 +399,11 @@ impl Desk<'_> {
             Event::NeedsInvite(device) => {
                 notice(None, format!("a new invite of {device} is needed: nothing can be sealed for it"))
             }
+            Event::Renamed(device) => {
+                let name = self.chat.contact(*device)?.name;
+                let own = self.chat.calls_itself(*device)?;
+                notice(None, format!("`{name}` calls itself `{own}` now; it stays `{name}` here"))
+            }
             Event::NewDevice { device, of } => {
                 let [new, known] = [device, of].map(|it| self.chat.contact(*it).map(|it| it.name).unwrap_or_default());
                 let text = format!(
@@ -387,12 +443,15 @@ fn contact(contact: engine::Contact) -> Contact {
 fn line(shown: engine::Shown, to: &str) -> Line {
     let kind = match shown.kind {
         Kind::TEXT => "text",
+        Kind::TOPIC => "topic",
         Kind::MEMBERSHIP => "membership",
         Kind::FILE => "file",
         _ => "other",
     };
     let text = match shown.kind {
         Kind::TEXT => String::from_utf8_lossy(&shown.body).into_owned(),
+        Kind::TOPIC if shown.body.is_empty() => "took the topic away".to_owned(),
+        Kind::TOPIC => format!("set the topic: {}", String::from_utf8_lossy(&shown.body)),
         Kind::MEMBERSHIP => "changed who is in the group".to_owned(),
         Kind::FILE => match Manifest::decode(&shown.body) {
             Ok(file) => {

@@ -262,6 +262,22 @@ impl EventLoop {
         Ok(())
     }
 
+    /// `fog chat file pause`
+    pub(in crate::node) fn file_pause(&mut self, id: &str) -> Result<FileProgress, Failure> {
+        let id = message_id(id)?;
+        let shown = self.swarm.behaviour().chat.chat().shown(&id).filter(|shown| shown.kind == Kind::FILE);
+        let blob = shown.and_then(|shown| Manifest::decode(&shown.body).ok()).map(|manifest| manifest.blob);
+        let is_it = |fetching: &Fetching| blob.is_some_and(|blob| fetching.hash == blob.id());
+        let found = self.chat.files.fetching.iter().find(|(_, fetching)| is_it(fetching));
+        let (task, fetching) = found.ok_or_else(|| {
+            Failure::missing(format!("no file {id} is being fetched"), "`fog chat file list` lists files")
+        })?;
+        let total = blob.map_or(0, |blob| blob.size());
+        let (bytes, total_bytes, sources) = fetching.progress.unwrap_or((0, total, 0));
+        self.swarm.behaviour_mut().blobs.pause(*task);
+        Ok(FileProgress { id: id.to_string(), bytes, total_bytes, sources })
+    }
+
     /// No file of chat goes over a link with somebody who is written to through the mixnet alone.
     pub(in crate::node) fn avoid_hidden(&mut self) {
         let behaviour = self.swarm.behaviour();
@@ -377,6 +393,7 @@ impl EventLoop {
 fn hint(reason: &FileFailure) -> &'static str {
     match reason {
         FileFailure::Exists(_) => "name a folder, or a path where nothing is yet, with --out",
+        FileFailure::Paused => "`fog chat file get` with its id goes on with it",
         FileFailure::AlreadyFetching => "an earlier fetch of it is ending: try again in a moment",
         FileFailure::NoSource => {
             "its sender may be away, or have changed, moved or removed it; the same command goes on with what is here of it"

@@ -412,7 +412,6 @@ impl EventLoop {
             writer: &self.store,
             network: &self.network,
             now,
-            name: device::name(&self.config, self.keys.node_id()),
             lan: counts.lan as u64,
             net: (counts.direct + counts.relayed) as u64,
             alone,

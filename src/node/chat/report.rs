@@ -35,9 +35,9 @@ pub struct Line {
     pub clock: BTreeMap<String, u32>,
     /// The messages that it names as the newest known, in hex.
     pub parents: Vec<String>,
-    /// What it says. Membership changes and files are told in words.
+    /// What it says. Topics, membership changes and files are told in words.
     pub text: String,
-    /// `text`, `membership`, `file` or `other`.
+    /// `text`, `topic`, `membership`, `file` or `other`.
     pub kind: String,
     /// As in [`Sent`]; a message of others is `delivered` or `read`.
     pub state: String,
@@ -66,6 +66,9 @@ pub struct Conversation {
     pub members: u32,
     /// When the newest message was sent, as its author says.
     pub last_at: Option<String>,
+    /// What it is about, if somebody said so.
+    #[serde(default)]
+    pub topic: Option<String>,
 }
 
 /// Where something was done.
@@ -106,6 +109,39 @@ pub struct Contact {
     /// The words to compare: those of the lower device first. Only where they were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<String>,
+}
+
+/// How far somebody is from here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Trace {
+    /// What this node calls them.
+    pub name: String,
+    /// What they call themselves.
+    pub calls_itself: String,
+    /// Their node.
+    pub peer_id: String,
+    /// Their device.
+    pub device: String,
+    /// `auto`, or `mix`.
+    pub policy: String,
+    /// Whether their messages are refused.
+    pub blocked: bool,
+    /// `lan` or `direct`, if their node is connected.
+    pub connected: Option<String>,
+    /// The ways by which a message would be tried now, the first one first.
+    pub ways: Vec<String>,
+    /// Mailboxes that their card tells of.
+    pub mailboxes: u64,
+    /// Whether something that they wrote has come: before, messages go to their inbox.
+    pub has_written: bool,
+    /// By which way the last sign of them came, since the node was started.
+    pub last_via: Option<String>,
+    /// Frames that wait to be sealed.
+    pub waiting: u64,
+    /// Frames that they have not acknowledged.
+    pub under_way: u64,
+    /// Of these, those that their mailboxes have.
+    pub in_mailboxes: u64,
 }
 
 /// How chat fares.

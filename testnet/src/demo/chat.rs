@@ -10,6 +10,7 @@ use crate::{Check, Client, Error, report::round, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ROOM: &str = "#demo";
+const TOPIC: &str = "what the demo shows";
 /// Messages that each member of the room writes.
 const EACH: usize = 20;
 const FILE: usize = 20 * 1024 * 1024;
@@ -18,7 +19,7 @@ fn clients(stage: &Stage) -> Result<Vec<Client>, Error> {
     stage.testnet.nodes.iter().map(crate::Node::client).collect()
 }
 
-/// All nodes write into one room at once; all show the same messages in the same order.
+/// All nodes write into one room at once; all show the same messages in the same order, and what one of them says it is about.
 pub(super) fn room(stage: &Stage) -> Result<Check, Error> {
     let clients = clients(stage)?;
     clients.iter().try_for_each(|client| client.chat_join(ROOM, None))?;
@@ -52,10 +53,18 @@ pub(super) fn room(stage: &Stage) -> Result<Check, Error> {
         }
         Err(format!("{:?} of {expected}", histories.iter().map(Vec::len).collect::<Vec<_>>()))
     })?;
+    let took = began.elapsed();
+    clients.iter().take(1).try_for_each(|client| client.chat_topic(ROOM, TOPIC).map(drop))?;
+    until("the topic at every member", PATIENCE, || {
+        let topics = clients.iter().map(|client| client.chat_topic_of(ROOM)).collect::<Result<Vec<_>, _>>();
+        let topics = topics.map_err(|error| error.to_string())?;
+        let is_one = topics.iter().all(|topic| topic.as_deref() == Some(TOPIC));
+        is_one.then_some(()).ok_or_else(|| format!("{topics:?}"))
+    })?;
     Ok(Check::held("chat room", "all members write at once, and all show the same messages in one causal order")
         .with("members", clients.len())
         .with("messages", ids.len())
-        .with("seconds", round(began.elapsed())))
+        .with("seconds", round(took)))
 }
 
 /// A relay and the client, who have each other's invite: by the direct way, and through the mixnet alone.

@@ -28,6 +28,8 @@ impl Kind {
     pub const MEMBERSHIP: Self = Self(2);
     /// The manifest of a file.
     pub const FILE: Self = Self(4);
+    /// What a room or group is about, from now on.
+    pub const TOPIC: Self = Self(5);
 }
 
 /// A header and its signature: what fork proofs are made of.

@@ -1,5 +1,7 @@
 //! What a line does: commands become questions for the node. Pure.
 
+use std::time::Duration;
+
 use super::{
     app::App,
     commands::{self, COMMANDS, Command},
@@ -7,6 +9,7 @@ use super::{
     room::{Entry, Room},
     text::Label,
 };
+use crate::cli::output::duration;
 
 /// Lines that `/search` and `/mentions` show.
 const MAX_FOUND: usize = 20;
@@ -47,6 +50,11 @@ impl App {
             Command::Join { room, password } => Action::Join { name: room, password },
             Command::Add { invite, name } => Action::AddContact { invite, name },
             Command::Connect(target) => Action::Connect { target },
+            Command::Pause(id) => Action::Pause { id },
+            Command::Nick(Some(name)) => Action::Nick { name },
+            Command::Topic(Some(topic)) => {
+                Action::Topic { to: self.current.clone(), topic: if topic == "-" { String::new() } else { topic } }
+            }
             Command::Verify { name, is_same } => Action::Verify { name, verified: is_same.then_some(true) },
             Command::GroupCreate(name) => Action::CreateGroup { name },
             Command::GroupAccept(to) => Action::Accept { to },
@@ -90,6 +98,7 @@ impl App {
                 self.note(&format!("three pings to @{}", Label::new(&name)));
                 What::Ping { name }
             }
+            Command::Trace(name) => What::Trace { name },
             Command::Export(path) => What::Export { to: self.current.clone(), path },
             Command::Quit => What::Quit,
             Command::Retry => return self.retry(),
@@ -122,6 +131,17 @@ impl App {
                 }
             }
             Command::Route(via) => self.route(via),
+            Command::Expire(time) => self.expire(time),
+            Command::Nick(_) => {
+                let name = self.status.as_ref().map(|status| status.name.to_string()).unwrap_or_default();
+                self.note(&format!("you are called {name}: /nick NAME changes it"));
+            }
+            Command::Topic(_) => {
+                let topic = self.room(&self.current).and_then(|room| room.topic.clone());
+                let said = topic
+                    .map_or_else(|| "no topic: /topic TEXT says what it is about".into(), |topic| topic.to_string());
+                self.note(&said);
+            }
             Command::Unread => {
                 let unread = self.rooms.iter().filter(|room| room.unread > 0);
                 let unread: Vec<_> = unread.map(|room| format!("{} {}", Label::new(&room.to), room.unread)).collect();
@@ -151,6 +171,21 @@ impl App {
             Via::Mix => "mix: messages from here go through the mixnet alone, or not at all",
         };
         self.note(said);
+    }
+
+    fn expire(&mut self, time: Option<Option<Duration>>) {
+        let current = self.current.clone();
+        if !current.starts_with('@') {
+            self.note("what is said in rooms and groups does not expire: members bring it to each other");
+            return;
+        }
+        let Some(room) = self.room_mut(&current) else { return };
+        room.expire = time.unwrap_or(room.expire);
+        let said = match room.expire.map(|time| duration(time.as_secs())) {
+            Some(time) => format!("messages from here are given up if they are not there within {time}"),
+            None => "messages from here are tried for 7 days".to_owned(),
+        };
+        self.note(&said);
     }
 
     fn find(&mut self, text: &str) {
@@ -190,8 +225,8 @@ impl App {
 
     fn say(&mut self, text: &str) -> Vec<Ask> {
         let number = self.pending(text);
-        let via = self.room(&self.current).map_or(Via::Auto, |room| room.via);
-        vec![self.ask(What::Send { number, to: self.current.clone(), text: text.to_owned(), via })]
+        let (via, expire) = self.room(&self.current).map_or((Via::Auto, None), |room| (room.via, room.expire));
+        vec![self.ask(What::Send { number, to: self.current.clone(), text: text.to_owned(), via, expire })]
     }
 
     /// Sends again what the node refused or could not deliver, the latest first.

@@ -111,7 +111,7 @@ fn the_lobby_is_joined_without_a_question_asked() {
 fn a_line_is_sent_and_its_state_only_advances() {
     let mut app = ready();
     let asks = line(&mut app, "hello");
-    let what = What::Send { number: 1, to: LOBBY.into(), text: "hello".into(), via: Via::Auto };
+    let what = What::Send { number: 1, to: LOBBY.into(), text: "hello".into(), via: Via::Auto, expire: None };
     assert_eq!(whats(&asks), [&what]);
     // The node's event may come before its answer: the message is there once.
     event(&mut app, message("m1", "me00", 1, "hello", &[]));
@@ -339,8 +339,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         _ => NodeEvent::Retracted { to, id: text },
     });
     let list = proptest::collection::vec((any_name(), 0u32..3), 0..6).prop_map(|list| {
-        let list =
-            list.into_iter().map(|(to, unread)| Conversation { to, kind: Default::default(), unread, members: 1 });
+        let of = |(to, unread)| Conversation { to, kind: Default::default(), unread, members: 1, topic: None };
+        let list = list.into_iter().map(of);
         Event::Answer {
             ask: Ask { at: LOBBY.into(), what: What::Conversations },
             reply: Ok(Reply::Conversations(list.collect())),

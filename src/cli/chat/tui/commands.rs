@@ -1,6 +1,9 @@
 //! The `/` commands: what there is, and how a line becomes one. Pure.
 
+use std::time::Duration;
+
 use super::{model::Via, text::Label};
+use crate::cli::chat::expiry;
 
 /// What an argument is, for completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec("send", "", "[@name|#room] PATH", "send a file", &[Arg::ToOrPath, Arg::Path]),
     spec("files", "", "", "files that can be fetched", &[]),
     spec("get", "", "ID [PATH]", "fetch a file", &[Arg::File, Arg::Path]),
+    spec("pause", "", "ID", "stop a fetch; what is here of it stays", &[Arg::File]),
+    spec("resume", "", "ID", "go on with a fetch", &[Arg::File]),
     spec("verify", "", "@name [yes]", "compare safety words; `yes` if they are the same", &[Arg::Person, CONFIRM]),
     spec(
         "group",
@@ -64,6 +69,8 @@ pub(super) const COMMANDS: &[Spec] = &[
     ),
     spec("leave", "", "", "leave this conversation", &[]),
     spec("contacts", "", "", "your contacts", &[]),
+    spec("topic", "", "[text | -]", "what this room or group is about; `-` takes it away", &[Arg::Free]),
+    spec("nick", "", "[name]", "how you are called", &[Arg::Free]),
     spec(
         "route",
         "",
@@ -78,6 +85,13 @@ pub(super) const COMMANDS: &[Spec] = &[
         "`mix`: never other than through the mixnet",
         &[Arg::Person, Arg::Word(&["auto", "mix"])],
     ),
+    spec(
+        "expire",
+        "",
+        "[10m|2h|3d|off]",
+        "give up what you write here if it is not there by then, while this runs",
+        &[Arg::Word(&["10m", "1h", "1d", "off"])],
+    ),
     spec("block", "", "@name", "hear nothing more from somebody", &[Arg::Person]),
     spec("unblock", "", "@name", "hear them again", &[Arg::Person]),
     spec("mute", "", "", "no marks for this conversation, or marks again", &[]),
@@ -88,6 +102,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec("retry", "", "", "send again what failed here", &[]),
     spec("export", "", "PATH", "write all of this conversation to a new file", &[Arg::Path]),
     spec("ping", "", "@name", "how long the mixnet takes to somebody and back", &[Arg::Person]),
+    spec("trace", "", "@name", "how far somebody is, and what is on its way to them", &[Arg::Person]),
     spec("peers", "", "", "the node's connections", &[]),
     spec("doctor", "", "", "what is wrong with this host, and how to mend it", &[]),
     spec("panic", "", "yes", "destroy all chat state, now", &[CONFIRM]),
@@ -114,6 +129,11 @@ pub(super) enum Command {
     Send { to: Option<String>, path: String },
     Files,
     Get { id: String, out: Option<String> },
+    Pause(String),
+    Topic(Option<String>),
+    Nick(Option<String>),
+    Expire(Option<Option<Duration>>),
+    Trace(String),
     Verify { name: String, is_same: bool },
     GroupCreate(String),
     GroupInvite(String),
@@ -152,6 +172,12 @@ impl<'a> Words<'a> {
 
     fn owned(&mut self) -> Option<String> {
         self.next().map(str::to_owned)
+    }
+
+    /// The one word that there is, if any. `None` if there are more: somebody meant something else.
+    fn only(mut self) -> Option<Option<String>> {
+        let word = self.owned();
+        self.rest().is_none().then_some(word)
     }
 
     fn rest(self) -> Option<String> {
@@ -208,6 +234,16 @@ fn arguments(name: &str, mut words: Words<'_>) -> Option<Command> {
         }
         "files" => Command::Files,
         "get" => Command::Get { id: words.owned()?, out: words.rest().map(|text| path(&text)) },
+        "pause" => Command::Pause(words.only()??),
+        "resume" => Command::Get { id: words.only()??, out: None },
+        "topic" => Command::Topic(words.rest()),
+        "nick" => Command::Nick(words.only()?.map(|name| person(&name))),
+        "trace" => Command::Trace(person(&words.only()??)),
+        "expire" => Command::Expire(match words.only()?.as_deref() {
+            None => None,
+            Some("off") => Some(None),
+            Some(time) => Some(Some(expiry::parse(time).ok()?)),
+        }),
         "verify" => Command::Verify { name: person(words.next()?), is_same: confirmed(words)? },
         "group" => return group(words),
         "leave" => Command::Leave,
@@ -287,6 +323,10 @@ mod tests {
         assert_eq!(parse("/group role @bo admin"), Ok(Command::GroupRole { who: "bo".into(), role: "admin" }));
         assert_eq!(parse("/export '/tmp/a b'"), Ok(Command::Export("/tmp/a b".into())));
         assert_eq!(parse("/ping @bo"), Ok(Command::Ping("bo".into())));
+        assert_eq!(parse("/topic all about it"), Ok(Command::Topic(Some("all about it".into()))));
+        assert_eq!(parse("/expire 2h"), Ok(Command::Expire(Some(Some(Duration::from_secs(7_200))))));
+        assert_eq!(parse("/expire off"), Ok(Command::Expire(Some(None))));
+        assert_eq!(parse("/resume ab"), Ok(Command::Get { id: "ab".into(), out: None }));
         assert_eq!(parse("//join"), Ok(Command::Say("/join".into())));
         assert_eq!(parse("/panic"), Ok(Command::Panic { is_confirmed: false }));
     }
@@ -296,5 +336,7 @@ mod tests {
         assert!(parse("/jion #x").unwrap_err().contains("no command /jion"));
         assert_eq!(parse("/policy @a never").unwrap_err(), "usage: /policy @name auto|mix");
         assert!(parse("/panic now").is_err() && parse("/group").is_err() && parse("/route by-pigeon").is_err());
+        assert!(parse("/nick two words").is_err() && parse("/expire 2h later").is_err());
+        assert!(parse("/expire soon").is_err() && parse("/pause").is_err() && parse("/trace").is_err());
     }
 }

@@ -18,6 +18,7 @@ use super::{
     room::{Entry, Room},
     text::{Label, clip, width, wrap},
 };
+use crate::cli::output::duration;
 
 /// From this width on there is a list on the left, of so many columns.
 const WITH_SIDE: u16 = 64;
@@ -198,7 +199,9 @@ fn title(app: &App) -> String {
     };
     let muted = if room.is_muted { " · muted" } else { "" };
     let via = if room.via == Via::Auto { String::new() } else { format!(" · {} only", room.via.name()) };
-    let left = format!(" {} · {sealed}{muted}{via}", Label::new(&room.to));
+    let expire = room.expire.map_or_else(String::new, |time| format!(" · for {}", duration(time.as_secs())));
+    let topic = room.topic.as_ref().map_or_else(String::new, |topic| format!(" · {topic}"));
+    let left = format!(" {} · {sealed}{muted}{via}{expire}{topic}", Label::new(&room.to));
     let unread = unread(app);
     let right = if unread.is_empty() {
         String::new()

@@ -94,9 +94,8 @@ impl App {
         let my_name = status.map(|status| status.name.to_lowercase()).filter(|name| !name.is_empty());
         let is_mention = !is_mine && my_name.is_some_and(|name| message.text.to_lowercase().contains(&name));
         let is_seen = to == self.current && self.scroll == 0;
-        if self.room(to).is_none() {
-            self.wants_conversations = true;
-        }
+        // Their list tells the topics.
+        self.wants_conversations |= self.room(to).is_none() || message.kind == "topic";
         let Some(room) = self.enter(to) else { return };
         let is_direct = room.kind == Kind::Direct;
         if !room.is_loaded && !is_seen {
@@ -392,6 +391,10 @@ fn confirmation(action: &Action, id: Option<Label>, peer: Option<Label>) -> Stri
         Action::SendFile { path, .. } => {
             format!("offered {} {}", Label::new(path), id.map(|id| format!("({id})")).unwrap_or_default())
         }
+        Action::Topic { topic, .. } if topic.is_empty() => "there is no topic any more".to_owned(),
+        Action::Topic { .. } => "the topic is set".to_owned(),
+        Action::Nick { name: own } => format!("you are called {} from now on", name(own)),
+        Action::Pause { id } => format!("stopped: /resume {} goes on with it", name(id)),
         Action::Connect { .. } => format!("connected to {}", peer.unwrap_or_default()),
         _ => "done".to_owned(),
     }

@@ -21,6 +21,8 @@ mod screen;
 mod text;
 
 #[cfg(test)]
+mod act_tests;
+#[cfg(test)]
 mod app_tests;
 #[cfg(test)]
 mod draw_tests;

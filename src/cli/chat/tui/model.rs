@@ -3,7 +3,7 @@
 //! What a peer can choose arrives as [`Clean`] or [`Label`]. Names that a request repeats (`to`, `id`) stay exactly as the node wrote
 //! them, and become a [`Label`] where they are drawn.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -118,6 +118,8 @@ pub(super) struct Conversation {
     pub(super) unread: u32,
     #[serde(default)]
     pub(super) members: u32,
+    #[serde(default)]
+    pub(super) topic: Option<Label>,
 }
 
 /// A message, as history and events hold it.
@@ -130,6 +132,7 @@ pub(super) struct Message {
     pub(super) seq: u64,
     pub(super) clock: BTreeMap<String, u64>,
     pub(super) text: Clean,
+    pub(super) kind: String,
     pub(super) state: Option<State>,
     pub(super) via: Option<Label>,
     pub(super) reason: Option<Label>,
@@ -288,6 +291,17 @@ pub(super) enum Action {
     Connect {
         target: String,
     },
+    Topic {
+        to: String,
+        topic: String,
+    },
+    Nick {
+        name: String,
+    },
+    /// Stops a fetch.
+    Pause {
+        id: String,
+    },
     Panic {},
 }
 
@@ -303,6 +317,9 @@ pub(super) enum What {
     Peers,
     Doctor,
     Ping {
+        name: String,
+    },
+    Trace {
         name: String,
     },
     /// Writes all of a conversation to a new file.
@@ -324,6 +341,7 @@ pub(super) enum What {
         to: String,
         text: String,
         via: Via,
+        expire: Option<Duration>,
     },
     Act(Action),
     Why {

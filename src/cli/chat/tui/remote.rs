@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cli::{
         CliError,
-        chat::{explain, told},
+        chat::{explain, people, told},
         client::Client,
         doctor,
     },
@@ -129,10 +129,14 @@ fn ask(config: &Config, client: &Client, what: What, progress: &mpsc::Sender<Eve
             Reply::Told(Clean::new(&explain(&why)))
         }
         What::Doctor => Reply::Told(Clean::new(&doctor::report(config, &client.get("/v1/status", PATIENCE)?))),
+        What::Trace { name } => {
+            let trace = client.get_with("/v1/chat/trace", &[("name", &name)], PATIENCE)?;
+            Reply::Told(Clean::new(people::told(&trace).trim_end()))
+        }
         What::Ping { name } => Reply::Told(Clean::new(&ping(client, &name)?)),
         What::Export { to, path } => Reply::Told(Clean::new(&export(client, &to, &absolute(&path))?)),
-        What::Send { to, text, via, .. } => {
-            let body = json!({ "to": to, "text": text, "via": via });
+        What::Send { to, text, via, expire, .. } => {
+            let body = json!({ "to": to, "text": text, "via": via, "expire_s": expire.map(|time| time.as_secs()) });
             Reply::Sent(client.post("/v1/chat/messages", &body, PATIENCE)?)
         }
         What::Act(action) => {
@@ -200,6 +204,9 @@ fn act<T: DeserializeOwned>(client: &Client, action: &Action) -> Result<T, CliEr
         Action::Block { .. } => ("/v1/chat/contacts/block", PATIENCE),
         Action::Read { .. } => ("/v1/chat/read", PATIENCE),
         Action::SendFile { .. } => ("/v1/chat/files", LONG),
+        Action::Topic { .. } => ("/v1/chat/topic", PATIENCE),
+        Action::Nick { .. } => ("/v1/chat/nick", PATIENCE),
+        Action::Pause { .. } => ("/v1/chat/files/pause", PATIENCE),
         Action::Connect { .. } => ("/v1/connect", LONG),
         Action::Panic {} => ("/v1/chat/panic", LONG),
     };

@@ -1,10 +1,13 @@
 //! A conversation as the interface keeps it: a bounded scrollback in the order that the node gives, and marks. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use super::{
     model::{Conversation, Kind, Message, Sent, Via},
-    text::Clean,
+    text::{Clean, Label},
 };
 
 /// Entries of the conversation that is open.
@@ -40,6 +43,9 @@ pub(super) struct Room {
     pub(super) is_mentioned: bool,
     pub(super) is_muted: bool,
     pub(super) via: Via,
+    /// After how long what is written here is given up.
+    pub(super) expire: Option<Duration>,
+    pub(super) topic: Option<Label>,
     pub(super) entries: VecDeque<Entry>,
     /// Whether the history was fetched since the conversation was opened.
     pub(super) is_loaded: bool,
@@ -67,6 +73,8 @@ impl Room {
             is_mentioned: false,
             is_muted: false,
             via: Via::Auto,
+            expire: None,
+            topic: None,
             entries: VecDeque::new(),
             is_loaded: false,
             is_stale: false,
@@ -83,6 +91,7 @@ impl Room {
         self.kind = conversation.kind;
         self.members = conversation.members;
         self.unread = conversation.unread;
+        self.topic.clone_from(&conversation.topic);
     }
 
     pub(super) fn messages(&self) -> impl DoubleEndedIterator<Item = &Message> {

@@ -55,6 +55,8 @@ pub(super) struct Flight {
     /// When the first of what it carries was written.
     pub(super) since: Instant,
     pub(super) envelope: Option<Envelope>,
+    /// It carries a message with a short life.
+    pub(super) is_short: bool,
     attempts: u32,
     /// A mailbox has it.
     pub(super) is_stored: bool,
@@ -72,6 +74,7 @@ impl Flight {
             expires,
             since,
             envelope: None,
+            is_short: false,
             attempts: 0,
             is_stored: false,
             starts: Vec::new(),
@@ -97,8 +100,9 @@ impl Chat {
             delivery.state() == State::Carried && delivery.via() == Some(Transport::Mailbox)
         };
         let is_stored = !carried.is_empty() && carried.iter().all(in_mailbox);
+        let is_short = carried.iter().any(|(_, delivery)| delivery.is_short());
         let flight = Flight::new(messages, via, expires, since, now);
-        self.flights.insert((to, id), Flight { cargo: self.group_cargo(to, id), ..flight });
+        self.flights.insert((to, id), Flight { cargo: self.group_cargo(to, id), is_short, ..flight });
         if is_stored {
             self.note_stored(to, id, now);
         }
@@ -178,7 +182,9 @@ impl Chat {
             return;
         }
         let at = flight.starts.first().map_or(flight.next, |(at, _)| (*at).min(flight.next));
-        self.at(at, Timer::Flight(to, id));
+        // The next attempt may be hours away; and the two clocks need not agree.
+        let ends = now.mono + flight.expires.since(now.unix).max(FULL);
+        self.at(at.min(ends), Timer::Flight(to, id));
     }
 
     /// A mailbox has a frame.

@@ -137,10 +137,14 @@ impl Chat {
         let stored = stored.as_ref().map(|stored| &stored.message);
         let Some(shown) = at_hand.map(Verified::message).or(stored) else { return };
         let (author, sent_at) = (shown.header().author, shown.header().sent_at);
-        if shown.is_bare()
-            || !self.is_for_people(shown.header().kind, author)
-            || !self.may_speak(talk, &message, author)
+        let (kind, place) = (shown.header().kind, (shown.header().lamport, message));
+        if kind == Kind::TOPIC.0
+            && let Some(talk) = self.talks.get_mut(&id)
         {
+            talk.topics.insert(place, author);
+        }
+        let Some(talk) = self.talks.get(&id) else { return };
+        if shown.is_bare() || !self.is_for_people(kind, author) || !self.may_speak(talk, &message, author) {
             return;
         }
         let is_own = author == self.device;

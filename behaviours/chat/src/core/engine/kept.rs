@@ -1,4 +1,4 @@
-//! What a backup keeps of a device: whom its person knows, and the rooms that it is in. No ratchets and no histories, and no groups: a restored
+//! What a backup keeps of a device: how its person is called, whom it knows, and the rooms that it is in. No ratchets and no histories, and no groups: a restored
 //! device is a new one, which nobody has invited.
 
 use fog_base::Now;
@@ -22,7 +22,7 @@ pub fn kept(master: Zeroizing<[u8; 32]>, rows: &dyn Rows) -> Result<Vec<Zeroizin
     let mut vault = Vault::new(SecretKey::new(*master), ChaCha20Rng::from_seed([0; 32]));
     take_keys(&mut vault, |visit| rows.scan(&[RowKind::ConversationKey as u8], visit))?;
     let mut kept = Vec::new();
-    for kind in [RowKind::Conversation, RowKind::Person] {
+    for kind in [RowKind::Conversation, RowKind::Person, RowKind::Name] {
         rows.scan(&[kind as u8], &mut |key, value| {
             if let Ok(Some(row)) = vault.open_row(key, value)
                 && is_kept(kind, &row.value)
@@ -39,7 +39,11 @@ pub fn kept(master: Zeroizing<[u8; 32]>, rows: &dyn Rows) -> Result<Vec<Zeroizin
 }
 
 fn is_kept(kind: RowKind, text: &[u8]) -> bool {
-    if kind == RowKind::Person { Person::is_chosen(text) } else { room(text).is_some() }
+    match kind {
+        RowKind::Person => Person::is_chosen(text),
+        RowKind::Name => true,
+        _ => room(text).is_some(),
+    }
 }
 
 /// The record of a room that was not left, as at its beginning.
@@ -54,10 +58,14 @@ fn room(text: &[u8]) -> Option<Record> {
 impl Chat {
     /// Takes what [`kept`] gave of an earlier device of this person, unless it is known here; whether it could be read and there was room.
     pub fn adopt(&mut self, kept: &[u8], now: Now) -> bool {
-        let (person, conversation) = (RowKind::Person as u8, RowKind::Conversation as u8);
+        let [person, conversation, name] =
+            [RowKind::Person, RowKind::Conversation, RowKind::Name].map(|kind| kind as u8);
         match kept.split_first() {
             Some((kind, text)) if *kind == person => self.adopt_person(text, now),
             Some((kind, text)) if *kind == conversation => self.adopt_room(text, now),
+            Some((kind, text)) if *kind == name => {
+                std::str::from_utf8(text).is_ok_and(|name| self.set_nick(name, now).is_ok())
+            }
             _ => false,
         }
     }

@@ -109,7 +109,8 @@ impl Chat {
             return None;
         }
         let stored = self.load(talk, &message)?.message.trusted();
-        let is_given_up = delivery.state() == State::Failed;
+        // What had a short life is not brought again after it.
+        let is_given_up = delivery.state() == State::Failed || delivery.is_short();
         let bytes = if is_given_up { stored.signed_header().as_bytes().to_vec() } else { stored.encode() };
         Some(([&[FRAME_MESSAGE], &bytes[..]].concat(), Cargo::Again(message), delivery.asked()))
     }

@@ -20,7 +20,7 @@ impl Chat {
         let dags = || self.talks.values().map(|talk| &talk.dag);
         let (carried, carried_bytes) = self.carrier.load();
         let (owed, owed_devices, owed_mixing) = self.owed.load();
-        let waiting = self.waiting.values().map(std::collections::VecDeque::len);
+        let waiting = self.waiting.values().chain(self.short.values()).map(std::collections::VecDeque::len);
         let load = |name, held, most| Load { name, held, most };
         vec![
             load("waiting_messages", dags().map(|dag| dag.len().1).max().unwrap_or(0), dag::MAX_WAITING),

@@ -19,16 +19,19 @@ mod links;
 mod live;
 mod loads;
 mod meet;
+mod nick;
 mod open;
 mod owed;
 mod pack;
 mod people;
 mod rooms;
+mod short;
 mod show;
 mod strangers;
 mod successor;
 mod talk;
 mod text;
+mod trace;
 mod types;
 mod window;
 
@@ -44,6 +47,8 @@ mod kept_tests;
 mod keys_tests;
 #[cfg(test)]
 mod live_tests;
+#[cfg(test)]
+mod nick_tests;
 #[cfg(test)]
 mod rough_tests;
 #[cfg(test)]
@@ -72,7 +77,7 @@ pub use self::{
     text::{MAX_TEXT, clean_name, clean_text, is_clean},
     types::{
         Config, Contact, Conversation, ConversationKind, Counts, Event, Member, MixAddress, MixProgress, OpenError,
-        Output, Refusal, Role, RoomKey, Row, Rows, Shown, Validation, Why,
+        Output, Refusal, Role, RoomKey, Row, Rows, Shown, Trace, Validation, Why,
     },
 };
 use self::{
@@ -162,6 +167,8 @@ pub struct Chat {
     flights: BTreeMap<(DeviceId, FrameId), Flight>,
     /// Frames for which a peer's window has no room.
     waiting: BTreeMap<DeviceId, VecDeque<Frame>>,
+    /// Those of them that have a short life.
+    short: BTreeMap<DeviceId, VecDeque<Frame>>,
     mixing: BTreeMap<u64, (DeviceId, FrameId)>,
     owed: owed::Owed,
     absent: absent::Absent,

@@ -77,6 +77,7 @@ impl Chat {
             }
         };
         let signing = SigningKey::from_bytes(&signing);
+        let config = super::nick::named(config, &others);
         let mut chat = Self::with(config, signing, secrets, disk, rng, now)?;
         for _ in 0..damaged {
             chat.count(crate::core::reject::Reject::Sealed);
@@ -135,6 +136,7 @@ impl Chat {
             requests: BTreeMap::new(),
             flights: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            short: BTreeMap::new(),
             mixing: BTreeMap::new(),
             owed: super::owed::Owed::default(),
             absent: super::absent::Absent::default(),
@@ -192,6 +194,9 @@ impl Chat {
             }
             if message.is_bare() {
                 bare.insert(message.id());
+            }
+            if message.header().kind == Kind::TOPIC.0 {
+                talk.topics.insert((message.header().lamport, message.id()), message.header().author);
             }
             messages.insert((message.header().lamport, message.id()), message.without_body());
             Some(())
@@ -396,6 +401,7 @@ fn read(vault: &mut Vault, disk: &Disk) -> Result<(Vec<Opened>, u64), OpenError>
         RowKind::Identity,
         RowKind::Conversation,
         RowKind::Person,
+        RowKind::Name,
     ];
     for kind in kinds {
         disk.scan(&[kind as u8], &mut |key: &[u8], value| {

@@ -45,6 +45,8 @@ pub(super) struct Person {
     pub(super) is_met: bool,
     /// It was given a one-time key that it has not used.
     pub(super) has_key: bool,
+    /// What it was called here before: nobody else is called so.
+    pub(super) former: Vec<String>,
     /// What of the own card it was told.
     pub(super) told: Option<[u8; 32]>,
 }
@@ -56,6 +58,8 @@ struct Saved {
     flags: [bool; 6],
     #[serde(default)]
     has_key: bool,
+    #[serde(default)]
+    former: Vec<String>,
 }
 
 impl Person {
@@ -71,7 +75,8 @@ impl Person {
     pub(super) fn save(&self) -> Zeroizing<Vec<u8>> {
         let Self { is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met, has_key, .. } = *self;
         let flags = [is_proved, is_contact, is_verified, is_mixed, is_blocked, is_met];
-        let saved = Saved { card: self.card.to_bytes(), name: self.name.clone(), flags, has_key };
+        let (name, former) = (self.name.clone(), self.former.clone());
+        let saved = Saved { card: self.card.to_bytes(), name, flags, has_key, former };
         Zeroizing::new(serde_json::to_vec(&saved).unwrap_or_default())
     }
 
@@ -99,6 +104,7 @@ impl Person {
             is_blocked,
             is_met,
             has_key: saved.has_key,
+            former: saved.former,
             told: None,
         })
     }
@@ -106,7 +112,7 @@ impl Person {
 
 /// What somebody is called here who calls itself so, if nobody else is: what tells the kind of a conversation begins no name, and what is left
 /// is no id.
-fn base_name(wanted: &str) -> String {
+pub(super) fn base_name(wanted: &str) -> String {
     let bare = wanted.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '@' | '#' | '&'));
     clean_name(bare).chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()
 }
@@ -238,7 +244,7 @@ impl Chat {
     /// The name of a device as a person sees it.
     pub(super) fn name_of(&self, device: DeviceId) -> String {
         if device == self.device {
-            return clean_name(&self.config.name);
+            return self.nick();
         }
         self.people
             .get(&device)
@@ -280,9 +286,12 @@ impl Chat {
             if is_newer && (is_proved || !person.is_proved || person.card.node == card.node) {
                 let is_proved_now = is_proved && !person.is_proved;
                 let is_news = person.card != *card || is_proved_now;
+                let is_renamed = person.card.name != card.name;
                 person.card = card.clone();
                 person.is_proved |= is_proved;
-                if is_news {
+                if is_renamed {
+                    self.take_nick(device);
+                } else if is_news {
                     self.save_person(device);
                 }
                 if is_proved_now {
@@ -302,6 +311,7 @@ impl Chat {
             is_blocked: false,
             is_met: false,
             has_key: false,
+            former: Vec::new(),
             told: None,
         };
         self.people.insert(device, person);
@@ -323,9 +333,12 @@ impl Chat {
         self.save_person(device);
     }
 
-    fn free_name(&self, wanted: &str, device: DeviceId) -> String {
+    pub(super) fn free_name(&self, wanted: &str, device: DeviceId) -> String {
         let base = base_name(wanted);
-        let is_free = |name: &str| self.people.values().all(|other| other.name != name);
+        let is_of_another = |other: &Person, name: &str| {
+            other.name == name || other.card.device != device && other.former.iter().any(|former| former == name)
+        };
+        let is_free = |name: &str| name != self.nick() && !self.people.values().any(|other| is_of_another(other, name));
         if is_free(&base) {
             return base;
         }
@@ -370,7 +383,7 @@ impl Chat {
     pub(super) fn renew_card(&mut self, now: Now) {
         let bundle = self.secrets.bundle();
         let is_same = self.card.bundle_bytes() == bundle && self.card.mailboxes == self.mailboxes;
-        if is_same {
+        if is_same && self.card.name == clean_name(&self.config.name) {
             return;
         }
         let Self { config, mailboxes, .. } = self;
@@ -396,9 +409,13 @@ impl Chat {
         self.queue_frame(to, secrets::Kind::Data, &body, Via::Auto, now.unix.plus(LIFETIME), now);
     }
 
-    /// Whether cards are exchanged with a node: in the local network, with contacts, and where a conversation is shared. Nobody else
-    /// learns which device is at this node.
+    /// Whether cards are exchanged with a node: in the local network, with contacts, and where a conversation is shared; never with somebody
+    /// who is blocked. Nobody else learns which device is at this node.
     fn may_introduce(&self, node: NodeId) -> bool {
+        let is_shut_out = |person: &Person| person.card.node == node && self.is_shut_out(person);
+        if self.people.values().any(is_shut_out) {
+            return false;
+        }
         let is_near = self.links.get(&node).is_some_and(|link| link.is_lan || !link.shares.is_empty());
         is_near || self.people.values().any(|person| person.is_contact && person.card.node == node && !person.is_mixed)
     }

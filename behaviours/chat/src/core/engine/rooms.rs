@@ -22,6 +22,8 @@ use crate::core::{
 
 /// The longest body of a file's manifest.
 const MAX_MANIFEST: usize = 12 * 1024;
+/// The longest topic.
+pub(super) const MAX_TOPIC: usize = 256;
 /// Own messages of one conversation that may wait.
 const MAX_QUEUED: usize = 1_024;
 /// For how long a conversation has just begun.
@@ -104,6 +106,18 @@ impl Chat {
         via: Via,
         now: Now,
     ) -> Result<MessageId, Refusal> {
+        self.send_within(to, kind, body, (via, None), now)
+    }
+
+    /// Writes a direct message that is given up if it has not come to its recipient within so long, at most 7 days.
+    pub fn send_within(
+        &mut self,
+        to: ConversationId,
+        kind: Kind,
+        body: &[u8],
+        (via, lifetime): (Via, Option<Duration>),
+        now: Now,
+    ) -> Result<MessageId, Refusal> {
         self.check_store()?;
         check_body(kind, body)?;
         if !self.talks.contains_key(&to) {
@@ -120,6 +134,9 @@ impl Chat {
                     return Err(Refusal::Blocked);
                 }
                 allowed(policy, via).map_err(|_| Refusal::Forbidden)?;
+                if kind == Kind::TOPIC {
+                    return Err(Refusal::WrongKind);
+                }
                 if kind == Kind::FILE {
                     self.check_files(to)?;
                 }
@@ -128,6 +145,7 @@ impl Chat {
                 }
             }
             _ if via != Via::Auto => return Err(Refusal::Forbidden),
+            _ if lifetime.is_some() => return Err(Refusal::NeverExpires),
             _ if talk.kind == ConversationKind::Group && !self.is_member(to) => return Err(Refusal::NotEntitled),
             _ => {}
         }
@@ -135,7 +153,7 @@ impl Chat {
         let id = message.id();
         if let Some(peer) = self.talks.get(&to).and_then(|talk| talk.record.peer) {
             self.become_contact(peer);
-            let delivery = Delivery::new(via, now.unix.plus(LIFETIME));
+            let delivery = Delivery::new(via, lifetime.unwrap_or(LIFETIME), now.unix);
             if let Some(talk) = self.talks.get_mut(&to) {
                 talk.deliveries.insert(id, delivery);
             }
@@ -162,8 +180,14 @@ impl Chat {
                 unread: u32::try_from(talk.unread.len()).unwrap_or(u32::MAX),
                 members: u32::try_from(self.count_members(talk)).unwrap_or(u32::MAX),
                 last_at: talk.last_at,
+                topic: self.topic(talk),
             })
             .collect()
+    }
+
+    /// What [`Chat::resolve`] takes for a conversation that was not left.
+    pub fn title_of(&self, id: &ConversationId) -> Option<String> {
+        self.talks.get(id).filter(|talk| talk.is_listed()).map(|talk| self.title(talk))
     }
 
     /// Who is in a conversation: in rooms, the authors that were seen.
@@ -308,6 +332,11 @@ impl Chat {
 }
 
 fn check_body(kind: Kind, body: &[u8]) -> Result<(), Refusal> {
+    if kind == Kind::TOPIC {
+        // An empty one takes the topic away.
+        let is_line = std::str::from_utf8(body).is_ok_and(|text| is_clean(text) && !text.contains(['\n', '\t']));
+        return if is_line && body.len() <= MAX_TOPIC { Ok(()) } else { Err(Refusal::BadTopic(MAX_TOPIC)) };
+    }
     let limit = if kind == Kind::TEXT { MAX_TEXT } else { MAX_MANIFEST };
     if body.is_empty() || body.len() > limit {
         return Err(Refusal::TooLong(limit));

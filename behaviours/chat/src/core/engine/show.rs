@@ -8,9 +8,9 @@ use super::{
     Chat, ConversationKind, Refusal, Shown, Why,
     direct::{FRAME_READ, LIFETIME},
     open::Stored,
-    rooms::unknown,
+    rooms::{MAX_TOPIC, unknown},
     talk::Talk,
-    text::clean_text,
+    text::{clean_line, clean_text},
 };
 use crate::core::{
     dag::Standing,
@@ -19,6 +19,9 @@ use crate::core::{
     message::Kind,
     secrets,
 };
+
+/// Topics that are passed over: too long, or of those who were no members.
+const MAX_PASSED: usize = 64;
 
 impl Chat {
     /// What is shown of a conversation, oldest first, in causal order; the last `limit` of it.
@@ -69,6 +72,14 @@ impl Chat {
         self.settle(now);
     }
 
+    /// What a room or group is about: what was said of it last in the order of history, by somebody who is heard here.
+    pub(super) fn topic(&self, talk: &Talk) -> Option<String> {
+        let heard = talk.topics.iter().rev().filter(|(_, author)| self.is_for_people(Kind::TOPIC.0, **author));
+        let settled = heard.map(|(place, _)| place).filter(|place| talk.dag.settled().contains(place));
+        let last = settled.take(MAX_PASSED).find_map(|(_, id)| self.show(talk, id))?;
+        String::from_utf8(last.body).ok().filter(|topic| !topic.is_empty())
+    }
+
     pub(super) fn talk_of(&self, id: &MessageId) -> Option<&Talk> {
         self.talks.values().find(|talk| talk.dag.contains(id))
     }
@@ -76,7 +87,7 @@ impl Chat {
     /// Whether a person sees a message of this kind and author.
     pub(super) fn is_for_people(&self, kind: u8, author: DeviceId) -> bool {
         let is_blocked = self.people.get(&author).is_some_and(|person| self.is_shut_out(person));
-        [Kind::TEXT.0, Kind::FILE.0].contains(&kind) && !is_blocked
+        [Kind::TEXT.0, Kind::FILE.0, Kind::TOPIC.0].contains(&kind) && !is_blocked
     }
 
     fn show(&self, talk: &Talk, id: &MessageId) -> Option<Shown> {
@@ -91,7 +102,14 @@ impl Chat {
         let clock: BTreeMap<DeviceId, u32> = talk.dag.clock(id).unwrap_or_default();
         let (state, via, reason) = self.state_of(talk, id, header.author, header.seq, via);
         let body = message.trusted().body().to_vec();
-        let body = if header.kind == Kind::TEXT.0 { clean_text(&body).into_bytes() } else { body };
+        if header.kind == Kind::TOPIC.0 && (!talk.is_shared() || body.len() > MAX_TOPIC) {
+            return None;
+        }
+        let body = match Kind(header.kind) {
+            Kind::TEXT => clean_text(&body).into_bytes(),
+            Kind::TOPIC => clean_line(&body).into_bytes(),
+            _ => body,
+        };
         let is_after_lost = header.previous.is_some_and(|previous| talk.bare.contains(&previous));
         let standing = talk.dag.why(id).map(|why| why.standing);
         let warning = match standing {

@@ -83,6 +83,7 @@ impl Chat {
             && !members.contains(&device)
             && self.secrets.is_idle(&device)
             && self.waiting.get(&device).is_none_or(VecDeque::is_empty)
+            && !self.short.contains_key(&device)
     }
 
     fn forget(&mut self, device: DeviceId) {

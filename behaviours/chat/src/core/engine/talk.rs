@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fog_base::{MessageId as FrameId, NetworkId, NodeId, Now, UnixMillis};
@@ -58,24 +58,38 @@ pub(super) struct Delivery {
     pub(super) frame: Option<FrameId>,
     /// One that brings it once more, as the peer lacks it.
     pub(super) again: Option<FrameId>,
+    /// In seconds from when it was written to when it expires, if that was chosen.
+    #[serde(default)]
+    lifetime: Option<u32>,
 }
 
 impl Delivery {
-    pub(super) fn new(asked: Via, expires: UnixMillis) -> Self {
+    pub(super) fn new(asked: Via, lifetime: Duration, now: UnixMillis) -> Self {
+        let short = (lifetime < LIFETIME).then_some(lifetime.as_secs() as u32);
+        Self { lifetime: short, ..Self::until(now.plus(lifetime.min(LIFETIME)), asked) }
+    }
+
+    fn until(expires: UnixMillis, asked: Via) -> Self {
         let asked = Via::ALL.iter().position(|via| *via == asked).unwrap_or_default() as u8;
         let reason = Some(Reason::NotStored as u8);
-        Self { state: State::Queued as u8, via: None, reason, asked, expires, frame: None, again: None }
+        Self { state: State::Queued as u8, via: None, reason, asked, expires, frame: None, again: None, lifetime: None }
     }
 
     /// Of a message to members, which does not expire: that gossip has not taken it, or that mailboxes have it.
     pub(super) fn of_members() -> Self {
-        Self::new(Via::Auto, UnixMillis(u64::MAX))
+        Self::until(UnixMillis(u64::MAX), Via::Auto)
     }
 
     /// When the message was written; that is a moment before this process began, if need be.
     pub(super) fn since(&self, now: Now) -> Instant {
-        let written = UnixMillis(self.expires.0.saturating_sub(LIFETIME.as_millis() as u64));
+        let lifetime = self.lifetime.map_or(LIFETIME, |seconds| Duration::from_secs(seconds.into()));
+        let written = self.expires.minus(lifetime);
         now.mono.checked_sub(now.unix.since(written)).unwrap_or(now.mono)
+    }
+
+    /// Whether it goes alone: so it is given up when its own time is over, and not that of others.
+    pub(super) fn is_short(&self) -> bool {
+        self.lifetime.is_some()
     }
 
     pub(super) fn state(&self) -> State {
@@ -146,6 +160,8 @@ pub(super) struct Talk {
     pub(super) dag: Dag,
     pub(super) club: Option<Club>,
     pub(super) unread: BTreeSet<MessageId>,
+    /// Messages that say what it is about, and their authors, by their place in the history.
+    pub(super) topics: BTreeMap<(u64, MessageId), DeviceId>,
     pub(super) deliveries: BTreeMap<MessageId, Delivery>,
     pub(super) unpublished: BTreeMap<MessageId, Unpublished>,
     /// Up to which number another member has shown to have the own messages.
@@ -226,6 +242,7 @@ impl Talk {
             seal,
             club,
             unread: BTreeSet::new(),
+            topics: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             unpublished: BTreeMap::new(),
             delivered_to: 0,

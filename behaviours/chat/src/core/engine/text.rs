@@ -19,6 +19,12 @@ fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{e0000}'..='\u{e007f}')
 }
 
+/// What nobody sees, or which ends a line: two names that look alike would differ by it.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\n' | '\t' | '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}')
+        || matches!(c, '\u{200c}' | '\u{2061}'..='\u{2064}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}')
+}
+
 /// Whether a text may be sent.
 pub fn is_clean(text: &str) -> bool {
     !text.chars().any(is_unsafe)
@@ -29,10 +35,15 @@ pub fn clean_text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// A text of one line as it is shown.
+pub(super) fn clean_line(bytes: &[u8]) -> String {
+    clean_text(bytes).chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }).collect()
+}
+
 /// A name as it is shown: one line of at most 64 bytes, never empty, and no id: who calls itself what another is addressed by would get what
 /// is sent to it.
 pub fn clean_name(name: &str) -> String {
-    let shown = name.trim().chars().map(|c| if is_unsafe(c) || matches!(c, '\n' | '\t') { '\u{fffd}' } else { c });
+    let shown = name.trim().chars().map(|c| if is_unsafe(c) || is_unseen(c) { '\u{fffd}' } else { c });
     let mut clean = String::new();
     for c in shown {
         if clean.len() + c.len_utf8() > MAX_NAME {
@@ -72,6 +83,9 @@ mod tests {
         assert_eq!(clean_text(&[0xff, b'a']), "\u{fffd}a");
         for id in [NodeId([7; 32]).to_string(), DeviceId([7; 32]).to_string()] {
             assert!(clean_name(&format!(" {id}")) == "somebody" && !is_name(&id), "{id}");
+        }
+        for unseen in ["an\u{ad}a", "ana\u{3164}", "a\u{200c}na"] {
+            assert!(!is_name(unseen) && clean_name(unseen).contains('\u{fffd}'), "{unseen:?}");
         }
         // Cut at a space, a name does not end with it.
         assert_eq!(clean_name(&format!("{} b", "a".repeat(MAX_NAME - 1))), "a".repeat(MAX_NAME - 1));

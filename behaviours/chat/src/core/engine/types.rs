@@ -90,6 +90,12 @@ pub enum Refusal {
     /// A text with characters that would change the terminal or the direction of writing.
     #[error("the text has control characters, escapes or marks that change the direction of writing")]
     BadText,
+    /// More than one line, or too long.
+    #[error("a topic is one line of at most {0} bytes")]
+    BadTopic(usize),
+    /// Rooms and groups keep what was said.
+    #[error("what is said in rooms and groups does not expire: members bring it to each other")]
+    NeverExpires,
     /// Too long, or empty.
     #[error("a message has 1 to {0} bytes")]
     TooLong(usize),
@@ -141,6 +147,8 @@ impl Refusal {
             Self::Unknown(_) => "`fog chat conversations` and `fog chat contact list` show what is known",
             Self::NoCard(_) => "add the peer's invite, or connect to it",
             Self::BadName | Self::NameTaken(_) => "choose another name",
+            Self::BadTopic(_) => "say the rest in a message",
+            Self::NeverExpires => "write to one person, or leave the expiry out",
             Self::BadText | Self::TooLong(_) => "shorten or clean the text; send long ones as a file",
             Self::Forbidden => "`fog chat contact policy` changes it; rooms and groups choose no way",
             Self::NoFiles => "`fog chat contact policy NAME auto` lets your node and theirs meet",
@@ -198,6 +206,8 @@ pub struct Conversation {
     pub members: u32,
     /// When the latest message was sent, as its author says.
     pub last_at: Option<UnixMillis>,
+    /// What it is about, if somebody said so.
+    pub topic: Option<String>,
 }
 
 /// What somebody may do in a conversation.
@@ -253,6 +263,29 @@ pub struct Contact {
     pub policy: Policy,
     /// Whether it is not heard.
     pub blocked: bool,
+}
+
+/// How far somebody is from here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// Who, and what is allowed.
+    pub contact: Contact,
+    /// The connection to its node, if there is one.
+    pub connected: Option<Transport>,
+    /// The ways that a message would be tried by now, the first one first.
+    pub ways: Vec<Transport>,
+    /// Mailboxes that it has told of.
+    pub mailboxes: usize,
+    /// Whether anything of it that only it can make has come here.
+    pub has_written: bool,
+    /// By which way the last of that came, since this node was started.
+    pub last_via: Option<Transport>,
+    /// Frames that wait to be sealed.
+    pub waiting: usize,
+    /// Frames that it has not acknowledged, and how many of these its mailboxes have.
+    pub under_way: usize,
+    /// Of these, those that its mailboxes have.
+    pub in_mailboxes: usize,
 }
 
 /// A message as it is shown.
@@ -483,6 +516,8 @@ pub enum Event {
     Healed(DeviceId),
     /// The device's invite is needed again.
     NeedsInvite(DeviceId),
+    /// Somebody whom the person knows calls itself otherwise than before; what it is called here stays.
+    Renamed(DeviceId),
     /// The node of a contact has another device than before.
     NewDevice {
         /// The new one.

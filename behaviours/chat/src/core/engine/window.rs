@@ -57,8 +57,10 @@ pub(super) struct Frame {
     cargo: Vec<Cargo>,
     /// Whether it is more than a parcel of what has cargo.
     is_urgent: bool,
+    /// When the time of what has a short life is over: it waits apart (`short.rs`), and goes into no parcel.
+    pub(super) ends: Option<Instant>,
     via: Via,
-    expires: UnixMillis,
+    pub(super) expires: UnixMillis,
     since: Instant,
 }
 
@@ -136,7 +138,7 @@ fn join(mut frames: Vec<Frame>, id: FrameId) -> Option<Frame> {
     let is_urgent = frames.iter().any(|frame| frame.is_urgent);
     let (via, since) = frames.first().map(|first| (first.via, first.since))?;
     let cargo = frames.iter().flat_map(|frame| &frame.cargo).copied().collect();
-    Some(Frame { id, kind: Kind::Data, body, cargo, is_urgent, via, expires, since })
+    Some(Frame { id, kind: Kind::Data, body, cargo, is_urgent, ends: None, via, expires, since })
 }
 
 /// What a frame carries: itself, or the parts of a parcel, of which none is a parcel.
@@ -184,7 +186,8 @@ impl Chat {
         let body = [&[FRAME_MESSAGE], &stored.message.trusted().encode()[..]].concat();
         // It has waited since it was written, also if that was before a restart.
         let frame = self.frame(&body, Cargo::Message(id), delivery.asked(), delivery.expires, delivery.since(now));
-        Some(Frame { id: frame_id(&id), ..frame })
+        let ends = delivery.is_short().then(|| now.mono + delivery.expires.since(now.unix));
+        Some(Frame { id: frame_id(&id), ends, ..frame })
     }
 
     /// Has anything else brought to a device; its id.
@@ -198,7 +201,7 @@ impl Chat {
         now: Now,
     ) -> FrameId {
         let (id, body, since) = (FrameId(self.random()), Zeroizing::new(body.to_vec()), now.mono);
-        let frame = Frame { id, kind, body, cargo: Vec::new(), is_urgent: true, via, expires, since };
+        let frame = Frame { id, kind, body, cargo: Vec::new(), is_urgent: true, ends: None, via, expires, since };
         self.queue(to, vec![frame], now);
         id
     }
@@ -217,7 +220,8 @@ impl Chat {
 
     fn frame(&mut self, body: &[u8], cargo: Cargo, via: Via, expires: UnixMillis, since: Instant) -> Frame {
         let (id, body) = (FrameId(self.random()), Zeroizing::new(body.to_vec()));
-        Frame { id, kind: Kind::Data, body, cargo: vec![cargo], is_urgent: false, via, expires, since }
+        let (cargo, is_urgent, ends) = (vec![cargo], false, None);
+        Frame { id, kind: Kind::Data, body, cargo, is_urgent, ends, via, expires, since }
     }
 
     fn queue(&mut self, to: DeviceId, frames: Vec<Frame>, now: Now) {
@@ -225,9 +229,11 @@ impl Chat {
             self.tell(Event::NeedsInvite(to));
             return;
         }
-        let mut queued = Vec::new();
+        let (mut queued, mut short) = (Vec::new(), Vec::new());
         for frame in frames {
-            let (queue, messages) = (self.waiting.entry(to).or_default(), frame.messages());
+            let (queues, queued) =
+                if frame.ends.is_some() { (&mut self.short, &mut short) } else { (&mut self.waiting, &mut queued) };
+            let (queue, messages) = (queues.entry(to).or_default(), frame.messages());
             if queue.len() >= MAX_WAITING {
                 self.fail_all(to, &messages, Reason::QueueFull);
             } else {
@@ -236,10 +242,12 @@ impl Chat {
             }
         }
         self.fill_window(to, now);
-        // The window takes them in order: what is left are the last ones.
-        let left = self.waiting.get(&to).map_or(0, VecDeque::len);
-        for messages in queued.iter().rev().take(left) {
-            self.wait_for(to, messages, Reason::Window);
+        // The window takes each kind in order: what is left are the last ones.
+        let left = [&self.waiting, &self.short].map(|queues| queues.get(&to).map_or(0, VecDeque::len));
+        for (queued, left) in [queued, short].iter().zip(left) {
+            for messages in queued.iter().rev().take(left) {
+                self.wait_for(to, messages, Reason::Window);
+            }
         }
     }
 
@@ -250,10 +258,10 @@ impl Chat {
 
     /// Seals as many waiting frames as may be under way at once, in order.
     pub(super) fn fill_window(&mut self, to: DeviceId, now: Now) {
+        self.fill_short(to, now);
         while let Some(queue) = self.waiting.get_mut(&to).filter(|queue| !queue.is_empty()) {
             if let Some(frame) = queue.pop_front_if(|frame| frame.expires <= now.unix) {
-                self.note_not_brought(to, &frame.cargo);
-                self.fail_all(to, &frame.messages(), Reason::Expired);
+                self.drop_frame(to, &frame, Reason::Expired);
                 continue;
             }
             let (count, is_full) = portion(queue);
@@ -293,17 +301,19 @@ impl Chat {
     }
 
     /// Seals a frame; false if there is no room at the moment: it stays the first.
-    fn seal_frame(&mut self, to: DeviceId, frame: Frame, now: Now) -> bool {
+    pub(super) fn seal_frame(&mut self, to: DeviceId, frame: Frame, now: Now) -> bool {
         let messages = frame.messages();
         match self.secrets.handle_send(to, frame.id, frame.kind, &frame.body) {
             Ok(()) | Err(SecretReject::Duplicate) => {
                 self.mark_sealed(to, &frame);
-                let Frame { id, via, expires, cargo, since, .. } = frame;
+                let Frame { id, via, expires, cargo, since, ends, .. } = frame;
                 let begin = || Flight::new(messages, via, expires, since, now);
-                self.flights.entry((to, id)).or_insert_with(begin).cargo = cargo;
+                let flight = self.flights.entry((to, id)).or_insert_with(begin);
+                (flight.cargo, flight.is_short) = (cargo, ends.is_some());
             }
             Err(SecretReject::Full) => {
-                self.waiting.entry(to).or_default().push_front(frame);
+                let queues = if frame.ends.is_some() { &mut self.short } else { &mut self.waiting };
+                queues.entry(to).or_default().push_front(frame);
                 self.at(now.mono + FULL, Timer::Window(to));
                 return false;
             }
@@ -359,10 +369,15 @@ impl Chat {
 
     /// What waits for a device is given up.
     pub(super) fn give_up_waiting(&mut self, to: DeviceId, reason: Reason) {
-        for frame in self.waiting.remove(&to).unwrap_or_default() {
-            self.note_not_brought(to, &frame.cargo);
-            self.fail_all(to, &frame.messages(), reason);
+        let frames = [self.waiting.remove(&to), self.short.remove(&to)];
+        for frame in frames.into_iter().flatten().flatten() {
+            self.drop_frame(to, &frame, reason);
         }
+    }
+
+    pub(super) fn drop_frame(&mut self, to: DeviceId, frame: &Frame, reason: Reason) {
+        self.note_not_brought(to, &frame.cargo);
+        self.fail_all(to, &frame.messages(), reason);
     }
 }
 
@@ -373,7 +388,7 @@ mod tests {
     fn frame(n: usize, length: usize, via: Via, since: Instant) -> Frame {
         let (id, body) = (FrameId([n as u8; 16]), Zeroizing::new(vec![0; length]));
         let (cargo, expires) = (vec![Cargo::Message(MessageId([n as u8; 32]))], UnixMillis(n as u64));
-        Frame { id, kind: Kind::Data, body, cargo, is_urgent: false, via, expires, since }
+        Frame { id, kind: Kind::Data, body, cargo, is_urgent: false, ends: None, via, expires, since }
     }
 
     #[test]

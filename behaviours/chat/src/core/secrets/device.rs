@@ -202,6 +202,15 @@ impl Device {
         self.fallback.sign(&self.network, &self.signing)
     }
 
+    /// The next bundle counts as newer than all before, though its key is the same.
+    pub fn renew_bundle(&mut self) {
+        self.fallback.seq = self.next_seq;
+        self.next_seq += 1;
+        let mut rows = Vec::new();
+        self.save_account(&mut rows);
+        self.commit(rows, []);
+    }
+
     /// `count` signed one-time keys, to be handed to one person each through mailbox or mixnet. Come out behind their batch, so the caller
     /// must not give them away before [`Self::handle_persisted`].
     pub fn one_time_bundles(&mut self, count: usize) -> Result<Vec<Vec<u8>>, Reject> {
@@ -331,6 +340,11 @@ impl Device {
     /// Whether [`Self::handle_send`] would find the window full.
     pub fn has_window(&mut self, to: &DeviceId) -> bool {
         self.peers.get_mut(to).is_none_or(|peer| peer.check_room().is_ok())
+    }
+
+    /// How much of the window is used: frames that are not acknowledged, and the places that the oldest of them holds up.
+    pub fn used_window(&self, to: &DeviceId) -> usize {
+        self.peers.get(to).map_or(0, |peer| peer.used_window())
     }
 
     /// Sends a message again that was not acknowledged: the same bytes, or sealed anew where the recipient may have lost their key.

@@ -180,6 +180,13 @@ impl Peer {
         self.known.one_time
     }
 
+    /// How much of the window is used, by the count of what is pending and by the indices since the oldest of it.
+    pub(super) fn used_window(&self) -> usize {
+        let oldest = self.pending.iter().map(|pending| pending.number).min();
+        let numbers = oldest.map_or(0, |oldest| self.next_number.saturating_sub(oldest));
+        self.pending.len().max(usize::try_from(numbers).unwrap_or(usize::MAX))
+    }
+
     /// Whether one more message may be sent, as far as the ratchet goes.
     pub(super) fn check_room(&mut self) -> Result<(), Reject> {
         let Self { sessions, pending, next_number, .. } = self;

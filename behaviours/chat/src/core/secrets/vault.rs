@@ -50,10 +50,12 @@ pub enum RowKind {
     Delivery = 13,
     /// A fork proof.
     Proof = 14,
+    /// How this device's person chose to be called.
+    Name = 15,
 }
 
 impl RowKind {
-    const ALL: [Self; 14] = {
+    const ALL: [Self; 15] = {
         use RowKind::*;
         [
             ConversationKey,
@@ -70,6 +72,7 @@ impl RowKind {
             Person,
             Delivery,
             Proof,
+            Name,
         ]
     };
 
