@@ -50,8 +50,8 @@ fn names_and_topics_reach_others_and_stay() {
     chat(&bob, &["send", "@ada", "hello ada", "--wait"]);
     chat(&ada, &["nick", "countess"]);
     let trace = wait_for(&bob, &["trace", "ada"], |trace| (trace["calls_itself"] == "countess").then(|| trace.clone()));
-    assert_eq!((trace["name"].as_str(), trace["connected"].as_str()), (Some("ada"), Some("direct")), "{trace}");
-    assert_eq!(trace["ways"][0], "direct", "{trace}");
+    assert_eq!((trace["name"].as_str(), trace["connected"].as_str()), (Some("ada"), Some("lan")), "{trace}");
+    assert_eq!(trace["ways"][0], "lan", "{trace}");
     for bad in ["", "two words", "#room", "@", ada.client().peer_id()] {
         ada.run(&["chat", "nick", bad]).refused(2);
     }
@@ -119,8 +119,10 @@ fn a_fetch_that_is_paused_stands_also_over_a_restart_and_goes_on_when_it_is_aske
     const BYTES: usize = 6 << 20;
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = temporary.path().join("bob");
-    let slow = [String::from("FOG_LIMITS_FILES_UP_KIB_PER_SECOND=1024")];
-    let (ada, bob) = (Alone::start_with(&temporary.path().join("ada"), &slow), Alone::start_in(&dir));
+    let slow = temporary.path().join("ada");
+    fs::create_dir(&slow).expect("a folder");
+    fs::write(slow.join("fog.toml"), "[limits]\nfiles_up_kib_per_second = 1024\n").expect("its configuration");
+    let (ada, bob) = (Alone::start_in(&slow), Alone::start_in(&dir));
     connect(&ada, &bob);
     for node in [&ada, &bob] {
         chat(node, &["join", "#lobby"]);

@@ -1,7 +1,10 @@
 //! What a direct conversation lacks of the other side: messages that were given up there, or rows that were lost here. Olm brings nothing of it any
 //! more; so the other device is asked, and sends again what it has not given up, and of the others the places alone, for the order of what follows.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use fog_base::{MessageId as FrameId, Now};
 
@@ -13,6 +16,7 @@ use super::{
 use crate::core::{
     delivery::{State, Via},
     id::DeviceId,
+    message::Verified,
     secrets::Kind,
 };
 
@@ -22,6 +26,8 @@ const SOON: Duration = Duration::from_secs(30);
 const AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3_600));
 /// Messages that one question brings.
 const MAX_ANSWER: u32 = 512;
+/// Places that go with a message, and messages that are looked at for one that stays.
+const MAX_PLACES: usize = 64;
 
 /// When a gap is asked about, and when the other side may ask again.
 #[derive(Debug, Default)]
@@ -97,6 +103,45 @@ impl Chat {
         let messages = messages.into_iter().filter_map(|message| self.once_more(id, message, &pending)).collect();
         self.queue_cargo(from, messages, now);
         Ok(())
+    }
+
+    /// Own messages were given up: if one that stays follows, the other side is given their places, so that it need not wait and ask.
+    pub(super) fn give_places(&mut self, now: Now) {
+        let mut places: BTreeMap<DeviceId, Vec<MessageId>> = BTreeMap::new();
+        for (peer, message) in std::mem::take(&mut self.given_up) {
+            let Some(talk) = self.talks.get(&self.conversation_with(peer)) else { continue };
+            let stays = |later: &MessageId| {
+                let delivery = talk.deliveries.get(later);
+                delivery.is_none_or(|delivery| delivery.state() != State::Failed && !delivery.is_short())
+            };
+            let seq = talk.dag.seq_of(&message);
+            let later = (seq.saturating_add(1)..).map_while(|seq| talk.dag.at(&self.device, seq));
+            if later.take(MAX_PLACES).any(|later| stays(&later)) {
+                places.entry(peer).or_default().push(message);
+            }
+        }
+        for (peer, messages) in places {
+            self.give(peer, messages, now);
+        }
+    }
+
+    /// The same where `message`, which stays, is written after them.
+    pub(super) fn give_places_before(&mut self, peer: DeviceId, message: &Verified, now: Now) {
+        let Some(talk) = self.talks.get(&self.conversation_with(peer)) else { return };
+        let is_failed = |message: &MessageId| {
+            talk.deliveries.get(message).is_some_and(|delivery| delivery.state() == State::Failed)
+        };
+        let before = (1..message.header().seq).rev().map_while(|seq| talk.dag.at(&self.device, seq));
+        let failed = before.take_while(is_failed).take(MAX_PLACES).collect();
+        self.give(peer, failed, now);
+    }
+
+    fn give(&mut self, peer: DeviceId, mut messages: Vec<MessageId>, now: Now) {
+        let (id, pending) = (self.conversation_with(peer), self.secrets.pending(&peer));
+        let Some(talk) = self.talks.get(&id) else { return };
+        messages.sort_by_key(|message| talk.dag.seq_of(message));
+        let places = messages.into_iter().filter_map(|message| self.once_more(id, message, &pending)).collect();
+        self.queue_cargo(peer, places, now);
     }
 
     /// A message that the other side lacks, unless it is on its way: its place alone if it was given up.

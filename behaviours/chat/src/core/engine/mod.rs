@@ -169,6 +169,8 @@ pub struct Chat {
     waiting: BTreeMap<DeviceId, VecDeque<Frame>>,
     /// Those of them that have a short life.
     short: BTreeMap<DeviceId, VecDeque<Frame>>,
+    /// Own direct messages that were given up, until the call ends.
+    given_up: BTreeSet<(DeviceId, MessageId)>,
     mixing: BTreeMap<u64, (DeviceId, FrameId)>,
     owed: owed::Owed,
     absent: absent::Absent,
@@ -275,6 +277,17 @@ impl Chat {
 
     /// Takes out of the ratchets what they have to say, until there is no more.
     fn settle(&mut self, now: Now) {
+        loop {
+            self.settle_secrets(now);
+            if self.given_up.is_empty() {
+                break;
+            }
+            self.give_places(now);
+        }
+        self.fetch_all(now);
+    }
+
+    fn settle_secrets(&mut self, now: Now) {
         while let Some(output) = self.secrets.poll_output() {
             match output {
                 Secret::Persist { batch, rows, came } => {
@@ -290,7 +303,6 @@ impl Chat {
                 Secret::Report(report) => self.report(report, now),
             }
         }
-        self.fetch_all(now);
     }
 
     fn report(&mut self, report: Report, now: Now) {

@@ -137,6 +137,7 @@ impl Chat {
             flights: BTreeMap::new(),
             waiting: BTreeMap::new(),
             short: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             mixing: BTreeMap::new(),
             owed: super::owed::Owed::default(),
             absent: super::absent::Absent::default(),

@@ -477,6 +477,9 @@ impl Chat {
     pub(super) fn fail(&mut self, peer: DeviceId, message: super::MessageId, reason: Reason) {
         let id = direct_id(&self.config.network, self.device, peer);
         self.advance(id, message, State::Failed, None, Some(reason));
+        if reason != Reason::Blocked {
+            self.given_up.insert((peer, message));
+        }
     }
 
     /// The peer has read up to this number.

@@ -158,6 +158,9 @@ impl Chat {
                 talk.deliveries.insert(id, delivery);
             }
             self.introduce(peer, now);
+            if !delivery.is_short() {
+                self.give_places_before(peer, &message, now);
+            }
             self.queue_message(peer, id, &delivery, now);
             self.save_delivery(to, &id, true);
         } else {
