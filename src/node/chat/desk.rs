@@ -399,10 +399,13 @@ impl Desk<'_> {
             Event::NeedsInvite(device) => {
                 notice(None, format!("a new invite of {device} is needed: nothing can be sealed for it"))
             }
-            Event::Renamed(device) => {
+            Event::Renamed { device, was } => {
                 let name = self.chat.contact(*device)?.name;
-                let own = self.chat.calls_itself(*device)?;
-                notice(None, format!("`{name}` calls itself `{own}` now; it stays `{name}` here"))
+                let text = match self.chat.calls_itself(*device) {
+                    Some(own) if name == *was => format!("`{was}` calls itself `{own}` now; it stays `{was}` here"),
+                    _ => format!("`{was}` is called `{name}` from now on"),
+                };
+                notice(None, text)
             }
             Event::NewDevice { device, of } => {
                 let [new, known] = [device, of].map(|it| self.chat.contact(*it).map(|it| it.name).unwrap_or_default());

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use fog_base::{DropCounters, Network, NodeId};
+use fog_base::{DropCounters, Network};
 use fog_chat::{Chat, core::engine};
 use zeroize::Zeroizing;
 
@@ -67,7 +67,12 @@ pub(super) fn open(config: &Config, keys: &Keys, network: &Network, store: &Arc<
         }
     };
     let node = keys.node_id();
-    let settings = engine::Config { network: network.id, node, name: name(config, node), seal_key: keys.seal_public() };
+    let settings = engine::Config {
+        network: network.id,
+        node,
+        name: config.chat_name.clone().unwrap_or_else(|| engine::default_name(node)),
+        seal_key: keys.seal_public(),
+    };
     let rows = Box::new(StoredRows(Arc::clone(store)));
     let mut chat = Chat::open(settings, master.clone(), rows, super::random(), clock::now()).with_context(|| {
         format!("chat cannot be opened; to begin it anew, remove `{}`", dir.join(key::FILE).display())
@@ -121,13 +126,6 @@ fn erase_rows(store: &dyn Store, tables: &[Table]) -> Result<(), StoreError> {
         }
     }
     store.commit(batch, Durability::Synced)
-}
-
-/// Without a name of its own a node is `fog-` and the end of its id, which says nothing of its person.
-pub(super) fn name(config: &Config, node: NodeId) -> String {
-    let id = node.to_string();
-    let default = || format!("fog-{}", id.get(id.len().saturating_sub(6)..).unwrap_or_default());
-    config.chat_name.clone().unwrap_or_else(default)
 }
 
 /// Waits until all that was given to the writer is in the store, or refused by it. This blocks: it is for what is rare.

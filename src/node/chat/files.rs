@@ -274,6 +274,9 @@ impl EventLoop {
         })?;
         let total = blob.map_or(0, |blob| blob.size());
         let (bytes, total_bytes, sources) = fetching.progress.unwrap_or((0, total, 0));
+        if bytes == total_bytes {
+            return Err(Failure::failed("all of it is here already", "it is put into its place by itself"));
+        }
         self.swarm.behaviour_mut().blobs.pause(*task);
         Ok(FileProgress { id: id.to_string(), bytes, total_bytes, sources })
     }

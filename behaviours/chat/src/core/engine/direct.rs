@@ -182,9 +182,9 @@ impl Chat {
             return;
         }
         let at = flight.starts.first().map_or(flight.next, |(at, _)| (*at).min(flight.next));
-        // The next attempt may be hours away; and the two clocks need not agree.
-        let ends = now.mono + flight.expires.since(now.unix).max(FULL);
-        self.at(at.min(ends), Timer::Flight(to, id));
+        // The next attempt may be later than its end; and the two clocks need not agree.
+        let ends = flight.is_short.then(|| now.mono + flight.expires.since(now.unix).max(FULL));
+        self.at(ends.map_or(at, |ends| ends.min(at)), Timer::Flight(to, id));
     }
 
     /// A mailbox has a frame.

@@ -11,7 +11,8 @@ use fog_base::{MessageId as FrameId, Now};
 use super::{
     Chat, ConversationId, MessageId, Reject,
     direct::{FRAME_LACK, FRAME_MESSAGE, LIFETIME},
-    window::Cargo,
+    talk::Delivery,
+    window::{Cargo, MAX_WAITING},
 };
 use crate::core::{
     delivery::{State, Via},
@@ -128,17 +129,24 @@ impl Chat {
     /// The same where `message`, which stays, is written after them.
     pub(super) fn give_places_before(&mut self, peer: DeviceId, message: &Verified, now: Now) {
         let Some(talk) = self.talks.get(&self.conversation_with(peer)) else { return };
-        let is_failed = |message: &MessageId| {
-            talk.deliveries.get(message).is_some_and(|delivery| delivery.state() == State::Failed)
-        };
         let before = (1..message.header().seq).rev().map_while(|seq| talk.dag.at(&self.device, seq));
-        let failed = before.take_while(is_failed).take(MAX_PLACES).collect();
+        let before = before.map_while(|message| Some((message, talk.deliveries.get(&message)?)));
+        let is_failed = |delivery: &&Delivery| delivery.state() == State::Failed;
+        // What stays has its own before it.
+        let between = before.take_while(|(_, delivery)| is_failed(delivery) || delivery.is_short()).take(MAX_PLACES);
+        let failed = between.filter(|(_, delivery)| is_failed(delivery)).map(|(message, _)| message).collect();
         self.give(peer, failed, now);
     }
 
     fn give(&mut self, peer: DeviceId, mut messages: Vec<MessageId>, now: Now) {
         let (id, pending) = (self.conversation_with(peer), self.secrets.pending(&peer));
-        let Some(talk) = self.talks.get(&id) else { return };
+        let waiting = self.waiting.get(&peer);
+        let Some(talk) = self.talks.get(&id).filter(|_| waiting.is_none_or(|queue| queue.len() < MAX_WAITING / 2))
+        else {
+            // There is no room for more: it will ask.
+            return;
+        };
+        messages.retain(|message| !waiting.into_iter().flatten().any(|frame| frame.brings_again(message)));
         messages.sort_by_key(|message| talk.dag.seq_of(message));
         let places = messages.into_iter().filter_map(|message| self.once_more(id, message, &pending)).collect();
         self.queue_cargo(peer, places, now);

@@ -74,6 +74,7 @@ pub use self::{
     card::{Card, MAX_CARD, MAX_MAILBOXES, MAX_NAME},
     kept::kept,
     loads::Load,
+    nick::default_name,
     text::{MAX_TEXT, clean_name, clean_text, is_clean},
     types::{
         Config, Contact, Conversation, ConversationKind, Counts, Event, Member, MixAddress, MixProgress, OpenError,

@@ -1,6 +1,6 @@
 //! How this device's person is called, and what people are called here who call themselves otherwise than before.
 
-use fog_base::Now;
+use fog_base::{NodeId, Now};
 
 use super::{
     Chat, Config, Event, Refusal,
@@ -15,8 +15,14 @@ use crate::core::{
 };
 
 const ITEM: &[u8] = b"nick";
-/// Names that a stranger has given up here: with so many it keeps the one that it has.
+/// How often somebody is called otherwise here; then it keeps the name that it has.
 const MAX_FORMER: usize = 4;
+
+/// What a node is called whose person has not said anything: nothing of its person.
+pub fn default_name(node: NodeId) -> String {
+    let id = node.to_string();
+    format!("fog-{}", id.get(id.len().saturating_sub(6)..).unwrap_or_default())
+}
 
 /// What was chosen while the device ran counts more than what its node's configuration says.
 pub(super) fn named(config: Config, rows: &[Opened]) -> Config {
@@ -37,6 +43,9 @@ impl Chat {
         if !is_name(name) {
             return Err(Refusal::BadName);
         }
+        if name == self.config.name {
+            return Ok(());
+        }
         name.clone_into(&mut self.config.name);
         self.put(RowKind::Name, PEOPLE, ITEM, name.as_bytes(), true);
         // It counts as newer than the cards before, in whichever order they come.
@@ -52,28 +61,29 @@ impl Chat {
         Ok(())
     }
 
-    /// A new card of somebody says another name: a stranger is called so, as far as the name is free, a few times; and nobody else is called what it
-    /// was called before. Who is known, or has written to this
-    /// device alone, keeps the name that it has here, because its person trusts in it and may be about to answer.
+    /// A new card of somebody says another name. A stranger is called so, as far as the name is free, a few times, and a contact whose name said
+    /// nothing of its person; nobody else is called what they were called before. Who else is known, or has written to this device alone, keeps
+    /// the name that it has here: its person trusts in it, and may be about to answer.
     pub(super) fn take_nick(&mut self, device: DeviceId) {
         let direct = direct_id(&self.config.network, self.device, device);
         let has_written = self.talks.get(&direct).is_some_and(|talk| !talk.dag.is_empty());
         let Some(person) = self.people.get_mut(&device) else { return };
-        if person.is_known() || has_written {
-            if person.is_contact && !person.is_blocked {
-                self.tell(Event::Renamed(device));
-            }
-        } else if person.former.len() < MAX_FORMER {
+        let was = person.name.clone();
+        let is_kept = (person.is_known() || has_written) && was != default_name(person.card.node);
+        if !is_kept && person.former.len() < MAX_FORMER {
             // Its own name is no reason against it.
-            let before = std::mem::take(&mut person.name);
+            person.name.clear();
             let wanted = person.card.name.clone();
             let name = self.free_name(&wanted, device);
             if let Some(person) = self.people.get_mut(&device) {
-                if before != name && !person.former.contains(&before) {
-                    person.former.push(before);
+                if was != name {
+                    person.former.push(was.clone());
                 }
                 person.name = name;
             }
+        }
+        if self.people.get(&device).is_some_and(|person| person.is_contact && !person.is_blocked) {
+            self.tell(Event::Renamed { device, was });
         }
         self.save_person(device);
     }

@@ -27,8 +27,8 @@ fn a_chosen_name_reaches_others_and_outlives_the_process_and_the_device() {
     assert_eq!(world.chat(2).name_of(device), "ada");
     assert_eq!(world.chat(1).name_of(device), "dev0");
     assert_eq!(world.chat(1).calls_itself(device).as_deref(), Some("ada"));
-    assert!(world.nodes[1].events.contains(&Event::Renamed(device)));
-    assert!(!world.nodes[2].events.contains(&Event::Renamed(device)));
+    let renamed = Event::Renamed { device, was: "dev0".into() };
+    assert!(world.nodes[1].events.contains(&renamed) && !world.nodes[2].events.contains(&renamed));
     // Nobody takes the name of another.
     world.act(3, |chat, now| chat.set_nick("ada", now).unwrap());
     world.run(60 * SECOND);
@@ -72,8 +72,7 @@ fn nobody_gets_a_name_that_another_gave_up_nor_ones_own() {
     world.crash(reader);
     world.reopen(reader);
     world.run(60 * SECOND);
-    assert_eq!(world.chat(reader).find_person("@ann"), Err(Refusal::Unknown("ann".into())));
-    assert_eq!(world.chat(reader).find_person("@zed"), Ok(device));
+    assert_eq!(["@ann", "@zed"].map(|name| world.chat(reader).find_person(name)), [Ok(device), Ok(device)]);
     nick(&mut world, mallory, "rea");
     assert!(world.chat(reader).name_of(world.chat(mallory).device()).starts_with("rea-"));
     // Its own it may have again; and somebody who goes on keeps the last one.
@@ -83,6 +82,32 @@ fn nobody_gets_a_name_that_another_gave_up_nor_ones_own() {
     let called = world.chat(reader).name_of(device);
     nick(&mut world, ann, "another");
     assert_eq!(world.chat(reader).name_of(device), called);
+}
+
+#[test]
+fn a_contact_whose_name_said_nothing_is_called_what_it_calls_itself() {
+    let mut world = World::new(101, 2);
+    let default = super::default_name(super::testing::node_id(1));
+    world.act(1, |chat, now| chat.set_nick(&default, now).unwrap());
+    world.connect(0, 1);
+    let card = world.act(1, |chat, now| chat.card(now));
+    let device = card.device;
+    world.act(0, |chat, now| chat.add_contact(card, None, now).unwrap());
+    let direct = world.chat(0).resolve(&format!("@{default}")).unwrap();
+    // It answers, so the other one is a contact, and hears of its name.
+    for n in [0, 1] {
+        world.say(n, direct, "hello");
+        world.run(30 * SECOND);
+    }
+    assert_eq!(world.chat(0).name_of(device), default);
+    for (nick, called) in [("bob", "bob"), ("ben", "bob")] {
+        world.act(1, |chat, now| chat.set_nick(nick, now).unwrap());
+        world.run(30 * SECOND);
+        assert_eq!(world.chat(0).name_of(device), called, "{nick}");
+    }
+    assert!(world.nodes[0].events.contains(&Event::Renamed { device, was: default.clone() }));
+    // What it was called before still leads to it.
+    assert_eq!(["@bob", &*default].map(|name| world.chat(0).find_person(name)), [Ok(device), Ok(device)]);
 }
 
 #[test]
@@ -255,6 +280,7 @@ fn what_follows_a_message_that_was_given_up_is_shown_at_once() {
         let how = (Via::Auto, Some(60 * SECOND));
         for _ in 0..3 {
             world.act(0, |chat, now| chat.send_within(direct, Kind::TEXT, b"now", how, now).unwrap());
+            world.run(25 * SECOND);
         }
         if written_before {
             world.say(0, direct, "stays");

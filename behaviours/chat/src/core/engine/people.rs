@@ -29,6 +29,9 @@ use crate::{
 /// The most devices whose cards are kept, and with whom there may be a conversation.
 pub(super) const MAX_PEOPLE: usize = 4_096;
 
+/// With so many frames under way a device that has a card is not sent another one.
+const MAX_UNANSWERED: usize = 8;
+
 /// Somebody whose card is known.
 #[derive(Debug, Clone)]
 pub(super) struct Person {
@@ -251,7 +254,7 @@ impl Chat {
             .map_or_else(|| device.to_string().chars().take(8).collect(), |person| person.name.clone())
     }
 
-    /// By node (only where the node itself brought the card), by device, or by name. What is an id is never looked for among names.
+    /// By node (only where the node itself brought the card), by device, or by name, also one of before, which nobody else gets. What is an id is never looked for among names.
     pub fn find_person(&self, who: &str) -> Result<DeviceId, Refusal> {
         let who = who.strip_prefix('@').unwrap_or(who);
         if let Ok(node) = who.parse::<NodeId>() {
@@ -262,7 +265,11 @@ impl Chat {
         }
         let found = match who.parse() {
             Ok(device) => self.people.get(&device),
-            Err(_) => self.people.values().find(|person| person.name == who),
+            Err(_) => {
+                let is_former = |person: &&Person| person.former.iter().any(|name| name == who);
+                let by_name = self.people.values().find(|person| person.name == who);
+                by_name.or_else(|| self.people.values().find(is_former))
+            }
         };
         found.map(|person| person.card.device).ok_or_else(|| Refusal::Unknown(who.to_owned()))
     }
@@ -403,7 +410,12 @@ impl Chat {
             hasher.update(&relay.0).update(slot);
         }
         let hash = *hasher.finalize().as_bytes();
+        let under_way = self.secrets.pending(&to).len();
         let Some(person) = self.people.get_mut(&to).filter(|person| person.told != Some(hash)) else { return };
+        // Whoever does not answer is not sent each of many cards: the last one goes later.
+        if person.told.is_some() && under_way >= MAX_UNANSWERED {
+            return;
+        }
         person.told = Some(hash);
         let body = [&[FRAME_CARD], &self.card.to_bytes()[..]].concat();
         self.queue_frame(to, secrets::Kind::Data, &body, Via::Auto, now.unix.plus(LIFETIME), now);
@@ -412,8 +424,10 @@ impl Chat {
     /// Whether cards are exchanged with a node: in the local network, with contacts, and where a conversation is shared; never with somebody
     /// who is blocked. Nobody else learns which device is at this node.
     fn may_introduce(&self, node: NodeId) -> bool {
-        let is_shut_out = |person: &Person| person.card.node == node && self.is_shut_out(person);
-        if self.people.values().any(is_shut_out) {
+        let of_node = || self.people.values().filter(|person| person.card.node == node);
+        // Who only says that it is at a node is not blocked with it, where another one is known to be.
+        let is_proved = of_node().any(|person| person.is_proved);
+        if of_node().any(|person| (person.is_proved || !is_proved) && self.is_shut_out(person)) {
             return false;
         }
         let is_near = self.links.get(&node).is_some_and(|link| link.is_lan || !link.shares.is_empty());

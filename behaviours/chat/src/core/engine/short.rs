@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use fog_base::{MessageId as FrameId, Now};
 
-use super::{Chat, Timer, window::FULL};
+use super::{Chat, Timer};
 use crate::core::{delivery::Reason, id::DeviceId, secrets::MAX_PENDING};
 
 /// The most of them that are under way to a device.
@@ -17,7 +17,10 @@ impl Chat {
     /// Gives up those whose time is over, and seals as many of the others as may be under way.
     pub(super) fn fill_short(&mut self, to: DeviceId, now: Now) {
         let Some(frames) = self.short.remove(&to) else { return };
-        let (over, rest): (VecDeque<_>, VecDeque<_>) = frames.into_iter().partition(|frame| frame.expires <= now.unix);
+        let (over, rest): (VecDeque<_>, VecDeque<_>) = frames.into_iter().partition(|frame| {
+            // By either clock: the one may have been set back, and the other does not count while the host sleeps.
+            frame.expires <= now.unix || frame.ends.is_some_and(|ends| ends <= now.mono)
+        });
         for frame in over {
             self.drop_frame(to, &frame, Reason::Expired);
         }
@@ -32,8 +35,7 @@ impl Chat {
             under_way += 1;
         }
         match self.short.get(&to).map(|rest| rest.iter().filter_map(|frame| frame.ends).min()) {
-            // The two clocks need not agree.
-            Some(Some(next)) => self.at(next.max(now.mono + FULL), Timer::Window(to)),
+            Some(Some(next)) => self.at(next, Timer::Window(to)),
             _ => drop(self.short.remove(&to)),
         }
     }

@@ -516,8 +516,13 @@ pub enum Event {
     Healed(DeviceId),
     /// The device's invite is needed again.
     NeedsInvite(DeviceId),
-    /// Somebody whom the person knows calls itself otherwise than before; what it is called here stays.
-    Renamed(DeviceId),
+    /// A contact calls itself otherwise than before.
+    Renamed {
+        /// Who.
+        device: DeviceId,
+        /// What it was called here, and is, if it had a name that says something.
+        was: String,
+    },
     /// The node of a contact has another device than before.
     NewDevice {
         /// The new one.

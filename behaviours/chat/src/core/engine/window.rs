@@ -69,6 +69,10 @@ impl Frame {
         self.kind == Kind::Data && self.body.first() == Some(&FRAME_PARCEL)
     }
 
+    pub(super) fn brings_again(&self, message: &MessageId) -> bool {
+        self.cargo.contains(&Cargo::Again(*message))
+    }
+
     fn messages(&self) -> Vec<MessageId> {
         let message = |cargo: &Cargo| if let Cargo::Message(id) = cargo { Some(*id) } else { None };
         self.cargo.iter().filter_map(message).collect()
