@@ -91,7 +91,7 @@ fn sent() -> report::Sent {
 }
 
 /// Every resource of the API.
-const RESOURCES: [&str; 57] = [
+const RESOURCES: [&str; 61] = [
     "/healthz",
     "/metrics",
     "/readyz",
