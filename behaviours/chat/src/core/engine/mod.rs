@@ -52,11 +52,17 @@ mod nick_tests;
 #[cfg(test)]
 mod rough_tests;
 #[cfg(test)]
+mod short_tests;
+#[cfg(test)]
 mod strangers_tests;
 #[cfg(test)]
 mod successor_tests;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod topic_tests;
+#[cfg(test)]
+mod trace_tests;
 #[cfg(test)]
 mod world_tests;
 

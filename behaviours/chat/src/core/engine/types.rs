@@ -276,13 +276,13 @@ pub struct Trace {
     pub ways: Vec<Transport>,
     /// Mailboxes that it has told of.
     pub mailboxes: usize,
-    /// Whether anything of it that only it can make has come here.
+    /// Whether anything that it wrote has come here: before, messages go to its inbox.
     pub has_written: bool,
-    /// By which way the last of that came, since this node was started.
+    /// By which way the last sign of it came, receipts too, since this node was started.
     pub last_via: Option<Transport>,
     /// Frames that wait to be sealed.
     pub waiting: usize,
-    /// Frames that it has not acknowledged, and how many of these its mailboxes have.
+    /// Frames that it has not acknowledged.
     pub under_way: usize,
     /// Of these, those that its mailboxes have.
     pub in_mailboxes: usize,
